@@ -1,0 +1,1 @@
+//! One party's protocol state, for either end of a connection.

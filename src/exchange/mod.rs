@@ -1,0 +1,1 @@
+//! The routing table: which queues are bound to a topic.

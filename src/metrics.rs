@@ -1,0 +1,1 @@
+//! Counters per shard, summed when read.

@@ -1,0 +1,1 @@
+//! Listeners, transports and the task of one connection.

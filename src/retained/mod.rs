@@ -1,0 +1,1 @@
+//! The latest message of each topic.

@@ -1,0 +1,1 @@
+//! Ordered start and stop of everything.

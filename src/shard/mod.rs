@@ -1,0 +1,1 @@
+//! One thread: the place where sessions, exchange and retained messages meet.
