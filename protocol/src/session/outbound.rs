@@ -1,0 +1,323 @@
+//! Messages sent with QoS 1 or 2 and not yet settled by the peer.
+
+use std::num::NonZeroU16;
+
+use crate::codec::{PacketId, QoS};
+
+/// The in-flight window towards one peer: packet identifiers, states and the original order.
+///
+/// # Shape
+/// A ring of a power of two slots; an identifier lives at `id & mask`. Occupied slots form a
+/// doubly linked list in the order of sending, which is the order of redelivery [MQTT-4.6.0-1].
+/// An identifier whose slot is taken is skipped, so identifiers wrap past those still in flight.
+#[derive(Debug)]
+pub struct Outbound<D> {
+    slots: Vec<Slot<D>>,
+    oldest: u16,
+    newest: u16,
+    count: u16,
+    last_id: u16,
+}
+
+/// What waits for an answer under one packet identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight<'a, D> {
+    /// PUBLISH sent; PUBACK or PUBREC is due.
+    Published(QoS, &'a D),
+    /// PUBREC received and PUBREL sent; PUBCOMP is due.
+    Released,
+}
+
+/// An acknowledgement that answers nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettleError {
+    /// No message is in flight under this identifier.
+    #[error("packet identifier {0} is not in flight")]
+    NotInFlight(u16),
+    /// The message is in flight with another QoS or in another state.
+    #[error("packet identifier {0} does not wait for this packet")]
+    WrongState(u16),
+}
+
+#[derive(Debug)]
+struct Slot<D> {
+    id: u16,
+    previous: u16,
+    next: u16,
+    state: State<D>,
+}
+
+#[derive(Debug)]
+enum State<D> {
+    Free,
+    Published(QoS, D),
+    Released,
+}
+
+impl<D> Default for Outbound<D> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            count: 0,
+            last_id: 0,
+        }
+    }
+}
+
+impl<D> Outbound<D> {
+    /// How many messages are in flight.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Puts a message in flight, or gives it back when all 65,535 identifiers are in use.
+    pub fn send(&mut self, qos: QoS, delivery: D) -> Result<PacketId, D> {
+        debug_assert!(qos != QoS::AtMostOnce, "QoS 0 has no packet identifier");
+        if self.count == u16::MAX {
+            return Err(delivery);
+        }
+        if usize::from(self.count) * 4 >= self.slots.len() * 3 && self.slots.len() < SLOTS_MAX {
+            self.grow();
+        }
+        let id = self.next_free_id();
+        let previous = self.newest;
+        let index = usize::from(id.get()) & (self.slots.len() - 1);
+        self.slots[index] = Slot {
+            id: id.get(),
+            previous,
+            next: NONE,
+            state: State::Published(qos, delivery),
+        };
+        if previous == NONE {
+            self.oldest = id.get();
+        } else if let Some(slot) = self.slot_mut(previous) {
+            slot.next = id.get();
+        }
+        self.newest = id.get();
+        self.last_id = id.get();
+        self.count += 1;
+        Ok(PacketId(id))
+    }
+
+    /// PUBACK: the message is settled.
+    pub fn acknowledge(&mut self, id: PacketId) -> Result<D, SettleError> {
+        self.settle_published(id, QoS::AtLeastOnce)
+    }
+
+    /// PUBREC with an error: the exchange ends and its quota is free [MQTT-4.3.3-9].
+    pub fn refuse(&mut self, id: PacketId) -> Result<D, SettleError> {
+        self.settle_published(id, QoS::ExactlyOnce)
+    }
+
+    /// PUBREC: PUBREL is to be sent. The message is given back the first time, `None` when PUBREC
+    /// is repeated.
+    pub fn receive(&mut self, id: PacketId) -> Result<Option<D>, SettleError> {
+        let slot = self
+            .slot_mut(id.0.get())
+            .ok_or(SettleError::NotInFlight(id.0.get()))?;
+        match std::mem::replace(&mut slot.state, State::Released) {
+            State::Published(QoS::ExactlyOnce, delivery) => Ok(Some(delivery)),
+            State::Released => Ok(None),
+            other => {
+                slot.state = other;
+                Err(SettleError::WrongState(id.0.get()))
+            }
+        }
+    }
+
+    /// PUBCOMP: the message is settled.
+    pub fn complete(&mut self, id: PacketId) -> Result<(), SettleError> {
+        let slot = self
+            .slot_mut(id.0.get())
+            .ok_or(SettleError::NotInFlight(id.0.get()))?;
+        if !matches!(slot.state, State::Released) {
+            return Err(SettleError::WrongState(id.0.get()));
+        }
+        self.free(id.0.get());
+        Ok(())
+    }
+
+    /// Everything in flight, in the order in which it was sent.
+    pub fn iter(&self) -> impl Iterator<Item = (PacketId, InFlight<'_, D>)> {
+        let mut at = self.oldest;
+        std::iter::from_fn(move || {
+            let slot = self.slot(at)?;
+            at = slot.next;
+            let in_flight = match &slot.state {
+                State::Published(qos, delivery) => InFlight::Published(*qos, delivery),
+                State::Released => InFlight::Released,
+                State::Free => return None,
+            };
+            Some((PacketId(NonZeroU16::new(slot.id)?), in_flight))
+        })
+    }
+
+    fn settle_published(&mut self, id: PacketId, expected: QoS) -> Result<D, SettleError> {
+        let id = id.0.get();
+        let slot = self.slot_mut(id).ok_or(SettleError::NotInFlight(id))?;
+        match std::mem::replace(&mut slot.state, State::Free) {
+            State::Published(qos, delivery) if qos == expected => {
+                self.free(id);
+                Ok(delivery)
+            }
+            other => {
+                slot.state = other;
+                Err(SettleError::WrongState(id))
+            }
+        }
+    }
+
+    fn slot(&self, id: u16) -> Option<&Slot<D>> {
+        if id == NONE || self.slots.is_empty() {
+            return None;
+        }
+        let slot = &self.slots[usize::from(id) & (self.slots.len() - 1)];
+        (slot.id == id).then_some(slot)
+    }
+
+    fn slot_mut(&mut self, id: u16) -> Option<&mut Slot<D>> {
+        if id == NONE || self.slots.is_empty() {
+            return None;
+        }
+        let index = usize::from(id) & (self.slots.len() - 1);
+        let slot = &mut self.slots[index];
+        (slot.id == id).then_some(slot)
+    }
+
+    /// Unlinks an occupied slot; an emptied window gives its memory back.
+    fn free(&mut self, id: u16) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        let (previous, next) = (slot.previous, slot.next);
+        *slot = Slot::free();
+        match self.slot_mut(previous) {
+            Some(slot) => slot.next = next,
+            None => self.oldest = next,
+        }
+        match self.slot_mut(next) {
+            Some(slot) => slot.previous = previous,
+            None => self.newest = previous,
+        }
+        self.count -= 1;
+        if self.count == 0 && self.slots.len() > SLOTS_KEPT {
+            self.slots = Vec::new();
+        }
+    }
+
+    fn next_free_id(&self) -> NonZeroU16 {
+        let mut id = self.last_id;
+        loop {
+            id = id.wrapping_add(1);
+            let is_free = self.slots[usize::from(id) & (self.slots.len() - 1)].id == NONE;
+            if let Some(id) = NonZeroU16::new(id)
+                && is_free
+            {
+                return id;
+            }
+        }
+    }
+
+    fn grow(&mut self) {
+        let size = (self.slots.len() * 2).max(SLOTS_MIN);
+        let old = std::mem::take(&mut self.slots);
+        self.slots.resize_with(size, Slot::free);
+        for slot in old.into_iter().filter(|slot| slot.id != NONE) {
+            let index = usize::from(slot.id) & (size - 1);
+            self.slots[index] = slot;
+        }
+    }
+}
+
+impl<D> Slot<D> {
+    fn free() -> Self {
+        Self {
+            id: NONE,
+            previous: NONE,
+            next: NONE,
+            state: State::Free,
+        }
+    }
+}
+
+/// Zero is never a packet identifier [MQTT-2.2.1-3].
+const NONE: u16 = 0;
+const SLOTS_MIN: usize = 8;
+/// A window this small stays allocated when it runs empty.
+const SLOTS_KEPT: usize = 64;
+const SLOTS_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(outbound: &Outbound<u32>) -> Vec<u16> {
+        outbound.iter().map(|(id, _)| id.0.get()).collect()
+    }
+
+    #[test]
+    fn all_65535_identifiers_can_be_in_flight_and_settle_in_any_order() {
+        let mut outbound = Outbound::default();
+        let ids: Vec<_> = (0..65_535u32)
+            .map(|n| outbound.send(QoS::AtLeastOnce, n).unwrap())
+            .collect();
+        assert_eq!(outbound.send(QoS::AtLeastOnce, 0), Err(0));
+        for (n, id) in ids.iter().enumerate().rev() {
+            assert_eq!(outbound.acknowledge(*id), Ok(u32::try_from(n).unwrap()));
+        }
+        assert!(outbound.is_empty());
+        assert_eq!(order(&outbound), []);
+    }
+
+    #[test]
+    fn identifiers_wrap_past_those_still_in_flight() {
+        let mut outbound = Outbound::default();
+        let stuck = outbound.send(QoS::AtLeastOnce, 0).unwrap();
+        for n in 0..200_000 {
+            let id = outbound.send(QoS::AtLeastOnce, n).unwrap();
+            assert_ne!(id, stuck);
+            outbound.acknowledge(id).unwrap();
+        }
+        assert_eq!(order(&outbound), [stuck.0.get()]);
+    }
+
+    #[test]
+    fn redelivery_keeps_the_original_order_and_released_messages_their_place() {
+        let mut outbound = Outbound::default();
+        let ids: Vec<_> = (0..5)
+            .map(|n| outbound.send(QoS::ExactlyOnce, n).unwrap())
+            .collect();
+        assert_eq!(outbound.receive(ids[1]), Ok(Some(1)));
+        assert_eq!(outbound.receive(ids[1]), Ok(None));
+        assert_eq!(outbound.refuse(ids[3]), Ok(3));
+        let states: Vec<_> = outbound.iter().map(|(_, state)| state).collect();
+        assert_eq!(
+            states,
+            [
+                InFlight::Published(QoS::ExactlyOnce, &0),
+                InFlight::Released,
+                InFlight::Published(QoS::ExactlyOnce, &2),
+                InFlight::Published(QoS::ExactlyOnce, &4),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_of_the_wrong_kind_changes_nothing() {
+        let mut outbound = Outbound::default();
+        let id = outbound.send(QoS::ExactlyOnce, 7).unwrap();
+        assert_eq!(outbound.acknowledge(id), Err(SettleError::WrongState(1)));
+        assert_eq!(outbound.complete(id), Err(SettleError::WrongState(1)));
+        assert_eq!(outbound.receive(id), Ok(Some(7)));
+        assert_eq!(outbound.complete(id), Ok(()));
+        assert_eq!(outbound.complete(id), Err(SettleError::NotInFlight(1)));
+        assert_eq!(outbound.len(), 0);
+    }
+}
