@@ -1,0 +1,65 @@
+//! The ids that messages are routed to, and what ties one to a filter.
+
+use std::num::NonZeroU32;
+
+use tidewire_protocol::codec::{ProtocolVersion, QoS};
+
+/// A shard: one thread with its sessions, queues and timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// A session on its shard. The generation tells it from earlier users of the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReceiverId {
+    /// Where the session lives.
+    pub shard: ShardId,
+    /// Its place in the shard's table.
+    pub slot: u32,
+    /// How often the slot was used before.
+    pub generation: u32,
+}
+
+/// A share group; never used again once the group ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+/// Where a matching message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination {
+    /// The queue of one session.
+    Session(ReceiverId),
+    /// The queue that the members of a share group take from.
+    Group {
+        /// The home shard of the group.
+        shard: ShardId,
+        /// The group.
+        group: GroupId,
+    },
+}
+
+impl Destination {
+    /// The shard that owns the queue.
+    pub fn shard(self) -> ShardId {
+        match self {
+            Self::Session(receiver) => receiver.shard,
+            Self::Group { shard, .. } => shard,
+        }
+    }
+}
+
+/// One destination bound to one filter, with the options of the subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Where matching messages go.
+    pub destination: Destination,
+    /// The most the subscriber accepts.
+    pub qos: QoS,
+    /// Whether the subscriber's own messages are left out.
+    pub no_local: bool,
+    /// Whether the retain flag is forwarded as published.
+    pub retain_as_published: bool,
+    /// Sent with every message that matches.
+    pub subscription_id: Option<NonZeroU32>,
+    /// The protocol that the subscriber speaks.
+    pub version: ProtocolVersion,
+}

@@ -1,0 +1,308 @@
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidewire_protocol::codec::{ProtocolVersion, QoS};
+use tidewire_protocol::topic::{TopicFilter, matches};
+
+use super::set::BindingSet;
+use super::trie::FilterTrie;
+use super::*;
+
+fn filter(text: &str) -> TopicFilter<'_> {
+    TopicFilter::parse(text, 128).expect("a valid filter")
+}
+
+fn receiver(shard: u16, slot: u32) -> ReceiverId {
+    ReceiverId {
+        shard: ShardId(shard),
+        slot,
+        generation: 0,
+    }
+}
+
+fn session(shard: u16, slot: u32) -> Destination {
+    Destination::Session(receiver(shard, slot))
+}
+
+fn binding(destination: Destination) -> Binding {
+    Binding {
+        destination,
+        qos: QoS::AtMostOnce,
+        no_local: false,
+        retain_as_published: false,
+        subscription_id: None,
+        version: ProtocolVersion::V5,
+    }
+}
+
+fn destinations(exchange: &Exchange, topic: &str) -> Vec<Destination> {
+    let routes = exchange.route(topic, &mut RouteCache::new(4));
+    let all = routes
+        .shards()
+        .iter()
+        .flat_map(|on_shard| on_shard.targets.iter());
+    all.map(|target| target.destination).collect()
+}
+
+#[test]
+fn bindings_are_small() {
+    assert!(size_of::<Option<BindingSet>>() <= 32);
+    assert!(size_of::<(Box<str>, BindingSet)>() <= 48);
+}
+
+#[test]
+fn dollar_topics_match_no_leading_wildcard() {
+    let exchange = Exchange::new();
+    for (slot, text) in (0..).zip(["#", "+", "+/a", "+/#", "$SYS/#", "$SYS/+", "$SYS"]) {
+        exchange.bind(filter(text), binding(session(0, slot)));
+    }
+    assert_eq!(
+        destinations(&exchange, "$SYS"),
+        [session(0, 4), session(0, 6)]
+    );
+    assert_eq!(
+        destinations(&exchange, "$SYS/a"),
+        [session(0, 4), session(0, 5)]
+    );
+    let first_four = [0, 2, 3].map(|slot| session(0, slot));
+    assert_eq!(destinations(&exchange, "x/a"), first_four);
+}
+
+#[test]
+fn overlapping_subscriptions_merge_into_one_target() {
+    let exchange = Exchange::new();
+    let id = NonZeroU32::new;
+    let base = binding(session(1, 1));
+    let own = Binding {
+        qos: QoS::ExactlyOnce,
+        no_local: true,
+        subscription_id: id(9),
+        ..base
+    };
+    exchange.bind(filter("a/#"), own);
+    let other = Binding {
+        qos: QoS::AtLeastOnce,
+        retain_as_published: true,
+        ..base
+    };
+    exchange.bind(
+        filter("a/b"),
+        Binding {
+            subscription_id: id(5),
+            ..other
+        },
+    );
+    exchange.bind(filter("a/+"), binding(session(0, 2)));
+
+    let routes = exchange.route("a/b", &mut RouteCache::new(4));
+    let [target] = routes.for_shard(ShardId(1)) else {
+        unreachable!("one target: {routes:?}");
+    };
+    assert_eq!(
+        (target.qos, target.qos_to_self),
+        (QoS::ExactlyOnce, Some(QoS::AtLeastOnce))
+    );
+    assert!(target.retain_as_published && !target.is_plain);
+    let numbers = |ids: &Option<Arc<[NonZeroU32]>>| -> Vec<u32> {
+        ids.iter()
+            .flat_map(|ids| ids.iter().map(|id| id.get()))
+            .collect()
+    };
+    assert_eq!(numbers(&target.subscription_ids), [5, 9]);
+    assert_eq!(numbers(&target.subscription_ids_to_self), [5]);
+    assert!(routes.for_shard(ShardId(0))[0].is_plain);
+    assert!(routes.for_shard(ShardId(2)).is_empty());
+
+    let routes = exchange.route("a/c", &mut RouteCache::new(4));
+    let target = &routes.for_shard(ShardId(1))[0];
+    assert_eq!(
+        (target.qos_to_self, &target.subscription_ids_to_self),
+        (None, &None)
+    );
+}
+
+#[test]
+fn a_second_bind_replaces_the_options() {
+    let exchange = Exchange::new();
+    for text in ["a", "a/+"] {
+        assert!(exchange.bind(filter(text), binding(session(0, 1))));
+        let stronger = Binding {
+            qos: QoS::ExactlyOnce,
+            ..binding(session(0, 1))
+        };
+        assert!(!exchange.bind(filter(text), stronger));
+    }
+    assert_eq!((exchange.filter_count(), exchange.binding_count()), (2, 2));
+    let routes = exchange.route("a", &mut RouteCache::new(1));
+    assert_eq!(routes.for_shard(ShardId(0))[0].qos, QoS::ExactlyOnce);
+}
+
+#[test]
+fn routes_stay_current_until_a_filter_that_could_match_changes() {
+    let exchange = Exchange::new();
+    let mut cache = RouteCache::new(8);
+    let empty = exchange.route("a/b", &mut cache);
+    assert!(empty.is_empty());
+    assert!(Arc::ptr_eq(&empty, &exchange.route("a/b", &mut cache)));
+    for text in ["a/b", "a/b/#", "+/b", "#"] {
+        let before = exchange.route("a/b", &mut cache);
+        assert!(exchange.is_current(&before));
+        exchange.bind(filter(text), binding(session(0, 1)));
+        assert!(!exchange.is_current(&before), "{text}");
+        assert_eq!(
+            exchange
+                .route("a/b", &mut cache)
+                .for_shard(ShardId(0))
+                .len(),
+            1
+        );
+        exchange.unbind(filter(text), session(0, 1));
+        assert!(exchange.route("a/b", &mut cache).is_empty());
+    }
+}
+
+#[test]
+fn the_cache_never_holds_more_than_its_limit() {
+    let exchange = Exchange::new();
+    let mut cache = RouteCache::new(3);
+    for number in 0..10 {
+        exchange.route(&format!("t/{number}"), &mut cache);
+        assert!(cache.len() <= 3);
+    }
+}
+
+#[test]
+fn unbinding_leaves_nothing_behind() {
+    let mut trie = FilterTrie::default();
+    trie.bind("keep/+", binding(session(0, 0)));
+    let before = trie.parts();
+    let texts = [
+        "a/+/b/#", "a/+/b", "a/+", "+/+/#", "#", "/#", "keep/+/x", "keep/#", "a//+",
+    ];
+    for text in texts {
+        assert!(trie.bind(text, binding(session(0, 1))));
+        assert!(trie.bind(text, binding(session(0, 2))));
+    }
+    assert_eq!(trie.len(), texts.len() + 1);
+    for text in texts {
+        assert!(trie.unbind(text, session(0, 2)));
+        assert!(trie.unbind(text, session(0, 1)));
+        assert!(!trie.unbind(text, session(0, 1)));
+    }
+    assert_eq!(trie.parts(), before);
+    assert!(trie.unbind("keep/+", session(0, 0)));
+    assert_eq!((trie.parts(), trie.len()), ([0, 0, 0], 0));
+}
+
+#[test]
+fn a_group_is_bound_from_the_first_member_to_the_last() {
+    let exchange = Exchange::new();
+    let first = exchange.join_group("g", filter("a/+"), 4);
+    assert_eq!(exchange.join_group("g", filter("a/+"), 4), first);
+    let other = exchange.join_group("h", filter("a/+"), 4);
+    assert_ne!(first.0, other.0);
+    let expected = Destination::Group {
+        group: first.0,
+        shard: first.1,
+    };
+    assert!(destinations(&exchange, "a/b").contains(&expected));
+    assert_eq!(destinations(&exchange, "a/b").len(), 2);
+    assert!(!exchange.leave_group("g", filter("a/+")));
+    assert!(exchange.leave_group("g", filter("a/+")));
+    assert!(!exchange.leave_group("g", filter("a/+")));
+    assert_eq!(destinations(&exchange, "a/b").len(), 1);
+    assert_ne!(exchange.join_group("g", filter("a/+"), 4).0, first.0);
+}
+
+#[test]
+fn an_exclusive_topic_has_one_owner() {
+    let exchange = Exchange::new();
+    assert!(exchange.claim_exclusive("a", receiver(0, 1)));
+    assert!(exchange.claim_exclusive("a", receiver(0, 1)));
+    assert!(!exchange.claim_exclusive("a", receiver(0, 2)));
+    exchange.release_exclusive("a", receiver(0, 2));
+    assert!(!exchange.claim_exclusive("a", receiver(0, 2)));
+    exchange.release_exclusive("a", receiver(0, 1));
+    assert!(exchange.claim_exclusive("a", receiver(0, 2)));
+}
+
+#[test]
+#[ignore = "a measurement: prints the resident bytes per filter at a million filters"]
+fn a_million_filters_fit_in_memory() {
+    let resident = || -> usize {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = text
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<usize>().ok());
+        pages.unwrap_or_default() * 4096
+    };
+    let before = resident();
+    let exchange = Exchange::new();
+    for number in 0..1_000_000_u32 {
+        let (site, line) = (number % 100, number / 100 % 100);
+        let text = match number % 10 {
+            0 => format!("site{site}/line{line}/+/dev{number}/t"),
+            1 => format!("site{site}/line{line}/dev{number}/#"),
+            2 => format!("+/line{line}/dev{number}/temp"),
+            _ => format!("site{site}/line{line}/dev{number}/t"),
+        };
+        exchange.bind(filter(&text), binding(session(0, number)));
+    }
+    assert_eq!(exchange.filter_count(), 1_000_000);
+    let each = (resident() - before) / 1_000_000;
+    println!("{each} bytes per filter");
+    assert!(each <= 300);
+}
+
+fn level_text() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("a"), Just("b"), Just(""), Just("$x")]
+}
+
+fn topic_text() -> impl Strategy<Value = String> {
+    proptest::collection::vec(level_text(), 1..5)
+        .prop_map(|levels| levels.join("/"))
+        .prop_filter("not empty", |text| !text.is_empty())
+}
+
+fn filter_text() -> impl Strategy<Value = String> {
+    let level = prop_oneof![3 => level_text(), 2 => Just("+")];
+    (proptest::collection::vec(level, 0..5), any::<bool>())
+        .prop_map(|(mut levels, in_hash)| {
+            levels.extend(in_hash.then_some("#"));
+            levels.join("/")
+        })
+        .prop_filter("not empty", |text| !text.is_empty())
+}
+
+proptest! {
+    #[test]
+    fn the_exchange_agrees_with_the_plain_matcher(
+        filters in proptest::collection::btree_set(filter_text(), 1..40),
+        removed in proptest::collection::vec(any::<bool>(), 40),
+        topics in proptest::collection::vec(topic_text(), 1..20),
+    ) {
+        let exchange = Exchange::new();
+        let all: Vec<(u32, &String)> = (0..).zip(&filters).collect();
+        for &(slot, text) in &all {
+            prop_assert!(exchange.bind(filter(text), binding(session(0, slot))));
+        }
+        let kept = |slot: u32| !removed[slot as usize];
+        for &(slot, text) in all.iter().filter(|(slot, _)| !kept(*slot)) {
+            prop_assert!(exchange.unbind(filter(text), session(0, slot)));
+        }
+        for topic in &topics {
+            let expected: Vec<Destination> = all
+                .iter()
+                .filter(|(slot, text)| kept(*slot) && matches(text, topic))
+                .map(|(slot, _)| session(0, *slot))
+                .collect();
+            prop_assert_eq!(destinations(&exchange, topic), expected, "{}", topic);
+        }
+        for &(slot, text) in all.iter().filter(|(slot, _)| kept(*slot)) {
+            prop_assert!(exchange.unbind(filter(text), session(0, slot)));
+        }
+        prop_assert_eq!((exchange.filter_count(), exchange.binding_count()), (0, 0));
+    }
+}
