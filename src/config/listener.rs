@@ -41,8 +41,8 @@ pub struct Listener {
     pub proxy_trusted: Vec<IpAddr>,
     /// Origins of web pages that may connect by WebSocket; empty allows all.
     pub origins: Vec<String>,
-    /// Permission bits of the unix socket, as in `chmod`.
-    pub unix_mode: u32,
+    /// Permission bits of the unix socket.
+    pub unix_mode: UnixMode,
     /// `user`, `user:group` or `:group` that owns the unix socket.
     pub unix_owner: Option<String>,
 }
@@ -58,7 +58,11 @@ impl Default for Listener {
             client_certificates: ClientCertificates::Off,
             allow_anonymous: None,
             connections_max: None,
-            versions: vec![ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5],
+            versions: vec![
+                ProtocolVersion::V3_1,
+                ProtocolVersion::V3_1_1,
+                ProtocolVersion::V5,
+            ],
             mount_point: String::new(),
             nodelay: true,
             backlog: 1024,
@@ -66,7 +70,7 @@ impl Default for Listener {
             proxy_protocol: false,
             proxy_trusted: Vec::new(),
             origins: Vec::new(),
-            unix_mode: 0o660,
+            unix_mode: UnixMode(0o660),
             unix_owner: None,
         }
     }
@@ -120,3 +124,7 @@ pub enum ClientCertificates {
     /// A client without a valid one is refused.
     Required,
 }
+
+/// Permission bits of a file, as in `chmod`; written as an octal string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixMode(pub u32);

@@ -3,13 +3,25 @@
 //! Owns every key: its name, type, range and default, and the rules between keys. It refuses to
 //! know sockets and certificates: that an address can be bound or a key read is for `net` to say.
 
+mod error;
+mod keys;
 mod limits;
 mod listener;
+mod load;
 mod log;
 mod mqtt;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod url;
+mod value;
 
+use std::path::Path;
+
+pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
-pub use listener::{Certificate, ClientCertificates, Listener, Transport};
+pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode};
+pub use load::Loader;
 pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};
 
@@ -43,5 +55,24 @@ impl Default for Config {
             mqtt: Mqtt::default(),
             log: Log::default(),
         }
+    }
+}
+
+impl Config {
+    /// The defaults, changed by the file, then by the `TIDEWIRE_` variables of `environment`.
+    ///
+    /// # Errors
+    ///
+    /// The first unknown key, unusable value or broken rule, with its place.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut loader = Loader::default();
+        if let Some(path) = path {
+            loader.file(path)?;
+        }
+        loader.environment(environment)?;
+        loader.finish()
     }
 }
