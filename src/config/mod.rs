@@ -1,1 +1,78 @@
-//! The typed tree of the configuration file, and `Limits`.
+//! The typed tree of the configuration file, and [`Limits`].
+//!
+//! Owns every key: its name, type, range and default, and the rules between keys. It refuses to
+//! know sockets and certificates: that an address can be bound or a key read is for `net` to say.
+
+mod error;
+mod keys;
+mod limits;
+mod listener;
+mod load;
+mod log;
+mod mqtt;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod url;
+mod value;
+
+use std::path::Path;
+
+pub use error::{ConfigError, Origin};
+pub use limits::{Limits, QueueOverflow};
+pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode};
+pub use load::Loader;
+pub use log::{Log, LogLevel};
+pub use mqtt::{Mqtt, ShareStrategy};
+
+/// Everything an operator decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Threads that serve clients, 0 = one per core.
+    pub shards: u16,
+    /// Whether clients may come without credentials; `None` allows it on loopback only.
+    pub allow_anonymous: Option<bool>,
+    /// Seconds between two publications of `$SYS`, 0 = off.
+    pub sys_interval_seconds: u32,
+    /// Addresses that accept connections, at least one.
+    pub listeners: Vec<Listener>,
+    /// What no client may exceed.
+    pub limits: Limits,
+    /// How MQTT is spoken.
+    pub mqtt: Mqtt,
+    /// What is logged.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            allow_anonymous: None,
+            sys_interval_seconds: 10,
+            listeners: vec![Listener::default()],
+            limits: Limits::default(),
+            mqtt: Mqtt::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, changed by the file, then by the `TIDEWIRE_` variables of `environment`.
+    ///
+    /// # Errors
+    ///
+    /// The first unknown key, unusable value or broken rule, with its place.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut loader = Loader::default();
+        if let Some(path) = path {
+            loader.file(path)?;
+        }
+        loader.environment(environment)?;
+        loader.finish()
+    }
+}

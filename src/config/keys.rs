@@ -1,0 +1,131 @@
+//! The table of all keys.
+
+use super::Config;
+use super::value::{Field, Range};
+
+/// One key of the configuration file.
+pub(super) struct Key {
+    /// Dotted path; `#` stands for the index of a list.
+    pub(super) path: &'static str,
+    /// Least and greatest value, for integers.
+    pub(super) range: Range,
+    /// Its place in the tree.
+    pub(super) field: fn(&mut Config, Index) -> Option<&mut dyn Field>,
+}
+
+/// Which entries of the lists of tables a path goes through.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Index {
+    pub(super) listener: usize,
+    pub(super) certificate: usize,
+}
+
+/// Paths that are lists of tables.
+pub(super) const LISTS: [&str; 2] = ["listeners", "listeners.#.certificates"];
+
+/// Paths that are tables.
+pub(super) const TABLES: [&str; 3] = ["limits", "mqtt", "log"];
+
+/// Every key there is.
+pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
+    [ROOT, LISTENER, CERTIFICATE, LIMITS, MQTT, LOG]
+        .into_iter()
+        .flatten()
+}
+
+macro_rules! keys {
+    ($name:ident: $prefix:literal, |$config:pat_param, $at:pat_param| $owner:expr,
+     { $($field:ident $range:expr;)* }) => {
+        const $name: &[Key] = &[$(Key {
+            path: concat!($prefix, stringify!($field)),
+            range: $range,
+            field: |$config, $at| $owner.map(|owner| &mut owner.$field as &mut dyn Field),
+        }),*];
+    };
+}
+
+/// Not an integer, or any integer of its type.
+const ANY: Range = (0, u64::MAX);
+/// Limits that zero would turn into a broker that serves nobody.
+const POSITIVE: Range = (1, u64::MAX);
+/// The greatest packet: remaining length and fixed header.
+const PACKET: Range = (128, 268_435_460);
+const TOPIC: Range = (1, 65_535);
+
+keys!(ROOT: "", |config, _| Some(config), {
+    shards (0, 1024);
+    allow_anonymous ANY;
+    sys_interval_seconds (0, 86_400);
+});
+
+keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listener), {
+    bind ANY;
+    transport ANY;
+    path ANY;
+    client_ca ANY;
+    client_certificates ANY;
+    allow_anonymous ANY;
+    connections_max POSITIVE;
+    versions ANY;
+    mount_point ANY;
+    nodelay ANY;
+    backlog (1, 65_535);
+    tcp_keep_alive_seconds (0, 32_767);
+    proxy_protocol ANY;
+    proxy_trusted ANY;
+    origins ANY;
+    unix_mode ANY;
+    unix_owner ANY;
+});
+
+keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
+    config
+        .listeners
+        .get_mut(at.listener)
+        .and_then(|listener| listener.certificates.get_mut(at.certificate))
+}, {
+    certificate ANY;
+    key ANY;
+});
+
+keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
+    connections_max POSITIVE;
+    connections_per_address_max ANY;
+    connect_seconds (1, 3600);
+    connect_bytes_max PACKET;
+    packet_bytes_max PACKET;
+    topic_bytes_max TOPIC;
+    topic_levels_max TOPIC;
+    subscriptions_per_client_max POSITIVE;
+    queue_messages_max POSITIVE;
+    queue_bytes_max POSITIVE;
+    queue_overflow ANY;
+    write_buffer_bytes_max (4096, u64::MAX);
+    mailbox_bytes_max (65_536, u64::MAX);
+    retained_messages_max ANY;
+    retained_bytes_max ANY;
+    retained_payload_bytes_max ANY;
+    sessions_max POSITIVE;
+    session_expiry_seconds_max ANY;
+    publish_messages_per_second_max ANY;
+    publish_bytes_per_second_max ANY;
+    connects_per_second_per_address_max ANY;
+    delayed_messages_max ANY;
+    delayed_seconds_max ANY;
+});
+
+keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
+    server_keep_alive_seconds POSITIVE;
+    keep_alive_seconds_max ANY;
+    receive_maximum POSITIVE;
+    topic_alias_maximum ANY;
+    inflight_max POSITIVE;
+    check_payload_format ANY;
+    server_reference ANY;
+    shutdown_seconds (0, 3600);
+    share_strategy ANY;
+});
+
+keys!(LOG: "log.", |config, _| Some(&mut config.log), {
+    level ANY;
+});

@@ -1,0 +1,101 @@
+//! Every limit of the broker in one struct.
+
+/// What no client may exceed; one value is shared by all listeners.
+///
+/// # Units
+///
+/// The last words of a name tell the unit. Where a field says "0 = unlimited", zero switches the
+/// limit off; every other limit is at least 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections of the whole broker.
+    pub connections_max: usize,
+    /// Open connections from one address, 0 = unlimited.
+    pub connections_per_address_max: usize,
+    /// Seconds from accepting a connection to the end of its CONNECT, handshakes included.
+    pub connect_seconds: u32,
+    /// Bytes of one CONNECT packet, its will included.
+    pub connect_bytes_max: usize,
+    /// Bytes of one packet, its fixed header included.
+    pub packet_bytes_max: usize,
+    /// Bytes of a topic name or topic filter.
+    pub topic_bytes_max: usize,
+    /// Levels of a topic name or topic filter.
+    pub topic_levels_max: usize,
+    /// Subscriptions of one session.
+    pub subscriptions_per_client_max: usize,
+    /// Messages waiting for one client.
+    pub queue_messages_max: usize,
+    /// Bytes of the messages waiting for one client.
+    pub queue_bytes_max: usize,
+    /// What happens to a message that finds its queue full.
+    pub queue_overflow: QueueOverflow,
+    /// Encoded bytes waiting for one socket.
+    pub write_buffer_bytes_max: usize,
+    /// Bytes waiting in the mailbox of one shard.
+    pub mailbox_bytes_max: usize,
+    /// Retained messages of the whole broker.
+    pub retained_messages_max: usize,
+    /// Bytes of all retained messages.
+    pub retained_bytes_max: usize,
+    /// Payload bytes of one retained message.
+    pub retained_payload_bytes_max: usize,
+    /// Sessions, connected or not.
+    pub sessions_max: usize,
+    /// Longest session expiry interval granted; `u32::MAX` lets sessions live for ever.
+    pub session_expiry_seconds_max: u32,
+    /// PUBLISH packets per second of one client, 0 = unlimited.
+    pub publish_messages_per_second_max: u32,
+    /// Bytes of PUBLISH packets per second of one client, 0 = unlimited.
+    pub publish_bytes_per_second_max: u64,
+    /// New connections per second from one address, 0 = unlimited.
+    pub connects_per_second_per_address_max: u32,
+    /// Delayed messages waiting in the whole broker; 0 refuses them.
+    pub delayed_messages_max: usize,
+    /// Longest delay of a delayed message.
+    pub delayed_seconds_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            connections_per_address_max: 0,
+            connect_seconds: 10,
+            connect_bytes_max: 256 << 10,
+            packet_bytes_max: 16 << 20,
+            topic_bytes_max: 65_535,
+            topic_levels_max: 128,
+            subscriptions_per_client_max: 100_000,
+            queue_messages_max: 100_000,
+            queue_bytes_max: 64 << 20,
+            queue_overflow: QueueOverflow::DropNewest,
+            write_buffer_bytes_max: 8 << 20,
+            mailbox_bytes_max: 64 << 20,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 1 << 30,
+            retained_payload_bytes_max: 16 << 20,
+            sessions_max: 1_000_000,
+            session_expiry_seconds_max: u32::MAX,
+            publish_messages_per_second_max: 0,
+            publish_bytes_per_second_max: 0,
+            connects_per_second_per_address_max: 0,
+            delayed_messages_max: 100_000,
+            delayed_seconds_max: 4_294_967,
+        }
+    }
+}
+
+/// What happens to a message that finds its queue full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueOverflow {
+    /// The oldest waiting message makes room.
+    DropOldest,
+    /// The message is dropped.
+    #[default]
+    DropNewest,
+    /// The publisher is told with reason 0x97.
+    Reject,
+    /// The slow consumer is disconnected.
+    Disconnect,
+}

@@ -1,0 +1,130 @@
+//! One address the broker accepts connections on.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use tidewire_protocol::codec::ProtocolVersion;
+
+/// One address the broker accepts connections on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// `host:port`, or the path of a unix socket.
+    pub bind: String,
+    /// What carries MQTT here.
+    pub transport: Transport,
+    /// Path of the WebSocket endpoint.
+    pub path: String,
+    /// Certificates offered to clients; the name a client asks for picks one, the first is the
+    /// default.
+    pub certificates: Vec<Certificate>,
+    /// Authorities that sign client certificates, a PEM file.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show a certificate.
+    pub client_certificates: ClientCertificates,
+    /// Whether clients may come without credentials; `None` follows [`super::Config`].
+    pub allow_anonymous: Option<bool>,
+    /// Open connections of this listener; `None` leaves [`super::Limits::connections_max`].
+    pub connections_max: Option<usize>,
+    /// Protocol versions spoken here, at least one.
+    pub versions: Vec<ProtocolVersion>,
+    /// Prefix of every topic of the clients of this listener; empty for none.
+    pub mount_point: String,
+    /// Whether small segments are sent at once (TCP_NODELAY).
+    pub nodelay: bool,
+    /// Connections the system holds until they are accepted.
+    pub backlog: u32,
+    /// Idle seconds before TCP probes the peer, 0 = off.
+    pub tcp_keep_alive_seconds: u32,
+    /// Whether each connection starts with a PROXY protocol header, version 1 or 2.
+    pub proxy_protocol: bool,
+    /// Addresses whose PROXY header is believed; empty believes every peer.
+    pub proxy_trusted: Vec<IpAddr>,
+    /// Origins of web pages that may connect by WebSocket; empty allows all.
+    pub origins: Vec<String>,
+    /// Permission bits of the unix socket.
+    pub unix_mode: UnixMode,
+    /// `user`, `user:group` or `:group` that owns the unix socket.
+    pub unix_owner: Option<String>,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            bind: "127.0.0.1:1883".into(),
+            transport: Transport::Tcp,
+            path: "/mqtt".into(),
+            certificates: Vec::new(),
+            client_ca: None,
+            client_certificates: ClientCertificates::Off,
+            allow_anonymous: None,
+            connections_max: None,
+            versions: vec![
+                ProtocolVersion::V3_1,
+                ProtocolVersion::V3_1_1,
+                ProtocolVersion::V5,
+            ],
+            mount_point: String::new(),
+            nodelay: true,
+            backlog: 1024,
+            tcp_keep_alive_seconds: 60,
+            proxy_protocol: false,
+            proxy_trusted: Vec::new(),
+            origins: Vec::new(),
+            unix_mode: UnixMode(0o660),
+            unix_owner: None,
+        }
+    }
+}
+
+/// What carries MQTT on a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Plain TCP.
+    #[default]
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket over TCP.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+    /// A unix socket.
+    Unix,
+}
+
+impl Transport {
+    /// Whether connections are encrypted and certificates are needed.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// Whether MQTT travels in WebSocket frames.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+}
+
+/// A certificate chain and its private key, both PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// The private key of the first certificate.
+    pub key: PathBuf,
+}
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// None is asked for.
+    #[default]
+    Off,
+    /// A client may show one; what it shows must be valid.
+    Optional,
+    /// A client without a valid one is refused.
+    Required,
+}
+
+/// Permission bits of a file, as in `chmod`; written as an octal string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixMode(pub u32);

@@ -1,0 +1,53 @@
+//! What the broker offers and asks for in the protocol.
+
+/// How the broker speaks MQTT to every client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// Keep alive imposed on MQTT 5.0 clients; `None` accepts what the client asks for.
+    pub server_keep_alive_seconds: Option<u16>,
+    /// Longest keep alive accepted; a longer one, or none, is lowered to it for MQTT 5.0 clients.
+    /// 0 = unlimited.
+    pub keep_alive_seconds_max: u16,
+    /// QoS 1 and 2 messages a client may send before it awaits an acknowledgement.
+    pub receive_maximum: u16,
+    /// Topic aliases a client may set on one connection, 0 = none.
+    pub topic_alias_maximum: u16,
+    /// QoS 1 and 2 messages sent to one client and not yet acknowledged.
+    pub inflight_max: u16,
+    /// Whether a payload that claims to be text is refused unless it is valid UTF-8.
+    pub check_payload_format: bool,
+    /// The server named to clients that are sent elsewhere.
+    pub server_reference: Option<String>,
+    /// Seconds that clients get to receive their DISCONNECT when the broker stops.
+    pub shutdown_seconds: u32,
+    /// How a shared subscription picks one of its members.
+    pub share_strategy: ShareStrategy,
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            server_keep_alive_seconds: None,
+            keep_alive_seconds_max: 0,
+            receive_maximum: 1024,
+            topic_alias_maximum: 64,
+            inflight_max: u16::MAX,
+            check_payload_format: false,
+            server_reference: None,
+            shutdown_seconds: 5,
+            share_strategy: ShareStrategy::Balanced,
+        }
+    }
+}
+
+/// How a shared subscription picks the member that gets a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShareStrategy {
+    /// Members take turns; one with a shorter queue comes first.
+    #[default]
+    Balanced,
+    /// One member gets everything until it leaves or is full.
+    Sticky,
+    /// The same topic goes to the same member.
+    HashTopic,
+}

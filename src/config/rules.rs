@@ -1,0 +1,182 @@
+//! Rules between keys.
+
+use std::collections::HashSet;
+
+use super::{ClientCertificates, Config, Limits, Listener, Mqtt, Transport};
+
+/// A rule that does not hold.
+pub(super) struct Broken {
+    /// Dotted path of the key to change.
+    pub(super) key: String,
+    /// To be read after the key.
+    pub(super) problem: String,
+}
+
+/// The first rule that does not hold.
+pub(super) fn check(config: &Config) -> Result<(), Broken> {
+    demand(
+        "listeners",
+        !config.listeners.is_empty(),
+        "needs at least one entry",
+    )?;
+    let mut taken = HashSet::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let within = |broken: Broken| Broken {
+            key: format!("listeners.{index}.{}", broken.key),
+            ..broken
+        };
+        check_listener(listener).map_err(within)?;
+        let free = listener.bind.ends_with(":0") || taken.insert(&listener.bind);
+        demand("bind", free, "is the address of an earlier listener").map_err(within)?;
+    }
+    check_limits(&config.limits)?;
+    check_mqtt(&config.mqtt)
+}
+
+fn check_listener(listener: &Listener) -> Result<(), Broken> {
+    demand(
+        "versions",
+        !listener.versions.is_empty(),
+        "needs at least one version",
+    )?;
+    let plain = !listener.mount_point.contains(['+', '#', '\0']);
+    demand(
+        "mount_point",
+        plain,
+        "holds a wildcard, it must be a plain topic prefix",
+    )?;
+    let believed = listener.proxy_protocol || listener.proxy_trusted.is_empty();
+    demand(
+        "proxy_trusted",
+        believed,
+        "is of no use unless proxy_protocol is true",
+    )?;
+    check_bind(listener)?;
+    check_certificates(listener)?;
+    let websocket = listener.transport.is_websocket();
+    demand(
+        "path",
+        !websocket || listener.path.starts_with('/'),
+        "must start with `/`",
+    )?;
+    let plain = !listener.path.contains(['?', '#', ' ']);
+    demand(
+        "path",
+        !websocket || plain,
+        "must be a plain path without `?`, `#` and spaces",
+    )?;
+    let origins = websocket || listener.origins.is_empty();
+    demand("origins", origins, "is for the transports ws and wss")
+}
+
+fn check_bind(listener: &Listener) -> Result<(), Broken> {
+    if listener.transport == Transport::Unix {
+        return demand(
+            "bind",
+            !listener.bind.is_empty(),
+            "must be the path of a unix socket",
+        );
+    }
+    let port = listener.bind.rsplit_once(':').filter(|(host, _)| {
+        !host.is_empty() && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'))
+    });
+    let valid = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    demand(
+        "bind",
+        valid,
+        "must be host:port, an IPv6 address in brackets",
+    )?;
+    demand(
+        "unix_owner",
+        listener.unix_owner.is_none(),
+        "is for the transport unix",
+    )
+}
+
+fn check_certificates(listener: &Listener) -> Result<(), Broken> {
+    let asked = listener.client_certificates != ClientCertificates::Off;
+    if !listener.transport.is_encrypted() {
+        let none = listener.certificates.is_empty();
+        demand("certificates", none, "is for the transports tls and wss")?;
+        demand(
+            "client_ca",
+            listener.client_ca.is_none(),
+            "is for the transports tls and wss",
+        )?;
+        return demand(
+            "client_certificates",
+            !asked,
+            "is for the transports tls and wss",
+        );
+    }
+    let some = !listener.certificates.is_empty();
+    demand(
+        "certificates",
+        some,
+        "needs at least one entry for the transports tls and wss",
+    )?;
+    for (index, pair) in listener.certificates.iter().enumerate() {
+        let within = |broken: Broken| Broken {
+            key: format!("certificates.{index}.{}", broken.key),
+            ..broken
+        };
+        demand(
+            "certificate",
+            !pair.certificate.as_os_str().is_empty(),
+            "is missing",
+        )
+        .map_err(within)?;
+        demand("key", !pair.key.as_os_str().is_empty(), "is missing").map_err(within)?;
+    }
+    let signed = !asked || listener.client_ca.is_some();
+    demand(
+        "client_ca",
+        signed,
+        "is needed to check client certificates",
+    )?;
+    let used = asked || listener.client_ca.is_none();
+    demand(
+        "client_certificates",
+        used,
+        "must be optional or required for client_ca to be used",
+    )
+}
+
+fn check_limits(limits: &Limits) -> Result<(), Broken> {
+    let queued = limits.queue_bytes_max >= limits.packet_bytes_max;
+    demand(
+        "limits.queue_bytes_max",
+        queued,
+        "must hold one packet of limits.packet_bytes_max",
+    )?;
+    let mailed = limits.mailbox_bytes_max >= limits.packet_bytes_max;
+    demand(
+        "limits.mailbox_bytes_max",
+        mailed,
+        "must hold one packet of limits.packet_bytes_max",
+    )
+}
+
+fn check_mqtt(mqtt: &Mqtt) -> Result<(), Broken> {
+    let longest = mqtt.keep_alive_seconds_max;
+    let within = mqtt
+        .server_keep_alive_seconds
+        .is_none_or(|imposed| imposed <= longest);
+    let key = "mqtt.server_keep_alive_seconds";
+    demand(
+        key,
+        longest == 0 || within,
+        "must not exceed mqtt.keep_alive_seconds_max",
+    )
+}
+
+fn demand(key: &str, holds: bool, problem: &str) -> Result<(), Broken> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Broken {
+            key: key.to_owned(),
+            problem: problem.to_owned(),
+        })
+    }
+}

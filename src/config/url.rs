@@ -1,0 +1,95 @@
+//! Listeners written as URLs on the command line.
+
+use super::{ConfigError, Listener, Loader, Transport};
+
+impl Listener {
+    /// A listener written as a URL.
+    ///
+    /// `tcp://host:port`, `tls://host:port?cert=FILE&key=FILE`, `ws://host:port/path`,
+    /// `wss://host:port/path?cert=FILE&key=FILE` or `unix:///path`. Any key of a listener may
+    /// follow as a parameter; `cert`, `key` and `ca` are short for the certificate, its key and
+    /// `client_ca`. Ports default to 1883 (tcp), 8883 (tls), 80 (ws) and 443 (wss).
+    ///
+    /// # Errors
+    ///
+    /// The scheme, address or a parameter is not one of these.
+    pub fn from_url(url: &str) -> Result<Self, ConfigError> {
+        let refuse = |problem: &str| ConfigError::Url {
+            url: url.into(),
+            problem: problem.into(),
+        };
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| refuse("has no scheme such as tcp://"))?;
+        let (transport, port) = match scheme {
+            "tcp" | "mqtt" => (Transport::Tcp, 1883),
+            "tls" | "mqtts" => (Transport::Tls, 8883),
+            "ws" => (Transport::Ws, 80),
+            "wss" => (Transport::Wss, 443),
+            "unix" => (Transport::Unix, 0),
+            _ => {
+                return Err(refuse(
+                    "has an unknown scheme, expected tcp, tls, ws, wss or unix",
+                ));
+            }
+        };
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let address = decode(address).ok_or_else(|| refuse("has a broken % escape"))?;
+        let mut listener = Self {
+            transport,
+            ..Self::default()
+        };
+        if transport == Transport::Unix {
+            listener.bind = address;
+        } else {
+            let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
+            if transport.is_websocket() && path.len() > 1 {
+                listener.path = path.to_owned();
+            } else if path.len() > 1 {
+                return Err(refuse("has a path, which only ws and wss take"));
+            }
+            listener.bind = with_port(host, port);
+        }
+        let mut loader = Loader::default();
+        loader.listeners(vec![listener]);
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, "true"));
+            let value = decode(value).ok_or_else(|| refuse("has a broken % escape"))?;
+            let path = match name {
+                "cert" => "listeners.0.certificates.0.certificate".to_owned(),
+                "key" => "listeners.0.certificates.0.key".to_owned(),
+                "ca" => "listeners.0.client_ca".to_owned(),
+                name => format!("listeners.0.{name}"),
+            };
+            loader.argument(&format!("--listen {url}"), &path, &value)?;
+        }
+        loader
+            .finish()?
+            .listeners
+            .pop()
+            .ok_or_else(|| refuse("describes no listener"))
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    let after_address = host.rsplit(']').next().unwrap_or(host);
+    if after_address.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
