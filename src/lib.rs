@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod message;
 pub mod metrics;
 pub mod net;
+pub mod queue;
 pub mod retained;
 pub mod server;
 pub mod shard;

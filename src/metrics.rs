@@ -1,1 +1,48 @@
 //! Counters per shard, summed when read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What one shard counts; written by its own thread only, read by anyone.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the names say what is counted")]
+pub struct ShardMetrics {
+    pub messages_received: Counter,
+    pub messages_sent: Counter,
+    pub messages_dropped: Counter,
+    pub bytes_received: Counter,
+    pub bytes_sent: Counter,
+    pub publishes_received: Counter,
+    pub publishes_sent: Counter,
+    pub connections: Counter,
+    pub sessions: Counter,
+}
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds without a locked instruction: there is one writer.
+    pub fn add(&self, amount: u64) {
+        self.set(self.value().wrapping_add(amount));
+    }
+
+    /// Takes away what was added before.
+    pub fn subtract(&self, amount: u64) {
+        self.set(self.value().wrapping_sub(amount));
+    }
+
+    /// The value as last written.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// The sum of one counter over all shards.
+pub fn sum(shards: &[std::sync::Arc<ShardMetrics>], of: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
+    shards.iter().fold(0, |total, shard| total.wrapping_add(of(shard).value()))
+}

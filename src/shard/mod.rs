@@ -1,1 +1,228 @@
-//! One thread: the place where sessions, exchange and retained messages meet.
+//! One thread: the place where sessions, exchange, queues and retained messages meet.
+//!
+//! Owns its clients, sessions, timers and share groups as plain data. It refuses to know sockets
+//! and clocks: bytes come in through [`Shard::receive`], packets are left in the connection's
+//! buffer ([`Shard::output`]), mail in an outbox ([`Shard::take_mail`]), and time is an argument.
+//! So a whole broker of several shards can be driven from one thread in a test.
+
+mod client;
+mod connect;
+mod deliver;
+mod group;
+mod mail;
+mod publish;
+mod receive;
+mod slots;
+mod subscribe;
+mod timers;
+mod will;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+pub use connect::{Accepted, Handshake, refusal};
+pub use mail::{Mail, Member};
+pub use slots::Key;
+
+use client::{Connection, Session};
+use group::Group;
+use mail::Outbox;
+use slots::Slots;
+use timers::{Timer, Timers};
+
+use crate::config::Config;
+use crate::exchange::{Exchange, GroupId, ReceiverId, RouteCache, ShardId};
+use crate::message::Message;
+use crate::metrics::ShardMetrics;
+use crate::retained::Retained;
+
+/// What all shards share: read-mostly tables and the configuration.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration as started.
+    pub config: Config,
+    /// How many shards there are.
+    pub shards: u16,
+    /// The routing table.
+    pub exchange: Exchange,
+    /// The latest message of each topic.
+    pub retained: Retained,
+}
+
+/// One shard of the broker.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    shared: Arc<Shared>,
+    metrics: Arc<ShardMetrics>,
+    routes: RouteCache,
+    connections: Slots<Connection>,
+    sessions: Slots<Session>,
+    directory: HashMap<Arc<str>, Key>,
+    groups: HashMap<GroupId, Group>,
+    delayed: Slots<Message>,
+    timers: Timers,
+    outbox: Outbox,
+    touched: Vec<Key>,
+    /// Forwarded properties of the PUBLISH at hand.
+    scratch: Vec<u8>,
+}
+
+/// What the driver does with a connection after a turn.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// Bytes to write; the driver drains what it has written.
+    pub bytes: &'a mut Vec<u8>,
+    /// Close once everything is written.
+    pub is_closing: bool,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(id: ShardId, shared: Arc<Shared>, metrics: Arc<ShardMetrics>) -> Self {
+        let mut timers = Timers::default();
+        timers.add(RETAINED_SWEEP_MS, Timer::RetainedSweep);
+        Self {
+            id,
+            metrics,
+            routes: RouteCache::default(),
+            connections: Slots::default(),
+            sessions: Slots::default(),
+            directory: HashMap::new(),
+            groups: HashMap::new(),
+            delayed: Slots::default(),
+            timers,
+            outbox: Outbox::new(shared.shards),
+            touched: Vec::new(),
+            scratch: Vec::new(),
+            shared,
+        }
+    }
+
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Mail for another shard, collected since the last call.
+    pub fn take_mail(&mut self, to: ShardId) -> Vec<Mail> {
+        self.outbox.take(to)
+    }
+
+    /// Connections with new output or a reason to close, collected since the last call.
+    pub fn take_touched(&mut self) -> Vec<Key> {
+        for key in &self.touched {
+            if let Some(connection) = self.connections.lookup_mut(*key) {
+                connection.is_touched = false;
+            }
+        }
+        std::mem::take(&mut self.touched)
+    }
+
+    /// What a connection has to write; `None` once it has ended.
+    pub fn output(&mut self, key: Key) -> Option<Output<'_>> {
+        let connection = self.connections.lookup_mut(key)?;
+        Some(Output { is_closing: connection.is_closing, bytes: &mut connection.out })
+    }
+
+    /// The peer took what was written: waiting messages may follow.
+    pub fn drained(&mut self, key: Key, now_ms: u64) {
+        if let Some(session) = self.connections.lookup(key).and_then(|it| it.session) {
+            self.send_waiting(session, now_ms);
+        }
+    }
+
+    /// Mail from another shard.
+    pub fn take_in(&mut self, mail: Mail, now_ms: u64) {
+        match mail {
+            Mail::Deliver { message, routes } => {
+                let mut outgoing = deliver::Outgoing::of(&message);
+                self.deliver_here(&routes, &mut outgoing, now_ms);
+            }
+            Mail::GroupJoin { group, member } => self.join_group(group, member, now_ms),
+            Mail::GroupLeave { group, session } => self.leave_group(group, session),
+            Mail::GroupPresence { group, session, credit } => {
+                self.set_group_credit(group, session, credit, now_ms);
+            }
+            Mail::GroupDeliver { group, session, delivery } => {
+                self.deliver_for_group(group, session, delivery, now_ms);
+            }
+            Mail::GroupSettled { group, session, count } => {
+                self.settle_in_group(group, session, count, now_ms);
+            }
+            Mail::GroupReturn { group, deliveries } => {
+                self.return_to_group(group, deliveries, now_ms);
+            },
+        }
+    }
+
+    /// When [`Shard::tick`] has something to do.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.timers.next_due_ms()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now_ms: u64) {
+        while let Some(timer) = self.timers.pop_due(now_ms) {
+            match timer {
+                Timer::KeepAlive(key) => self.check_keep_alive(key, now_ms),
+                Timer::SessionExpiry(key) => self.check_session_expiry(key, now_ms),
+                Timer::Will(key) => self.check_will(key, now_ms),
+                Timer::Delayed(key) => {
+                    if let Some(message) = self.delayed.remove(key) {
+                        self.publish_message(message, now_ms);
+                    }
+                }
+                Timer::RetainedSweep => {
+                    if self.id.0 == 0 {
+                        self.shared.retained.remove_expired(now_ms);
+                    }
+                    self.timers.add(now_ms + RETAINED_SWEEP_MS, Timer::RetainedSweep);
+                }
+            }
+        }
+    }
+
+    /// Publishes a message of the broker itself, such as `$SYS`.
+    pub fn publish_message(&mut self, message: Message, now_ms: u64) {
+        let message = Arc::new(message);
+        let mut outgoing = deliver::Outgoing::of(&message);
+        if let Err(error) = self.retain_if_asked(&mut outgoing) {
+            tracing::warn!(topic = message.topic(), %error, "message not retained");
+        }
+        self.route(&mut outgoing, None, now_ms);
+    }
+
+    /// Sends to another shard, or to this one after the work at hand.
+    fn send_mail(&mut self, to: ShardId, mail: Mail) {
+        self.outbox.push(to, mail);
+    }
+
+    fn touch(&mut self, key: Key) {
+        if let Some(connection) = self.connections.lookup_mut(key)
+            && !connection.is_touched
+        {
+            connection.is_touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    fn receiver(&self, session: Key) -> ReceiverId {
+        ReceiverId { shard: self.id, slot: session.slot, generation: session.generation }
+    }
+}
+
+/// How often expired retained messages are removed.
+const RETAINED_SWEEP_MS: u64 = 10_000;
+
+fn key_of(receiver: ReceiverId) -> Key {
+    Key { slot: receiver.slot, generation: receiver.generation }
+}
+
+/// The publisher's mark on a message, for No Local; never zero.
+fn publisher_of(receiver: ReceiverId) -> u64 {
+    ((u64::from(receiver.shard.0) + 1) << 48)
+        | (u64::from(receiver.generation & 0xFFFF) << 32)
+        | u64::from(receiver.slot)
+}

@@ -159,6 +159,18 @@ impl<D> Outbound<D> {
         })
     }
 
+    /// Takes out every QoS 1 message that `is_wanted` names, in the order of sending.
+    pub fn take_at_least_once(&mut self, is_wanted: impl Fn(&D) -> bool) -> Vec<D> {
+        let wanted: Vec<PacketId> = self
+            .iter()
+            .filter_map(|(id, in_flight)| match in_flight {
+                InFlight::Published(QoS::AtLeastOnce, delivery) if is_wanted(delivery) => Some(id),
+                _ => None,
+            })
+            .collect();
+        wanted.into_iter().filter_map(|id| self.acknowledge(id).ok()).collect()
+    }
+
     fn settle_published(&mut self, id: PacketId, expected: QoS) -> Result<D, SettleError> {
         let id = id.0.get();
         let slot = self.slot_mut(id).ok_or(SettleError::NotInFlight(id))?;

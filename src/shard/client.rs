@@ -1,0 +1,74 @@
+//! The state of a client: its session, which may outlive connections, and one connection.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
+use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound};
+
+use super::slots::Key;
+use crate::exchange::{GroupId, Routes, ShardId};
+use crate::message::Message;
+use crate::queue::{Delivery, Queue};
+
+/// The session of one client id.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client_id: Arc<str>,
+    pub(crate) connection: Option<Key>,
+    pub(crate) version: ProtocolVersion,
+    /// `u32::MAX` never expires.
+    pub(crate) expiry_seconds: u32,
+    /// When the session ends; set while there is no connection.
+    pub(crate) expires_at_ms: Option<u64>,
+    /// By filter as subscribed, `$share/group/` included.
+    pub(crate) subscriptions: HashMap<Box<str>, Subscribed>,
+    pub(crate) outbound: Outbound<Delivery>,
+    pub(crate) queue: Queue,
+    pub(crate) awaiting_release: AwaitingRelease,
+    pub(crate) will: Option<Box<WillMessage>>,
+    pub(crate) will_due_ms: Option<u64>,
+}
+
+/// One subscription of a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscribed {
+    pub(crate) options: SubscriptionOptions,
+    pub(crate) subscription_id: Option<NonZeroU32>,
+    /// For a shared subscription: where its group lives.
+    pub(crate) group: Option<(GroupId, ShardId)>,
+}
+
+/// A will, ready to be published.
+#[derive(Debug)]
+pub(crate) struct WillMessage {
+    pub(crate) delay_seconds: u32,
+    pub(crate) expiry_seconds: Option<u32>,
+    pub(crate) message: Message,
+}
+
+/// One network connection after its CONNECT.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The session, until it is taken over or the connection ends.
+    pub(crate) session: Option<Key>,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) keep_alive_seconds: u16,
+    pub(crate) last_received_ms: u64,
+    pub(crate) aliases: InboundAliases,
+    /// QoS 2 messages of this connection that await PUBREL.
+    pub(crate) receive_quota_used: u16,
+    /// The client's Receive Maximum, within our own limit.
+    pub(crate) send_quota: u16,
+    pub(crate) packet_bytes_max: usize,
+    pub(crate) wants_problem_information: bool,
+    /// Encoded packets that are not yet written.
+    pub(crate) out: Vec<u8>,
+    pub(crate) is_touched: bool,
+    /// Close once `out` is written.
+    pub(crate) is_closing: bool,
+    /// The routes of the last topic: most clients publish to one.
+    pub(crate) last_routes: Option<(Box<str>, Arc<Routes>)>,
+    pub(crate) peer: Arc<str>,
+}

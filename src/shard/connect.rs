@@ -1,0 +1,254 @@
+//! CONNECT: sessions begin, resume and are taken over here.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+
+use tidewire_protocol::codec::{
+    ConnAck, ConnAckProperties, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode,
+    UserProperties, encode,
+};
+use tidewire_protocol::session::keep_alive_deadline_ms;
+
+use super::client::{Connection, Session};
+use super::timers::Timer;
+use super::{Key, Shard};
+use crate::auth::may_publish;
+
+/// A CONNECT that has passed authentication, at its client's home shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Handshake<'a> {
+    /// The packet.
+    pub connect: &'a Connect<'a>,
+    /// The client id, assigned by us if the packet had none.
+    pub client_id: &'a str,
+    /// Where the client is, for the log.
+    pub peer: &'a str,
+}
+
+/// The result of a CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The connection; its buffer holds the CONNACK.
+    pub connection: Key,
+}
+
+impl Shard {
+    /// Attaches a connection to its session, ending whatever the client id was connected to.
+    pub fn connect(&mut self, handshake: &Handshake<'_>, now_ms: u64) -> Accepted {
+        let Handshake { connect, client_id, .. } = *handshake;
+        let connection = self.connections.insert(self.new_connection(handshake, now_ms));
+        self.metrics.connections.add(1);
+        self.take_over(client_id, now_ms);
+        let (session, is_present) = self.resume_or_begin(connect, client_id, now_ms);
+        self.attach(connection, session, connect);
+        self.acknowledge_connect(connection, handshake, is_present);
+        tracing::debug!(
+            client_id,
+            peer = handshake.peer,
+            version = ?connect.version,
+            session_present = is_present,
+            "connected"
+        );
+        if is_present {
+            self.rebind_if_version_changed(session, connect.version);
+            self.announce_presence(session, true);
+            self.resend_in_flight(session, now_ms);
+            self.send_waiting(session, now_ms);
+        }
+        Accepted { connection }
+    }
+
+    /// The network connection has ended; its state goes away.
+    pub fn closed(&mut self, key: Key, now_ms: u64) {
+        self.detach_session(key, now_ms);
+        if self.connections.remove(key).is_some() {
+            self.metrics.connections.subtract(1);
+        }
+    }
+
+    /// Ends a connection from our side, with DISCONNECT where the version has it.
+    pub(super) fn disconnect(&mut self, key: Key, reason: ReasonCode, why: &str, now_ms: u64) {
+        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        if connection.is_closing {
+            return;
+        }
+        connection.is_closing = true;
+        let session = connection.session;
+        if connection.version == ProtocolVersion::V5 {
+            let reference = self.shared.config.mqtt.server_reference.as_deref();
+            let packet = Packet::Disconnect(Disconnect {
+                reason,
+                session_expiry_seconds: None,
+                reason_string: None,
+                user_properties: UserProperties::default(),
+                server_reference: reference.filter(|_| reason == ReasonCode::UseAnotherServer),
+            });
+            encode(&packet, connection.version, &mut connection.out)
+                .expect("a DISCONNECT of ours is small");
+        }
+        let client_id = session
+            .and_then(|session| self.sessions.lookup(session))
+            .map_or_else(|| Arc::from(""), |session| Arc::clone(&session.client_id));
+        tracing::info!(?client_id, peer = %self.peer_of(key), ?reason, why, "disconnecting client");
+        self.detach_session(key, now_ms);
+        self.touch(key);
+    }
+
+    fn new_connection(&self, handshake: &Handshake<'_>, now_ms: u64) -> Connection {
+        let Handshake { connect, peer, .. } = *handshake;
+        let mqtt = &self.shared.config.mqtt;
+        let properties = &connect.properties;
+        Connection {
+            session: None,
+            version: connect.version,
+            keep_alive_seconds: self.keep_alive_of(connect),
+            last_received_ms: now_ms,
+            aliases: Default::default(),
+            receive_quota_used: 0,
+            send_quota: properties
+                .receive_maximum
+                .map_or(u16::MAX, NonZeroU16::get)
+                .min(mqtt.inflight_max),
+            packet_bytes_max: properties
+                .maximum_packet_size
+                .map_or(usize::MAX, |bytes| bytes.get() as usize),
+            wants_problem_information: properties.request_problem_information != Some(false),
+            out: Vec::new(),
+            is_touched: false,
+            is_closing: false,
+            last_routes: None,
+            peer: peer.into(),
+        }
+    }
+
+    fn keep_alive_of(&self, connect: &Connect<'_>) -> u16 {
+        match self.shared.config.mqtt.server_keep_alive_seconds {
+            Some(seconds) if connect.version == ProtocolVersion::V5 => seconds,
+            _ => connect.keep_alive_seconds,
+        }
+    }
+
+    fn expiry_of(&self, connect: &Connect<'_>) -> u32 {
+        let asked = match (connect.version, connect.clean_start) {
+            (ProtocolVersion::V5, _) => connect.properties.session_expiry_seconds.unwrap_or(0),
+            (_, true) => 0,
+            (_, false) => u32::MAX,
+        };
+        asked.min(self.shared.config.limits.session_expiry_seconds_max)
+    }
+
+    /// [MQTT-3.1.4-3]: the older connection with this client id ends with 0x8E.
+    fn take_over(&mut self, client_id: &str, now_ms: u64) {
+        let older = self
+            .directory
+            .get(client_id)
+            .and_then(|key| self.sessions.lookup(*key))
+            .and_then(|session| session.connection);
+        if let Some(older) = older {
+            self.disconnect(older, ReasonCode::SessionTakenOver, "session taken over", now_ms);
+        }
+    }
+
+    fn resume_or_begin(
+        &mut self,
+        connect: &Connect<'_>,
+        client_id: &str,
+        now_ms: u64,
+    ) -> (Key, bool) {
+        if let Some(key) = self.directory.get(client_id).copied() {
+            if !connect.clean_start {
+                return (key, true);
+            }
+            self.end_session(key, now_ms);
+        }
+        let client_id: Arc<str> = client_id.into();
+        let key = self.sessions.insert(Session {
+            client_id: Arc::clone(&client_id),
+            connection: None,
+            version: connect.version,
+            expiry_seconds: 0,
+            expires_at_ms: None,
+            subscriptions: Default::default(),
+            outbound: Default::default(),
+            queue: Default::default(),
+            awaiting_release: Default::default(),
+            will: None,
+            will_due_ms: None,
+        });
+        self.metrics.sessions.add(1);
+        self.directory.insert(client_id, key);
+        (key, false)
+    }
+
+    fn attach(&mut self, connection: Key, key: Key, connect: &Connect<'_>) {
+        let will = self.will_of(key, connect.will.as_ref());
+        let expiry_seconds = self.expiry_of(connect);
+        if let Some(session) = self.sessions.lookup_mut(key) {
+            session.connection = Some(connection);
+            session.expiry_seconds = expiry_seconds;
+            session.expires_at_ms = None;
+            session.will = will;
+            session.will_due_ms = None;
+        }
+        if let Some(connection) = self.connections.lookup_mut(connection) {
+            connection.session = Some(key);
+        }
+    }
+
+    fn acknowledge_connect(&mut self, key: Key, handshake: &Handshake<'_>, is_present: bool) {
+        let Handshake { connect, client_id, .. } = *handshake;
+        let shared = Arc::clone(&self.shared);
+        let (mqtt, limits) = (&shared.config.mqtt, &shared.config.limits);
+        let expiry_seconds = self.expiry_of(connect);
+        let keep_alive_seconds = self.keep_alive_of(connect);
+        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let asked_expiry = connect.properties.session_expiry_seconds.unwrap_or(0);
+        let packet = Packet::ConnAck(Box::new(ConnAck {
+            session_present: is_present && connect.version != ProtocolVersion::V3_1,
+            reason: ReasonCode::Success,
+            properties: ConnAckProperties {
+                session_expiry_seconds: (expiry_seconds != asked_expiry).then_some(expiry_seconds),
+                receive_maximum: NonZeroU16::new(mqtt.receive_maximum),
+                maximum_packet_size: u32::try_from(limits.packet_bytes_max)
+                    .ok()
+                    .and_then(NonZeroU32::new),
+                assigned_client_id: connect.client_id.is_empty().then_some(client_id),
+                topic_alias_maximum: Some(mqtt.topic_alias_maximum),
+                server_keep_alive_seconds: (keep_alive_seconds != connect.keep_alive_seconds)
+                    .then_some(keep_alive_seconds),
+                ..ConnAckProperties::default()
+            },
+        }));
+        encode(&packet, connect.version, &mut connection.out).expect("a CONNACK of ours is small");
+        if let Some(due_ms) =
+            keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
+        {
+            self.timers.add(due_ms, Timer::KeepAlive(key));
+        }
+        self.touch(key);
+    }
+
+    /// Messages sent and not settled are sent again, in order, with DUP [MQTT-4.4.0-1].
+    fn resend_in_flight(&mut self, key: Key, now_ms: u64) {
+        let Some(session) = self.sessions.lookup(key) else { return };
+        let Some(connection) = session.connection else { return };
+        let Some(connection) = self.connections.lookup_mut(connection) else { return };
+        for (packet_id, in_flight) in session.outbound.iter() {
+            super::deliver::resend(connection, packet_id, in_flight, now_ms);
+        }
+    }
+}
+
+/// The reason to refuse a CONNECT whatever its session, if there is one.
+pub fn refusal(connect: &Connect<'_>) -> Option<ReasonCode> {
+    if connect.properties.authentication_method.is_some() {
+        return Some(ReasonCode::BadAuthenticationMethod);
+    }
+    let is_v5 = connect.version == ProtocolVersion::V5;
+    if connect.client_id.is_empty() && !is_v5 {
+        let may_be_assigned = connect.clean_start && connect.version == ProtocolVersion::V3_1_1;
+        return (!may_be_assigned).then_some(ReasonCode::ClientIdentifierNotValid);
+    }
+    let will = connect.will.as_ref()?;
+    (!may_publish(will.topic)).then_some(ReasonCode::NotAuthorized)
+}

@@ -1,0 +1,214 @@
+//! Share groups: queues with competing consumers, each at its own home shard.
+//!
+//! The home lends a message to a member with credit; the member's shard reports when it is settled
+//! and gives back what a lost member had not settled. QoS 2 messages in flight stay with their
+//! session [MQTT-4.8.2-4].
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use tidewire_protocol::codec::QoS;
+
+use super::{Key, Mail, Member, Shard, key_of};
+use crate::config::ShareStrategy;
+use crate::exchange::{GroupId, ReceiverId, ShardId};
+use crate::message::Message;
+use crate::queue::{Delivery, Queue};
+
+/// One share group at its home.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    members: Vec<Lent>,
+    /// The member that got the last message.
+    last: usize,
+    waiting: Queue,
+}
+
+/// A member and how many unsettled messages it has.
+#[derive(Debug)]
+struct Lent {
+    member: Member,
+    count: u32,
+}
+
+impl Group {
+    /// The index of the member that gets the next message; `None`: the message waits.
+    fn choose(&self, topic: &str, strategy: ShareStrategy) -> Option<usize> {
+        let count = self.members.len();
+        let has_credit = |index: usize| {
+            self.members.get(index).is_some_and(|lent| lent.count < lent.member.credit)
+        };
+        match strategy {
+            ShareStrategy::Balanced => {
+                (1..=count).map(|step| (self.last + step) % count).find(|index| has_credit(*index))
+            }
+            ShareStrategy::Sticky => {
+                (0..count).map(|step| (self.last + step) % count).find(|index| has_credit(*index))
+            }
+            ShareStrategy::HashTopic => {
+                let connected: Vec<usize> = (0..count)
+                    .filter(|index| self.members.get(*index).is_some_and(|it| it.member.credit > 0))
+                    .collect();
+                let hash = topic_hash(topic) as usize;
+                let chosen = *connected.get(hash.checked_rem(connected.len())?)?;
+                has_credit(chosen).then_some(chosen)
+            }
+        }
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.members.iter().any(|lent| lent.member.credit > 0)
+    }
+
+    fn find(&mut self, session: ReceiverId) -> Option<&mut Lent> {
+        self.members.iter_mut().find(|lent| lent.member.session == session)
+    }
+}
+
+impl Shard {
+    /// How many unsettled messages a group may lend to a session.
+    pub(super) fn group_credit(&self, session: Key) -> u32 {
+        self.sessions
+            .lookup(session)
+            .and_then(|session| session.connection)
+            .and_then(|connection| self.connections.lookup(connection))
+            .map_or(0, |connection| u32::from(connection.send_quota).min(CREDIT_MAX))
+    }
+
+    pub(super) fn join_group(&mut self, id: GroupId, member: Member, now_ms: u64) {
+        let group = self.groups.entry(id).or_default();
+        match group.find(member.session) {
+            Some(lent) => lent.member = member,
+            None => group.members.push(Lent { member, count: 0 }),
+        }
+        self.lend(id, now_ms);
+    }
+
+    pub(super) fn leave_group(&mut self, id: GroupId, session: ReceiverId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.members.retain(|lent| lent.member.session != session);
+        if group.members.is_empty() {
+            self.groups.remove(&id);
+        }
+    }
+
+    pub(super) fn set_group_credit(
+        &mut self,
+        id: GroupId,
+        session: ReceiverId,
+        credit: u32,
+        now_ms: u64,
+    ) {
+        let lent = self.groups.get_mut(&id).and_then(|group| group.find(session));
+        if let Some(lent) = lent {
+            lent.member.credit = credit;
+            lent.count = 0;
+        }
+        self.lend(id, now_ms);
+    }
+
+    pub(super) fn settle_in_group(
+        &mut self,
+        id: GroupId,
+        session: ReceiverId,
+        count: u32,
+        now_ms: u64,
+    ) {
+        let lent = self.groups.get_mut(&id).and_then(|group| group.find(session));
+        if let Some(lent) = lent {
+            lent.count = lent.count.saturating_sub(count);
+        }
+        self.lend(id, now_ms);
+    }
+
+    pub(super) fn return_to_group(
+        &mut self,
+        id: GroupId,
+        deliveries: Vec<Delivery>,
+        now_ms: u64,
+    ) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.waiting.push_front(deliveries);
+        }
+        self.lend(id, now_ms);
+    }
+
+    /// A message for a group of this shard. The group may be newer here than in the routes.
+    pub(super) fn push_to_group(&mut self, id: GroupId, message: Arc<Message>, now_ms: u64) {
+        let group = self.groups.entry(id).or_default();
+        if message.qos() == QoS::AtMostOnce && !group.members.is_empty() && !group.is_reachable() {
+            self.metrics.messages_dropped.add(1);
+            return;
+        }
+        let delivery = Delivery {
+            qos: message.qos(),
+            retain: message.retain(),
+            message,
+            subscription_ids: None,
+            group: Some((id, self.id)),
+        };
+        group.waiting.push(delivery, &self.shared.config.limits);
+        self.lend(id, now_ms);
+    }
+
+    /// A message that a group lends to a session of this shard.
+    pub(super) fn deliver_for_group(
+        &mut self,
+        id: GroupId,
+        session: ReceiverId,
+        delivery: Delivery,
+        now_ms: u64,
+    ) {
+        let key = key_of(session);
+        let is_member = self.sessions.lookup(key).is_some_and(|session| {
+            session.connection.is_some()
+                && session.subscriptions.values().any(|it| it.group.is_some_and(|(it, _)| it == id))
+        });
+        if is_member {
+            self.send_or_queue(key, delivery, now_ms);
+        } else if let Some((_, home)) = delivery.group {
+            self.send_mail(home, Mail::GroupReturn { group: id, deliveries: vec![delivery] });
+        }
+    }
+
+    /// Returns what a session has not settled to the group that lent it.
+    pub(super) fn give_back(&mut self, session: Key, group: GroupId, home: ShardId) {
+        let Some(session) = self.sessions.lookup_mut(session) else { return };
+        let is_lent = |it: &Delivery| it.group.is_some_and(|(lender, _)| lender == group);
+        let mut deliveries = session.outbound.take_at_least_once(is_lent);
+        deliveries.extend(session.queue.take_lent_by(group));
+        if !deliveries.is_empty() {
+            self.send_mail(home, Mail::GroupReturn { group, deliveries });
+        }
+    }
+
+    fn lend(&mut self, id: GroupId, now_ms: u64) {
+        let strategy = self.shared.config.mqtt.share_strategy;
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let mut lent = Vec::new();
+        while let Some(next) = group.waiting.peek() {
+            let Some(index) = group.choose(next.message.topic(), strategy) else { break };
+            let Some(mut delivery) = group.waiting.next(now_ms) else { break };
+            let Some(chosen) = group.members.get_mut(index) else { break };
+            group.last = index;
+            chosen.count += 1;
+            let member = &chosen.member;
+            delivery.qos = member.qos.min(delivery.message.qos());
+            delivery.retain = delivery.message.retain() && member.retain_as_published;
+            delivery.subscription_ids.clone_from(&member.subscription_ids);
+            lent.push((member.session, delivery));
+        }
+        for (session, delivery) in lent {
+            self.send_mail(session.shard, Mail::GroupDeliver { group: id, session, delivery });
+        }
+    }
+}
+
+fn topic_hash(topic: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How many unsettled messages one member holds at the most, whatever its window.
+const CREDIT_MAX: u32 = 64;

@@ -1,0 +1,107 @@
+//! What shards say to each other.
+
+use std::sync::Arc;
+
+use tidewire_protocol::codec::QoS;
+
+use crate::exchange::{GroupId, ReceiverId, Routes, ShardId};
+use crate::message::Message;
+use crate::queue::Delivery;
+
+/// One piece of mail; a plain value.
+#[derive(Debug)]
+pub enum Mail {
+    /// Deliver a message to the receiver's part of the routes.
+    Deliver {
+        /// The message.
+        message: Arc<Message>,
+        /// Who gets it, on all shards.
+        routes: Arc<Routes>,
+    },
+    /// A session joins a share group that lives on the receiver.
+    GroupJoin {
+        /// The group.
+        group: GroupId,
+        /// Who joins.
+        member: Member,
+    },
+    /// A session leaves a share group.
+    GroupLeave {
+        /// The group.
+        group: GroupId,
+        /// Who leaves.
+        session: ReceiverId,
+    },
+    /// A member of any group connected, or lost its connection.
+    GroupPresence {
+        /// The group.
+        group: GroupId,
+        /// Whose connection changed.
+        session: ReceiverId,
+        /// How many unsettled messages it takes; zero while it is away.
+        credit: u32,
+    },
+    /// A group chose a member of the receiving shard for a delivery.
+    GroupDeliver {
+        /// The group.
+        group: GroupId,
+        /// The member.
+        session: ReceiverId,
+        /// The message.
+        delivery: Delivery,
+    },
+    /// A member settled deliveries: it has room for more.
+    GroupSettled {
+        /// The group.
+        group: GroupId,
+        /// The member.
+        session: ReceiverId,
+        /// How many.
+        count: u32,
+    },
+    /// A member is gone with these deliveries unsettled, in order.
+    GroupReturn {
+        /// The group.
+        group: GroupId,
+        /// Oldest first.
+        deliveries: Vec<Delivery>,
+    },
+}
+
+/// A member of a share group.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its session.
+    pub session: ReceiverId,
+    /// Granted QoS.
+    pub qos: QoS,
+    /// Retain As Published.
+    pub retain_as_published: bool,
+    /// Identifier of its subscription.
+    pub subscription_ids: Option<Arc<[std::num::NonZeroU32]>>,
+    /// How many unsettled messages it takes; zero while it is away.
+    pub credit: u32,
+}
+
+/// Mail to be sent, by receiving shard.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    by_shard: Vec<Vec<Mail>>,
+}
+
+impl Outbox {
+    pub(crate) fn new(shards: u16) -> Self {
+        Self { by_shard: (0..shards).map(|_| Vec::new()).collect() }
+    }
+
+    pub(crate) fn push(&mut self, to: ShardId, mail: Mail) {
+        if let Some(batch) = self.by_shard.get_mut(usize::from(to.0)) {
+            batch.push(mail);
+        }
+    }
+
+    /// Everything for one shard, in order.
+    pub(crate) fn take(&mut self, to: ShardId) -> Vec<Mail> {
+        self.by_shard.get_mut(usize::from(to.0)).map(std::mem::take).unwrap_or_default()
+    }
+}

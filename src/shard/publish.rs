@@ -1,0 +1,182 @@
+//! PUBLISH from a client.
+
+use tidewire_protocol::codec::{Packet, ProtocolVersion, Publish, QoS, ReasonCode};
+use tidewire_protocol::session::AliasError;
+use tidewire_protocol::topic::DelayedTopic;
+
+use super::deliver::Outgoing;
+use super::receive::plain_ack;
+use super::timers::Timer;
+use super::{Key, Shard, publisher_of};
+use crate::auth::may_publish;
+use crate::message::Message;
+use crate::retained::RetainedFull;
+
+impl Shard {
+    pub(super) fn receive_publish(&mut self, key: Key, publish: &Publish<'_>, now_ms: u64) {
+        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let mut aliases = std::mem::take(&mut connection.aliases);
+        let alias_max = self.shared.config.mqtt.topic_alias_maximum;
+        let topic = match publish.properties.topic_alias {
+            Some(alias) => aliases.resolve(publish.topic, alias, alias_max),
+            None => Ok(publish.topic),
+        };
+        match topic {
+            Ok(topic) => self.accept_publish(key, publish, topic, now_ms),
+            Err(error) => {
+                let reason = match error {
+                    AliasError::AboveMaximum { .. } => ReasonCode::TopicAliasInvalid,
+                    AliasError::Undefined { .. } => ReasonCode::ProtocolError,
+                };
+                self.disconnect(key, reason, &error.to_string(), now_ms);
+            }
+        }
+        if let Some(connection) = self.connections.lookup_mut(key) {
+            connection.aliases = aliases;
+        }
+    }
+
+    /// The QoS state machine around [`Shard::publish`].
+    fn accept_publish(&mut self, key: Key, publish: &Publish<'_>, topic: &str, now_ms: u64) {
+        let Some(packet_id) = publish.packet_id else {
+            let reason = self.publish(key, publish, topic, now_ms);
+            if reason == ReasonCode::PayloadFormatInvalid {
+                self.disconnect(key, reason, "payload is not UTF-8", now_ms);
+            }
+            return;
+        };
+        if publish.qos == QoS::AtLeastOnce {
+            let reason = self.publish(key, publish, topic, now_ms);
+            self.answer(key, &Packet::PubAck(plain_ack(packet_id, reason)));
+            return;
+        }
+        let Some(session) = self.session_of(key).and_then(|it| self.sessions.lookup_mut(it)) else {
+            return;
+        };
+        if !session.awaiting_release.insert(packet_id) {
+            self.answer(key, &Packet::PubRec(plain_ack(packet_id, ReasonCode::Success)));
+            return;
+        }
+        let receive_maximum = self.shared.config.mqtt.receive_maximum;
+        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        if connection.version == ProtocolVersion::V5
+            && connection.receive_quota_used >= receive_maximum
+        {
+            let why = "more QoS 2 messages than the receive maximum";
+            self.disconnect(key, ReasonCode::ReceiveMaximumExceeded, why, now_ms);
+            return;
+        }
+        connection.receive_quota_used = connection.receive_quota_used.saturating_add(1);
+        let reason = self.publish(key, publish, topic, now_ms);
+        if reason.is_error() {
+            self.forget_receipt(key, packet_id);
+        }
+        self.answer(key, &Packet::PubRec(plain_ack(packet_id, reason)));
+    }
+
+    /// A PUBREC with an error ends the exchange [MQTT-4.3.3-9].
+    fn forget_receipt(&mut self, key: Key, packet_id: tidewire_protocol::codec::PacketId) {
+        let session = self.session_of(key).and_then(|it| self.sessions.lookup_mut(it));
+        if let Some(session) = session {
+            session.awaiting_release.remove(packet_id);
+        }
+        if let Some(connection) = self.connections.lookup_mut(key) {
+            connection.receive_quota_used = connection.receive_quota_used.saturating_sub(1);
+        }
+    }
+
+    /// Retains and routes; answers with the reason for PUBACK or PUBREC.
+    fn publish(&mut self, key: Key, publish: &Publish<'_>, topic: &str, now_ms: u64) -> ReasonCode {
+        self.metrics.publishes_received.add(1);
+        let shared = std::sync::Arc::clone(&self.shared);
+        let limits = &shared.config.limits;
+        if shared.config.mqtt.check_payload_format
+            && publish.properties.payload_is_utf8 == Some(true)
+            && std::str::from_utf8(publish.payload).is_err()
+        {
+            return ReasonCode::PayloadFormatInvalid;
+        }
+        let (topic, delay_seconds) = match DelayedTopic::parse(topic, limits.topic_levels_max) {
+            None => (topic, None),
+            Some(Ok(delayed)) => (delayed.topic.as_str(), Some(delayed.seconds)),
+            Some(Err(_)) => return ReasonCode::TopicNameInvalid,
+        };
+        let is_too_long = topic.len() > limits.topic_bytes_max
+            || topic.bytes().filter(|byte| *byte == b'/').count() >= limits.topic_levels_max;
+        if is_too_long {
+            return ReasonCode::TopicNameInvalid;
+        }
+        if !may_publish(topic) {
+            return self.refuse_publish(key, topic);
+        }
+        let mut forwarded = std::mem::take(&mut self.scratch);
+        forwarded.clear();
+        publish.properties.encode_forwarded(&mut forwarded);
+        let mut outgoing = Outgoing::borrowed(topic, &forwarded, publish.payload);
+        outgoing.qos = publish.qos;
+        outgoing.retain = publish.retain;
+        outgoing.publisher =
+            self.session_of(key).map_or(0, |session| publisher_of(self.receiver(session)));
+        outgoing.expires_at_ms = publish
+            .properties
+            .message_expiry_seconds
+            .map(|seconds| now_ms + u64::from(seconds) * 1_000);
+        let reason = match delay_seconds {
+            Some(seconds) => self.delay(&outgoing, seconds, now_ms),
+            None => self.retain_and_route(key, &mut outgoing, now_ms),
+        };
+        self.scratch = forwarded;
+        reason
+    }
+
+    fn retain_and_route(&mut self, key: Key, outgoing: &mut Outgoing<'_>, now_ms: u64) -> ReasonCode {
+        if let Err(error) = self.retain_if_asked(outgoing) {
+            let client_id = self.client_id_of(key);
+            tracing::warn!(?client_id, peer = %self.peer_of(key), %error, "retained store is full");
+            return ReasonCode::QuotaExceeded;
+        }
+        if self.route(outgoing, Some(key), now_ms) || !self.is_v5(key) {
+            ReasonCode::Success
+        } else {
+            ReasonCode::NoMatchingSubscribers
+        }
+    }
+
+    /// Keeps the message if RETAIN is set.
+    pub(super) fn retain_if_asked(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+    ) -> Result<(), RetainedFull> {
+        if !outgoing.retain {
+            return Ok(());
+        }
+        let message = outgoing.message();
+        self.shared.retained.set(message)
+    }
+
+    /// `$delayed/seconds/topic`: kept until it is due.
+    fn delay(&mut self, outgoing: &Outgoing<'_>, seconds: u32, now_ms: u64) -> ReasonCode {
+        let limits = &self.shared.config.limits;
+        if self.delayed.len() >= limits.delayed_messages_max || seconds > limits.delayed_seconds_max
+        {
+            return ReasonCode::QuotaExceeded;
+        }
+        let Outgoing { topic, forwarded, payload, qos, retain, expires_at_ms, publisher, .. } =
+            *outgoing;
+        let delay_ms = u64::from(seconds) * 1_000;
+        let expires_at_ms = expires_at_ms.map(|at_ms| at_ms + delay_ms);
+        let message =
+            Message::new(topic, forwarded, payload, qos, retain, expires_at_ms, publisher);
+        let delayed = self.delayed.insert(message);
+        self.timers.add(now_ms + delay_ms, Timer::Delayed(delayed));
+        ReasonCode::Success
+    }
+
+    /// 3.x has no way to say no: the message is dropped and acknowledged [MQTT-3.3.5-2].
+    fn refuse_publish(&mut self, key: Key, topic: &str) -> ReasonCode {
+        let client_id = self.client_id_of(key);
+        tracing::info!(?client_id, peer = %self.peer_of(key), ?topic, "publish not authorized");
+        self.metrics.messages_dropped.add(1);
+        if self.is_v5(key) { ReasonCode::NotAuthorized } else { ReasonCode::Success }
+    }
+}

@@ -1,0 +1,178 @@
+//! Packets from a client, one after the other.
+
+use std::sync::Arc;
+
+use tidewire_protocol::codec::{
+    Ack, Disconnect, Packet, PacketId, ProtocolVersion, ReasonCode, Receiver, UserProperties,
+    decode, encode,
+};
+
+use super::{Key, Mail, Shard};
+use crate::queue::Delivery;
+
+impl Shard {
+    /// Takes bytes of a connection and answers how many were used up; the rest is the beginning of
+    /// a packet and has to come again with what follows it.
+    pub fn receive(&mut self, key: Key, bytes: &[u8], now_ms: u64) -> usize {
+        self.metrics.bytes_received.add(bytes.len() as u64);
+        let packet_bytes_max = self.shared.config.limits.packet_bytes_max;
+        let mut used = 0;
+        while let Some(connection) = self.connections.lookup_mut(key) {
+            if connection.is_closing || connection.session.is_none() {
+                return bytes.len();
+            }
+            let rest = bytes.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            match decode(rest, connection.version, Receiver::Server, packet_bytes_max) {
+                Ok(Some((packet, length))) => {
+                    connection.last_received_ms = now_ms;
+                    self.metrics.messages_received.add(1);
+                    used += length;
+                    self.handle(key, packet, now_ms);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.disconnect(key, error.reason(), &error.to_string(), now_ms);
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    fn handle(&mut self, key: Key, packet: Packet<'_>, now_ms: u64) {
+        match packet {
+            Packet::Publish(publish) => self.receive_publish(key, &publish, now_ms),
+            Packet::PubAck(ack) => self.receive_puback(key, &ack, now_ms),
+            Packet::PubRec(ack) => self.receive_pubrec(key, &ack, now_ms),
+            Packet::PubRel(ack) => self.receive_pubrel(key, &ack),
+            Packet::PubComp(ack) => self.receive_pubcomp(key, &ack, now_ms),
+            Packet::Subscribe(subscribe) => self.receive_subscribe(key, &subscribe, now_ms),
+            Packet::Unsubscribe(unsubscribe) => self.receive_unsubscribe(key, &unsubscribe),
+            Packet::PingReq => self.answer(key, &Packet::PingResp),
+            Packet::Disconnect(disconnect) => self.receive_disconnect(key, &disconnect, now_ms),
+            Packet::Connect(_) => {
+                self.disconnect(key, ReasonCode::ProtocolError, "second CONNECT", now_ms);
+            }
+            Packet::Auth(_) => {
+                let why = "AUTH without an authentication method in CONNECT";
+                self.disconnect(key, ReasonCode::ProtocolError, why, now_ms);
+            }
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                self.disconnect(key, ReasonCode::ProtocolError, "packet for clients", now_ms);
+            }
+        }
+    }
+
+    /// Writes one packet to a connection.
+    pub(super) fn answer(&mut self, key: Key, packet: &Packet<'_>) {
+        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        if let Err(error) = encode(packet, connection.version, &mut connection.out) {
+            tracing::error!(%error, "answer not sent");
+        }
+        self.touch(key);
+    }
+
+    pub(super) fn session_of(&self, connection: Key) -> Option<Key> {
+        self.connections.lookup(connection)?.session
+    }
+
+    fn receive_puback(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
+        let Some(session_key) = self.session_of(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        // An unknown identifier frees no quota.
+        if let Ok(delivery) = session.outbound.acknowledge(ack.packet_id) {
+            self.settled(session_key, &delivery);
+            self.send_waiting(session_key, now_ms);
+        }
+    }
+
+    fn receive_pubrec(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
+        let Some(session_key) = self.session_of(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        if ack.reason.is_error() {
+            if let Ok(delivery) = session.outbound.refuse(ack.packet_id) {
+                self.settled(session_key, &delivery);
+                self.send_waiting(session_key, now_ms);
+            }
+            return;
+        }
+        let reason = match session.outbound.receive(ack.packet_id) {
+            Ok(delivery) => {
+                if let Some(delivery) = delivery {
+                    self.settled(session_key, &delivery);
+                }
+                ReasonCode::Success
+            }
+            Err(_) => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.answer(key, &Packet::PubRel(plain_ack(ack.packet_id, reason)));
+    }
+
+    fn receive_pubrel(&mut self, key: Key, ack: &Ack<'_>) {
+        let Some(session_key) = self.session_of(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        let existed = session.awaiting_release.remove(ack.packet_id);
+        if let Some(connection) = self.connections.lookup_mut(key) {
+            connection.receive_quota_used =
+                connection.receive_quota_used.saturating_sub(u16::from(existed));
+        }
+        let reason =
+            if existed { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.answer(key, &Packet::PubComp(plain_ack(ack.packet_id, reason)));
+    }
+
+    fn receive_pubcomp(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
+        let Some(session_key) = self.session_of(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        if session.outbound.complete(ack.packet_id).is_ok() {
+            self.send_waiting(session_key, now_ms);
+        }
+    }
+
+    fn receive_disconnect(&mut self, key: Key, disconnect: &Disconnect<'_>, now_ms: u64) {
+        let Some(session_key) = self.session_of(key) else { return };
+        let expiry_max = self.shared.config.limits.session_expiry_seconds_max;
+        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        if let Some(seconds) = disconnect.session_expiry_seconds {
+            if session.expiry_seconds == 0 && seconds > 0 {
+                let why = "DISCONNECT extends a session that had no expiry";
+                self.disconnect(key, ReasonCode::ProtocolError, why, now_ms);
+                return;
+            }
+            session.expiry_seconds = seconds.min(expiry_max);
+        }
+        if disconnect.reason != ReasonCode::DisconnectWithWillMessage {
+            session.will = None;
+        }
+        self.detach_session(key, now_ms);
+        if let Some(connection) = self.connections.lookup_mut(key) {
+            connection.is_closing = true;
+        }
+        self.touch(key);
+    }
+
+    /// A delivery has left the session: a share group gets its credit back.
+    fn settled(&mut self, session: Key, delivery: &Delivery) {
+        if let Some((group, home)) = delivery.group {
+            let session = self.receiver(session);
+            self.send_mail(home, Mail::GroupSettled { group, session, count: 1 });
+        }
+    }
+
+    pub(super) fn client_id_of(&self, connection: Key) -> Arc<str> {
+        self.session_of(connection)
+            .and_then(|key| self.sessions.lookup(key))
+            .map_or_else(|| Arc::from(""), |session| Arc::clone(&session.client_id))
+    }
+
+    pub(super) fn is_v5(&self, connection: Key) -> bool {
+        self.connections.lookup(connection).is_some_and(|it| it.version == ProtocolVersion::V5)
+    }
+}
+
+pub(super) fn plain_ack(packet_id: PacketId, reason: ReasonCode) -> Ack<'static> {
+    Ack { packet_id, reason, reason_string: None, user_properties: UserProperties::default() }
+}

@@ -1,0 +1,224 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use tidewire_protocol::codec::{
+    Packet, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription,
+    UnsubAck, Unsubscribe, UserProperties,
+};
+use tidewire_protocol::topic::{Subscribable, TopicFilter};
+
+use super::client::Subscribed;
+use super::{Key, Mail, Member, Shard};
+use crate::exchange::{Binding, Destination};
+use crate::queue::Delivery;
+
+impl Shard {
+    pub(super) fn receive_subscribe(&mut self, key: Key, packet: &Subscribe<'_>, now_ms: u64) {
+        let Some(session) = self.session_of(key) else { return };
+        let mut reasons = Vec::with_capacity(packet.subscriptions.len());
+        let mut wants_retained = Vec::new();
+        for subscription in &packet.subscriptions {
+            match self.subscribe(session, subscription, packet.subscription_id) {
+                Ok(is_new) => {
+                    reasons.push(granted(subscription.options.qos));
+                    match subscription.options.retain_handling {
+                        RetainHandling::Send => wants_retained.push(*subscription),
+                        RetainHandling::SendIfNew if is_new => wants_retained.push(*subscription),
+                        RetainHandling::SendIfNew | RetainHandling::DoNotSend => {}
+                    }
+                }
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        let acknowledgement = SubAck {
+            packet_id: packet.packet_id,
+            reason_string: None,
+            user_properties: UserProperties::default(),
+            reasons,
+        };
+        self.answer(key, &Packet::SubAck(acknowledgement));
+        for subscription in wants_retained {
+            self.send_retained(session, &subscription, packet.subscription_id, now_ms);
+        }
+    }
+
+    pub(super) fn receive_unsubscribe(&mut self, key: Key, packet: &Unsubscribe<'_>) {
+        let Some(session) = self.session_of(key) else { return };
+        let levels_max = self.shared.config.limits.topic_levels_max;
+        let reason_of = |shard: &mut Self, filter: &str| {
+            if Subscribable::parse(filter, levels_max).is_err() {
+                ReasonCode::TopicFilterInvalid
+            } else if shard.remove_subscription(session, filter) {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            }
+        };
+        let reasons = packet.filters.iter().map(|filter| reason_of(self, filter)).collect();
+        let acknowledgement = UnsubAck {
+            packet_id: packet.packet_id,
+            reason_string: None,
+            user_properties: UserProperties::default(),
+            reasons,
+        };
+        self.answer(key, &Packet::UnsubAck(acknowledgement));
+    }
+
+    /// Takes a subscription out of the session and the exchange; false if there was none.
+    pub(super) fn remove_subscription(&mut self, key: Key, filter: &str) -> bool {
+        let receiver = self.receiver(key);
+        let Some(session) = self.sessions.lookup_mut(key) else { return false };
+        let Some(subscribed) = session.subscriptions.remove(filter) else { return false };
+        let levels_max = self.shared.config.limits.topic_levels_max;
+        let exchange = &self.shared.exchange;
+        match Subscribable::parse(filter, levels_max) {
+            Ok(Subscribable::Plain(filter)) => {
+                exchange.unbind(filter, Destination::Session(receiver));
+            }
+            Ok(Subscribable::Exclusive(filter)) => {
+                exchange.unbind(filter, Destination::Session(receiver));
+                exchange.release_exclusive(filter.as_str(), receiver);
+            }
+            Ok(Subscribable::Shared { group, filter }) => {
+                exchange.leave_group(group, filter);
+                if let Some((group, home)) = subscribed.group {
+                    self.give_back(key, group, home);
+                    self.send_mail(home, Mail::GroupLeave { group, session: receiver });
+                }
+            }
+            Err(error) => debug_assert!(false, "a subscription of a bad filter: {error}"),
+        }
+        true
+    }
+
+    /// A session resumed with another version receives other bytes from now on.
+    pub(super) fn rebind_if_version_changed(&mut self, key: Key, version: ProtocolVersion) {
+        let Some(session) = self.sessions.lookup_mut(key) else { return };
+        if session.version == version {
+            return;
+        }
+        session.version = version;
+        let subscriptions: Vec<(Box<str>, Subscribed)> =
+            session.subscriptions.iter().map(|(filter, it)| (filter.clone(), *it)).collect();
+        for (filter, subscribed) in subscriptions {
+            let levels_max = self.shared.config.limits.topic_levels_max;
+            if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) =
+                Subscribable::parse(&filter, levels_max)
+            {
+                self.bind(key, filter, &subscribed, version);
+            }
+        }
+    }
+
+    /// Ok(true) if the subscription is new.
+    fn subscribe(
+        &mut self,
+        key: Key,
+        subscription: &Subscription<'_>,
+        subscription_id: Option<NonZeroU32>,
+    ) -> Result<bool, ReasonCode> {
+        let limits = &self.shared.config.limits;
+        if subscription.filter.len() > limits.topic_bytes_max {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        let parsed = Subscribable::parse(subscription.filter, limits.topic_levels_max)
+            .map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let session = self.sessions.lookup(key).ok_or(ReasonCode::UnspecifiedError)?;
+        let version = session.version;
+        let before = session.subscriptions.get(subscription.filter).copied();
+        if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let mut subscribed =
+            Subscribed { options: subscription.options, subscription_id, group: None };
+        match parsed {
+            Subscribable::Plain(filter) => self.bind(key, filter, &subscribed, version),
+            Subscribable::Exclusive(filter) => {
+                let receiver = self.receiver(key);
+                if !self.shared.exchange.claim_exclusive(filter.as_str(), receiver) {
+                    return Err(ReasonCode::QuotaExceeded);
+                }
+                self.bind(key, filter, &subscribed, version);
+            }
+            Subscribable::Shared { group, filter } => {
+                subscribed.group = Some(match before.and_then(|it| it.group) {
+                    Some(group) => group,
+                    None => self.shared.exchange.join_group(group, filter, self.shared.shards),
+                });
+                self.join(key, &subscribed);
+            }
+        }
+        if let Some(session) = self.sessions.lookup_mut(key) {
+            session.subscriptions.insert(subscription.filter.into(), subscribed);
+        }
+        Ok(before.is_none())
+    }
+
+    fn bind(
+        &mut self,
+        key: Key,
+        filter: TopicFilter<'_>,
+        subscribed: &Subscribed,
+        version: ProtocolVersion,
+    ) {
+        let binding = Binding {
+            destination: Destination::Session(self.receiver(key)),
+            qos: subscribed.options.qos,
+            no_local: subscribed.options.no_local,
+            retain_as_published: subscribed.options.retain_as_published,
+            subscription_id: subscribed.subscription_id,
+            version,
+        };
+        self.shared.exchange.bind(filter, binding);
+    }
+
+    fn join(&mut self, key: Key, subscribed: &Subscribed) {
+        let Some((group, home)) = subscribed.group else { return };
+        let member = Member {
+            session: self.receiver(key),
+            qos: subscribed.options.qos,
+            retain_as_published: subscribed.options.retain_as_published,
+            subscription_ids: subscribed.subscription_id.map(|id| Arc::from([id])),
+            credit: self.group_credit(key),
+        };
+        self.send_mail(home, Mail::GroupJoin { group, member });
+    }
+
+    /// Retained messages for a subscription just made; shared ones get none.
+    fn send_retained(
+        &mut self,
+        key: Key,
+        subscription: &Subscription<'_>,
+        subscription_id: Option<NonZeroU32>,
+        now_ms: u64,
+    ) {
+        let levels_max = self.shared.config.limits.topic_levels_max;
+        let (Ok(Subscribable::Plain(filter)) | Ok(Subscribable::Exclusive(filter))) =
+            Subscribable::parse(subscription.filter, levels_max)
+        else {
+            return;
+        };
+        let mut messages = Vec::new();
+        self.shared.retained.matching(filter, now_ms, &mut messages);
+        for message in messages {
+            let delivery = Delivery {
+                qos: subscription.options.qos.min(message.qos()),
+                message,
+                retain: true,
+                subscription_ids: subscription_id.map(|id| Arc::from([id])),
+                group: None,
+            };
+            self.send_or_queue(key, delivery, now_ms);
+        }
+    }
+}
+
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
