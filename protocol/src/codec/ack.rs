@@ -1,6 +1,10 @@
 //! PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK and UNSUBACK.
 
-use super::{PacketId, ReasonCode, UserProperties};
+use super::property_block::{self as block, Property, id};
+use super::reader::Reader;
+use super::writer::{put_packet_id, put_with_length};
+use super::{DecodeError, EncodeError, PacketId, PacketType, ProtocolVersion};
+use super::{ReasonCode, UserProperties};
 
 /// One of the four packets that settle a PUBLISH.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,3 +35,203 @@ pub struct UnsubAck<'a> {
     pub user_properties: UserProperties<'a>,
     pub reasons: Vec<ReasonCode>,
 }
+
+impl<'a> Ack<'a> {
+    pub(super) fn decode(
+        packet_type: PacketType,
+        body: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let packet_id = reader.packet_id(packet_type)?;
+        let mut reason = ReasonCode::Success;
+        let mut properties = Properties::default();
+        if version == ProtocolVersion::V5 {
+            // The end may come before the reason and before the property length.
+            if !reader.is_empty() {
+                reason = ReasonCode::decode(reader.u8()?, packet_type)?;
+            }
+            if !reader.is_empty() {
+                properties = Properties::decode(&mut reader, packet_type)?;
+            }
+        }
+        reader.finish()?;
+        let Properties {
+            reason_string,
+            user_properties,
+        } = properties;
+        Ok(Self {
+            packet_id,
+            reason,
+            reason_string,
+            user_properties,
+        })
+    }
+
+    /// Appends the shortest form.
+    pub(super) fn encode_body(
+        &self,
+        version: ProtocolVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        put_packet_id(out, self.packet_id);
+        let properties = Properties {
+            reason_string: self.reason_string,
+            user_properties: self.user_properties,
+        };
+        let has_properties = !properties.is_empty();
+        if version != ProtocolVersion::V5 || (self.reason == ReasonCode::Success && !has_properties)
+        {
+            return Ok(());
+        }
+        out.push(self.reason as u8);
+        match has_properties {
+            true => put_with_length(out, |out| properties.encode(out)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl<'a> SubAck<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let packet_type = PacketType::SubAck;
+        let mut reader = Reader::new(body);
+        let packet_id = reader.packet_id(packet_type)?;
+        let Properties {
+            reason_string,
+            user_properties,
+        } = Properties::decode_for(version, &mut reader, packet_type)?;
+        let reasons = decode_reasons(reader.rest(), packet_type, version)?;
+        Ok(Self {
+            packet_id,
+            reason_string,
+            user_properties,
+            reasons,
+        })
+    }
+
+    pub(super) fn encode_body(
+        &self,
+        version: ProtocolVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        put_packet_id(out, self.packet_id);
+        if version != ProtocolVersion::V5 {
+            out.extend(self.reasons.iter().map(|reason| match reason.is_error() {
+                true => ReasonCode::UnspecifiedError as u8,
+                false => *reason as u8,
+            }));
+            return Ok(());
+        }
+        let properties = Properties {
+            reason_string: self.reason_string,
+            user_properties: self.user_properties,
+        };
+        put_with_length(out, |out| properties.encode(out))?;
+        out.extend(self.reasons.iter().map(|reason| *reason as u8));
+        Ok(())
+    }
+}
+
+impl<'a> UnsubAck<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let packet_type = PacketType::UnsubAck;
+        let mut reader = Reader::new(body);
+        let packet_id = reader.packet_id(packet_type)?;
+        let Properties {
+            reason_string,
+            user_properties,
+        } = Properties::decode_for(version, &mut reader, packet_type)?;
+        let reasons = match version {
+            ProtocolVersion::V5 => decode_reasons(reader.rest(), packet_type, version)?,
+            _ => {
+                reader.finish()?;
+                Vec::new()
+            }
+        };
+        Ok(Self {
+            packet_id,
+            reason_string,
+            user_properties,
+            reasons,
+        })
+    }
+
+    pub(super) fn encode_body(
+        &self,
+        version: ProtocolVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        put_packet_id(out, self.packet_id);
+        if version != ProtocolVersion::V5 {
+            return Ok(());
+        }
+        let properties = Properties {
+            reason_string: self.reason_string,
+            user_properties: self.user_properties,
+        };
+        put_with_length(out, |out| properties.encode(out))?;
+        out.extend(self.reasons.iter().map(|reason| *reason as u8));
+        Ok(())
+    }
+}
+
+fn decode_reasons(
+    bytes: &[u8],
+    packet_type: PacketType,
+    version: ProtocolVersion,
+) -> Result<Vec<ReasonCode>, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::PayloadMissing { packet_type });
+    }
+    let decode = |&value| match (version, value) {
+        (ProtocolVersion::V5, _) | (_, 0..=2 | 0x80) => ReasonCode::decode(value, packet_type),
+        // 3.1.1: [MQTT-3.9.3-2]
+        _ => Err(DecodeError::ReasonCodeInvalid { packet_type, value }),
+    };
+    bytes.iter().map(decode).collect()
+}
+
+/// The properties of every acknowledgement.
+#[derive(Default)]
+struct Properties<'a> {
+    reason_string: Option<&'a str>,
+    user_properties: UserProperties<'a>,
+}
+
+impl<'a> Properties<'a> {
+    fn decode_for(
+        version: ProtocolVersion,
+        reader: &mut Reader<'a>,
+        packet_type: PacketType,
+    ) -> Result<Self, DecodeError> {
+        match version {
+            ProtocolVersion::V5 => Self::decode(reader, packet_type),
+            _ => Ok(Self::default()),
+        }
+    }
+
+    fn decode(reader: &mut Reader<'a>, packet_type: PacketType) -> Result<Self, DecodeError> {
+        let mut reason_string = None;
+        let repeated = block::read(reader, packet_type, ALLOWED, |property| {
+            if let Property::ReasonString(value) = property {
+                reason_string = Some(value);
+            }
+        })?;
+        Ok(Self {
+            reason_string,
+            user_properties: repeated.user_properties,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.reason_string.is_none() && self.user_properties.is_empty()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        block::put_string(out, id::REASON_STRING, self.reason_string)?;
+        block::put_user_properties(out, &self.user_properties)
+    }
+}
+
+const ALLOWED: u64 = block::set(&[id::REASON_STRING, id::USER]);

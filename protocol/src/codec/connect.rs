@@ -1,8 +1,12 @@
-//! CONNECT and CONNACK.
+//! CONNECT, the first packet of every connection.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{ProtocolVersion, QoS, ReasonCode, UserProperties};
+use super::delivery::Forwarded;
+use super::property_block::{self as block, Property, id};
+use super::reader::Reader;
+use super::writer::{put_binary, put_string, put_u16, put_with_length};
+use super::{DecodeError, EncodeError, PacketType, ProtocolVersion, QoS, UserProperties};
 
 /// A client asks for a session.
 ///
@@ -70,36 +74,301 @@ pub struct WillProperties<'a> {
     pub user_properties: UserProperties<'a>,
 }
 
-/// The answer to CONNECT.
-///
-/// For 3.x the reason is one of the codes that [`ReasonCode`] maps to return codes 0-5.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
-pub struct ConnAck<'a> {
-    pub session_present: bool,
-    pub reason: ReasonCode,
-    pub properties: ConnAckProperties<'a>,
+impl<'a> Connect<'a> {
+    pub(super) fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let (version, is_bridge) = decode_protocol(&mut reader)?;
+        let flags = decode_flags(&mut reader, version)?;
+        let keep_alive_seconds = reader.u16()?;
+        let properties = match version {
+            ProtocolVersion::V5 => ConnectProperties::decode(&mut reader)?,
+            _ => ConnectProperties::default(),
+        };
+        let client_id = reader.string()?;
+        if client_id.is_empty() && version == ProtocolVersion::V3_1 {
+            return Err(DecodeError::ClientIdEmpty);
+        }
+        let will = match flags & flag::WILL {
+            0 => None,
+            _ => Some(Will::decode(&mut reader, flags, version)?),
+        };
+        // In 3.1 the remaining length takes precedence over these two flags.
+        let is_absent = |reader: &Reader<'_>, bit| {
+            flags & bit == 0 || (version == ProtocolVersion::V3_1 && reader.is_empty())
+        };
+        let user_name = match is_absent(&reader, flag::USER_NAME) {
+            true => None,
+            false => Some(reader.string()?),
+        };
+        let password = match is_absent(&reader, flag::PASSWORD) {
+            true => None,
+            false => Some(reader.binary()?),
+        };
+        reader.finish()?;
+        Ok(Self {
+            version,
+            is_bridge,
+            clean_start: flags & flag::CLEAN_START != 0,
+            keep_alive_seconds,
+            properties,
+            client_id,
+            will,
+            user_name,
+            password,
+        })
+    }
+
+    /// Appends the body; the version is the packet's own.
+    pub(super) fn encode_body(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let is_v5 = self.version == ProtocolVersion::V5;
+        if !is_v5 && self.password.is_some() && self.user_name.is_none() {
+            return Err(EncodeError::NotInVersion {
+                packet_type: PacketType::Connect,
+            });
+        }
+        put_string(
+            out,
+            if self.version == ProtocolVersion::V3_1 {
+                NAME_3_1
+            } else {
+                NAME
+            },
+        )?;
+        let bridge = if self.is_bridge && !is_v5 {
+            LEVEL_BRIDGE
+        } else {
+            0
+        };
+        out.extend_from_slice(&[self.version as u8 | bridge, self.flags()]);
+        put_u16(out, self.keep_alive_seconds);
+        if is_v5 {
+            put_with_length(out, |out| self.properties.encode(out))?;
+        }
+        put_string(out, self.client_id)?;
+        if let Some(will) = &self.will {
+            if is_v5 {
+                put_with_length(out, |out| will.properties.encode(out))?;
+            }
+            put_string(out, will.topic)?;
+            put_binary(out, will.payload)?;
+        }
+        self.user_name
+            .map_or(Ok(()), |user_name| put_string(out, user_name))?;
+        self.password
+            .map_or(Ok(()), |password| put_binary(out, password))
+    }
+
+    fn flags(&self) -> u8 {
+        let mut flags = 0;
+        if self.clean_start {
+            flags |= flag::CLEAN_START;
+        }
+        if let Some(will) = &self.will {
+            flags |= flag::WILL | ((will.qos as u8) << flag::WILL_QOS_SHIFT);
+            if will.retain {
+                flags |= flag::WILL_RETAIN;
+            }
+        }
+        if self.user_name.is_some() {
+            flags |= flag::USER_NAME;
+        }
+        if self.password.is_some() {
+            flags |= flag::PASSWORD;
+        }
+        flags
+    }
 }
 
-/// Properties of CONNACK.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
-pub struct ConnAckProperties<'a> {
-    pub session_expiry_seconds: Option<u32>,
-    pub receive_maximum: Option<NonZeroU16>,
-    pub maximum_qos: Option<QoS>,
-    pub retain_available: Option<bool>,
-    pub maximum_packet_size: Option<NonZeroU32>,
-    pub assigned_client_id: Option<&'a str>,
-    pub topic_alias_maximum: Option<u16>,
-    pub reason_string: Option<&'a str>,
-    pub user_properties: UserProperties<'a>,
-    pub wildcard_subscription_available: Option<bool>,
-    pub subscription_ids_available: Option<bool>,
-    pub shared_subscription_available: Option<bool>,
-    pub server_keep_alive_seconds: Option<u16>,
-    pub response_information: Option<&'a str>,
-    pub server_reference: Option<&'a str>,
-    pub authentication_method: Option<&'a str>,
-    pub authentication_data: Option<&'a [u8]>,
+fn decode_protocol(reader: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), DecodeError> {
+    let name = reader.binary()?;
+    let is_3_1 = name == NAME_3_1.as_bytes();
+    // [MQTT-3.1.2-1]
+    if !is_3_1 && name != NAME.as_bytes() {
+        return Err(DecodeError::UnsupportedProtocolName { bytes: name.len() });
+    }
+    let level = reader.u8()?;
+    match (level & !LEVEL_BRIDGE, level & LEVEL_BRIDGE != 0) {
+        (3, is_bridge) if is_3_1 => Ok((ProtocolVersion::V3_1, is_bridge)),
+        (4, is_bridge) if !is_3_1 => Ok((ProtocolVersion::V3_1_1, is_bridge)),
+        (5, false) if !is_3_1 => Ok((ProtocolVersion::V5, false)),
+        // [MQTT-3.1.2-2]
+        _ => Err(DecodeError::UnsupportedProtocolLevel { level }),
+    }
 }
+
+fn decode_flags(reader: &mut Reader<'_>, version: ProtocolVersion) -> Result<u8, DecodeError> {
+    let flags = reader.u8()?;
+    // [MQTT-3.1.2-3]; 3.1 leaves the bit unused and says nothing about its value.
+    let reserved_is_set = flags & flag::RESERVED != 0 && version != ProtocolVersion::V3_1;
+    // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
+    let will_is_split = flags & flag::WILL == 0 && flags & flag::WILL_ONLY != 0;
+    if reserved_is_set || will_is_split {
+        return Err(DecodeError::ConnectFlags { flags });
+    }
+    // 3.1.1: [MQTT-3.1.2-22]
+    let has_password_alone = flags & (flag::USER_NAME | flag::PASSWORD) == flag::PASSWORD;
+    if has_password_alone && version != ProtocolVersion::V5 {
+        return Err(DecodeError::PasswordWithoutUserName);
+    }
+    Ok(flags)
+}
+
+impl<'a> ConnectProperties<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let repeated = block::read(
+            reader,
+            PacketType::Connect,
+            ALLOWED,
+            |property| match property {
+                Property::SessionExpiry(value) => this.session_expiry_seconds = Some(value),
+                Property::ReceiveMaximum(value) => this.receive_maximum = Some(value),
+                Property::MaximumPacketSize(value) => this.maximum_packet_size = Some(value),
+                Property::TopicAliasMaximum(value) => this.topic_alias_maximum = Some(value),
+                Property::RequestResponseInformation(value) => {
+                    this.request_response_information = Some(value);
+                }
+                Property::RequestProblemInformation(value) => {
+                    this.request_problem_information = Some(value);
+                }
+                Property::AuthenticationMethod(value) => this.authentication_method = Some(value),
+                Property::AuthenticationData(value) => this.authentication_data = Some(value),
+                _ => {}
+            },
+        )?;
+        this.user_properties = repeated.user_properties;
+        if this.authentication_data.is_some() && this.authentication_method.is_none() {
+            let packet_type = PacketType::Connect;
+            return Err(DecodeError::AuthenticationMethodMissing { packet_type });
+        }
+        Ok(this)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        block::put_u32(out, id::SESSION_EXPIRY, self.session_expiry_seconds);
+        block::put_u16(
+            out,
+            id::RECEIVE_MAXIMUM,
+            self.receive_maximum.map(NonZeroU16::get),
+        );
+        block::put_u32(
+            out,
+            id::MAXIMUM_PACKET_SIZE,
+            self.maximum_packet_size.map(NonZeroU32::get),
+        );
+        block::put_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
+        block::put_bool(
+            out,
+            id::REQUEST_RESPONSE_INFORMATION,
+            self.request_response_information,
+        );
+        block::put_bool(
+            out,
+            id::REQUEST_PROBLEM_INFORMATION,
+            self.request_problem_information,
+        );
+        block::put_string(out, id::AUTHENTICATION_METHOD, self.authentication_method)?;
+        block::put_binary(out, id::AUTHENTICATION_DATA, self.authentication_data)?;
+        block::put_user_properties(out, &self.user_properties)
+    }
+}
+
+impl<'a> Will<'a> {
+    fn decode(
+        reader: &mut Reader<'a>,
+        flags: u8,
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        let bits = (flags >> flag::WILL_QOS_SHIFT) & 0b11;
+        // [MQTT-3.1.2-12]
+        let qos = QoS::from_bits(bits).ok_or(DecodeError::QoSInvalid { bits })?;
+        let properties = match version {
+            ProtocolVersion::V5 => WillProperties::decode(reader)?,
+            _ => WillProperties::default(),
+        };
+        Ok(Self {
+            qos,
+            retain: flags & flag::WILL_RETAIN != 0,
+            topic: reader.topic_name()?,
+            payload: reader.binary()?,
+            properties,
+        })
+    }
+}
+
+impl<'a> WillProperties<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let repeated =
+            block::read(
+                reader,
+                PacketType::Connect,
+                WILL_ALLOWED,
+                |property| match property {
+                    Property::WillDelay(value) => this.delay_seconds = Some(value),
+                    Property::PayloadFormat(value) => this.payload_is_utf8 = Some(value),
+                    Property::MessageExpiry(value) => this.message_expiry_seconds = Some(value),
+                    Property::ContentType(value) => this.content_type = Some(value),
+                    Property::ResponseTopic(value) => this.response_topic = Some(value),
+                    Property::CorrelationData(value) => this.correlation_data = Some(value),
+                    _ => {}
+                },
+            )?;
+        this.user_properties = repeated.user_properties;
+        Ok(this)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        block::put_u32(out, id::WILL_DELAY, self.delay_seconds);
+        block::put_u32(out, id::MESSAGE_EXPIRY, self.message_expiry_seconds);
+        self.forwarded().encode(out)
+    }
+
+    /// The properties that a broker passes on unaltered when it publishes the will.
+    pub(super) fn forwarded(&self) -> Forwarded<'a> {
+        Forwarded {
+            payload_is_utf8: self.payload_is_utf8,
+            content_type: self.content_type,
+            response_topic: self.response_topic,
+            correlation_data: self.correlation_data,
+            user_properties: self.user_properties,
+        }
+    }
+}
+
+/// Bits of the connect flags.
+mod flag {
+    pub(super) const RESERVED: u8 = 1;
+    pub(super) const CLEAN_START: u8 = 1 << 1;
+    pub(super) const WILL: u8 = 1 << 2;
+    pub(super) const WILL_QOS_SHIFT: u8 = 3;
+    pub(super) const WILL_RETAIN: u8 = 1 << 5;
+    pub(super) const PASSWORD: u8 = 1 << 6;
+    pub(super) const USER_NAME: u8 = 1 << 7;
+    /// What must be clear without a will.
+    pub(super) const WILL_ONLY: u8 = WILL_RETAIN | (0b11 << WILL_QOS_SHIFT);
+}
+
+const NAME: &str = "MQTT";
+const NAME_3_1: &str = "MQIsdp";
+const LEVEL_BRIDGE: u8 = 0x80;
+const ALLOWED: u64 = block::set(&[
+    id::SESSION_EXPIRY,
+    id::RECEIVE_MAXIMUM,
+    id::MAXIMUM_PACKET_SIZE,
+    id::TOPIC_ALIAS_MAXIMUM,
+    id::REQUEST_RESPONSE_INFORMATION,
+    id::REQUEST_PROBLEM_INFORMATION,
+    id::AUTHENTICATION_METHOD,
+    id::AUTHENTICATION_DATA,
+    id::USER,
+]);
+const WILL_ALLOWED: u64 = block::set(&[
+    id::WILL_DELAY,
+    id::PAYLOAD_FORMAT,
+    id::MESSAGE_EXPIRY,
+    id::CONTENT_TYPE,
+    id::RESPONSE_TOPIC,
+    id::CORRELATION_DATA,
+    id::USER,
+]);

@@ -6,18 +6,32 @@
 //! SUBSCRIBE and UNSUBSCRIBE, whose size the input bounds.
 
 pub mod ack;
+pub mod connack;
 pub mod connect;
 pub mod control;
+mod decode;
+pub mod delivery;
+mod encode;
 pub mod error;
+pub mod header;
 pub mod property;
+mod property_block;
 pub mod publish;
+mod reader;
 pub mod reason;
 pub mod subscribe;
+mod varint;
+mod writer;
 
 pub use ack::{Ack, SubAck, UnsubAck};
-pub use connect::{ConnAck, ConnAckProperties, Connect, ConnectProperties, Will, WillProperties};
+pub use connack::{ConnAck, ConnAckProperties};
+pub use connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use control::{Auth, Disconnect};
+pub use decode::{decode, decode_connect};
+pub use delivery::{DeliveryHeader, delivery_bytes, encode_delivery};
+pub use encode::encode;
 pub use error::{DecodeError, EncodeError};
+pub use header::PacketType;
 pub use property::{SubscriptionIds, UserProperties};
 pub use publish::{Publish, PublishProperties};
 pub use reason::ReasonCode;
@@ -50,9 +64,33 @@ pub enum QoS {
     ExactlyOnce = 2,
 }
 
+impl QoS {
+    /// The QoS of two bits; 3 is none.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
+}
+
 /// The number that ties a packet to its acknowledgement; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketId(pub NonZeroU16);
+
+impl PacketId {
+    /// Anything but zero.
+    pub fn new(value: u16) -> Option<Self> {
+        NonZeroU16::new(value).map(Self)
+    }
+
+    /// The number on the wire.
+    pub fn value(self) -> u16 {
+        self.0.get()
+    }
+}
 
 /// Any MQTT packet, borrowing from the bytes it was read from.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,15 @@
 
 use std::num::NonZeroU16;
 
-use super::{PacketId, QoS, SubscriptionIds, UserProperties};
+use super::delivery::Forwarded;
+use super::header::{DUP, RETAIN};
+use super::property_block::{self as block, Property, id};
+use super::reader::Reader;
+use super::writer::{put_packet_id, put_string, put_with_length};
+use super::{
+    DecodeError, EncodeError, PacketId, PacketType, ProtocolVersion, QoS, Receiver,
+    SubscriptionIds, UserProperties,
+};
 
 /// An application message on its way.
 ///
@@ -36,3 +44,143 @@ pub struct PublishProperties<'a> {
     pub subscription_ids: SubscriptionIds<'a>,
     pub user_properties: UserProperties<'a>,
 }
+
+impl<'a> Publish<'a> {
+    /// `flags` are the low four bits of the first byte, checked before.
+    pub(super) fn decode(
+        flags: u8,
+        body: &'a [u8],
+        version: ProtocolVersion,
+        receiver: Receiver,
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let bits = (flags >> 1) & 0b11;
+        let qos = QoS::from_bits(bits).ok_or(DecodeError::QoSInvalid { bits })?;
+        let topic = reader.topic_name_or_empty()?;
+        if topic.is_empty() && version != ProtocolVersion::V5 {
+            return Err(DecodeError::TopicNameEmpty);
+        }
+        let packet_id = match qos {
+            QoS::AtMostOnce => None,
+            _ => Some(reader.packet_id(PacketType::Publish)?),
+        };
+        let properties = match version {
+            ProtocolVersion::V5 => PublishProperties::decode(&mut reader)?,
+            _ => PublishProperties::default(),
+        };
+        if version == ProtocolVersion::V5 {
+            properties.check(topic, receiver)?;
+        }
+        Ok(Self {
+            dup: flags & DUP != 0,
+            qos,
+            retain: flags & RETAIN != 0,
+            topic,
+            packet_id,
+            properties,
+            payload: reader.rest(),
+        })
+    }
+
+    /// The low four bits of the first byte.
+    pub(super) fn flags(&self) -> u8 {
+        flags(self.dup, self.qos, self.retain)
+    }
+
+    pub(super) fn encode_body(
+        &self,
+        version: ProtocolVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        out.reserve(
+            self.topic
+                .len()
+                .saturating_add(self.payload.len())
+                .saturating_add(16),
+        );
+        put_string(out, self.topic)?;
+        if self.qos != QoS::AtMostOnce {
+            put_packet_id(out, self.packet_id.ok_or(EncodeError::PacketIdMissing)?);
+        }
+        if version == ProtocolVersion::V5 {
+            put_with_length(out, |out| self.properties.encode(out))?;
+        }
+        out.extend_from_slice(self.payload);
+        Ok(())
+    }
+}
+
+/// The low four bits of the first byte of a PUBLISH.
+pub(super) fn flags(dup: bool, qos: QoS, retain: bool) -> u8 {
+    let dup = if dup { DUP } else { 0 };
+    let retain = if retain { RETAIN } else { 0 };
+    dup | ((qos as u8) << 1) | retain
+}
+
+impl<'a> PublishProperties<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let mut this = Self::default();
+        let repeated = block::read(
+            reader,
+            PacketType::Publish,
+            ALLOWED,
+            |property| match property {
+                Property::PayloadFormat(value) => this.payload_is_utf8 = Some(value),
+                Property::MessageExpiry(value) => this.message_expiry_seconds = Some(value),
+                Property::TopicAlias(value) => this.topic_alias = Some(value),
+                Property::ResponseTopic(value) => this.response_topic = Some(value),
+                Property::CorrelationData(value) => this.correlation_data = Some(value),
+                Property::ContentType(value) => this.content_type = Some(value),
+                _ => {}
+            },
+        )?;
+        this.user_properties = repeated.user_properties;
+        this.subscription_ids = repeated.subscription_ids;
+        Ok(this)
+    }
+
+    fn check(&self, topic: &str, receiver: Receiver) -> Result<(), DecodeError> {
+        if topic.is_empty() && self.topic_alias.is_none() {
+            return Err(DecodeError::TopicNameAndAliasMissing);
+        }
+        // [MQTT-3.3.4-6]
+        if receiver == Receiver::Server && !self.subscription_ids.is_empty() {
+            return Err(DecodeError::PropertyWrongDirection {
+                packet_type: PacketType::Publish,
+                property: id::SUBSCRIPTION_ID,
+            });
+        }
+        Ok(())
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        block::put_u32(out, id::MESSAGE_EXPIRY, self.message_expiry_seconds);
+        block::put_u16(out, id::TOPIC_ALIAS, self.topic_alias.map(NonZeroU16::get));
+        self.subscription_ids
+            .iter()
+            .try_for_each(|id| block::put_subscription_id(out, id))?;
+        self.forwarded().encode(out)
+    }
+
+    /// The properties that a broker passes on unaltered.
+    pub(super) fn forwarded(&self) -> Forwarded<'a> {
+        Forwarded {
+            payload_is_utf8: self.payload_is_utf8,
+            content_type: self.content_type,
+            response_topic: self.response_topic,
+            correlation_data: self.correlation_data,
+            user_properties: self.user_properties,
+        }
+    }
+}
+
+const ALLOWED: u64 = block::set(&[
+    id::PAYLOAD_FORMAT,
+    id::MESSAGE_EXPIRY,
+    id::TOPIC_ALIAS,
+    id::RESPONSE_TOPIC,
+    id::CORRELATION_DATA,
+    id::CONTENT_TYPE,
+    id::SUBSCRIPTION_ID,
+    id::USER,
+]);

@@ -2,7 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use super::{PacketId, QoS, UserProperties};
+use super::property_block::{self as block, Property, id};
+use super::reader::Reader;
+use super::writer::{put_packet_id, put_string, put_with_length};
+use super::{DecodeError, EncodeError, PacketId, PacketType, ProtocolVersion, QoS, UserProperties};
 
 /// Asks for messages of topics that match.
 ///
@@ -59,3 +62,156 @@ pub struct Unsubscribe<'a> {
     /// Never empty.
     pub filters: Vec<&'a str>,
 }
+
+impl<'a> Subscribe<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let packet_type = PacketType::Subscribe;
+        let mut reader = Reader::new(body);
+        let packet_id = reader.packet_id(packet_type)?;
+        let mut subscription_id = None;
+        let mut user_properties = UserProperties::default();
+        if version == ProtocolVersion::V5 {
+            let repeated = block::read(&mut reader, packet_type, SUBSCRIBE_ALLOWED, |property| {
+                if let Property::SubscriptionId(id) = property {
+                    subscription_id = Some(id);
+                }
+            })?;
+            user_properties = repeated.user_properties;
+        }
+        // [MQTT-3.8.3-2]
+        if reader.is_empty() {
+            return Err(DecodeError::PayloadMissing { packet_type });
+        }
+        let mut subscriptions = Vec::new();
+        while !reader.is_empty() {
+            subscriptions.push(Subscription::decode(&mut reader, version)?);
+        }
+        Ok(Self {
+            packet_id,
+            subscription_id,
+            user_properties,
+            subscriptions,
+        })
+    }
+
+    pub(super) fn encode_body(
+        &self,
+        version: ProtocolVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        put_packet_id(out, self.packet_id);
+        if version == ProtocolVersion::V5 {
+            put_with_length(out, |out| {
+                self.subscription_id
+                    .map_or(Ok(()), |id| block::put_subscription_id(out, id))?;
+                block::put_user_properties(out, &self.user_properties)
+            })?;
+        }
+        for subscription in &self.subscriptions {
+            put_string(out, subscription.filter)?;
+            out.push(subscription.options.bits(version));
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Subscription<'a> {
+    fn decode(reader: &mut Reader<'a>, version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let filter = reader.topic_filter()?;
+        let options = SubscriptionOptions::decode(reader.u8()?, version)?;
+        // [MQTT-3.8.3-4]
+        if options.no_local && filter.starts_with(SHARED_PREFIX) {
+            return Err(DecodeError::NoLocalShared);
+        }
+        Ok(Self { filter, options })
+    }
+}
+
+impl SubscriptionOptions {
+    fn decode(bits: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let reserved = if version == ProtocolVersion::V5 {
+            0b1100_0000
+        } else {
+            0b1111_1100
+        };
+        // [MQTT-3.8.3-5]
+        if bits & reserved != 0 {
+            return Err(DecodeError::SubscriptionOptionsReserved { options: bits });
+        }
+        let qos = bits & 0b11;
+        Ok(Self {
+            qos: QoS::from_bits(qos).ok_or(DecodeError::QoSInvalid { bits: qos })?,
+            no_local: bits & NO_LOCAL != 0,
+            retain_as_published: bits & RETAIN_AS_PUBLISHED != 0,
+            retain_handling: match bits >> RETAIN_HANDLING_SHIFT {
+                0 => RetainHandling::Send,
+                1 => RetainHandling::SendIfNew,
+                2 => RetainHandling::DoNotSend,
+                _ => return Err(DecodeError::RetainHandlingInvalid { options: bits }),
+            },
+        })
+    }
+
+    fn bits(self, version: ProtocolVersion) -> u8 {
+        let mut bits = self.qos as u8;
+        if version != ProtocolVersion::V5 {
+            return bits;
+        }
+        if self.no_local {
+            bits |= NO_LOCAL;
+        }
+        if self.retain_as_published {
+            bits |= RETAIN_AS_PUBLISHED;
+        }
+        bits | ((self.retain_handling as u8) << RETAIN_HANDLING_SHIFT)
+    }
+}
+
+impl<'a> Unsubscribe<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let packet_type = PacketType::Unsubscribe;
+        let mut reader = Reader::new(body);
+        let packet_id = reader.packet_id(packet_type)?;
+        let mut user_properties = UserProperties::default();
+        if version == ProtocolVersion::V5 {
+            let repeated = block::read(&mut reader, packet_type, UNSUBSCRIBE_ALLOWED, |_| {})?;
+            user_properties = repeated.user_properties;
+        }
+        // [MQTT-3.10.3-2]
+        if reader.is_empty() {
+            return Err(DecodeError::PayloadMissing { packet_type });
+        }
+        let mut filters = Vec::new();
+        while !reader.is_empty() {
+            filters.push(reader.topic_filter()?);
+        }
+        Ok(Self {
+            packet_id,
+            user_properties,
+            filters,
+        })
+    }
+
+    pub(super) fn encode_body(
+        &self,
+        version: ProtocolVersion,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        put_packet_id(out, self.packet_id);
+        if version == ProtocolVersion::V5 {
+            put_with_length(out, |out| {
+                block::put_user_properties(out, &self.user_properties)
+            })?;
+        }
+        self.filters
+            .iter()
+            .try_for_each(|filter| put_string(out, filter))
+    }
+}
+
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+const RETAIN_HANDLING_SHIFT: u8 = 4;
+const SHARED_PREFIX: &str = "$share/";
+const SUBSCRIBE_ALLOWED: u64 = block::set(&[id::SUBSCRIPTION_ID, id::USER]);
+const UNSUBSCRIBE_ALLOWED: u64 = block::set(&[id::USER]);

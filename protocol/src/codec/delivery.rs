@@ -1,0 +1,198 @@
+//! The way out of a message: one PUBLISH for each receiver, from parts that are shared by all.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use super::property_block::{self as block, id};
+use super::{
+    EncodeError, PacketId, PacketType, ProtocolVersion, PublishProperties, QoS, UserProperties,
+    WillProperties, publish, varint,
+};
+
+/// What differs between the receivers of one message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeliveryHeader<'a> {
+    /// Sent before.
+    pub dup: bool,
+    /// The lower of the publisher's and the subscription's.
+    pub qos: QoS,
+    /// The RETAIN flag of this copy.
+    pub retain: bool,
+    /// Written above QoS 0 only; `None` there leaves two zero bytes to be patched.
+    pub packet_id: Option<PacketId>,
+    /// Left out before 5.0.
+    pub topic_alias: Option<NonZeroU16>,
+    /// What is left of it; left out before 5.0.
+    pub message_expiry_seconds: Option<u32>,
+    /// Each at most 268,435,455; left out before 5.0.
+    pub subscription_ids: &'a [NonZeroU32],
+}
+
+/// Appends the PUBLISH and returns the offset of the packet identifier in `out`, if it has one.
+///
+/// `forwarded` are wire bytes of properties, as [`PublishProperties::encode_forwarded`] writes
+/// them. The caller has checked that [`delivery_bytes`] is at most 268,435,455 and that the topic
+/// has at most 65,535 bytes; the topic of a decoded packet always has.
+pub fn encode_delivery(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    header: &DeliveryHeader<'_>,
+    topic: &str,
+    forwarded: &[u8],
+    payload: &[u8],
+) -> Option<usize> {
+    let lengths = Lengths::of(version, header, topic, forwarded, payload);
+    debug_assert!(
+        lengths.remaining <= varint::MAX,
+        "checked with delivery_bytes"
+    );
+    debug_assert!(
+        topic.len() <= usize::from(u16::MAX),
+        "topics have two-byte lengths"
+    );
+    out.reserve(lengths.packet());
+    let flags = publish::flags(header.dup, header.qos, header.retain);
+    out.push(PacketType::Publish.first_byte() | flags);
+    varint::put(out, lengths.remaining);
+    let topic_length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&topic_length.to_be_bytes());
+    out.extend_from_slice(topic.as_bytes());
+    let packet_id_at = (header.qos != QoS::AtMostOnce).then_some(out.len());
+    if packet_id_at.is_some() {
+        let packet_id = header.packet_id.map_or(0, PacketId::value);
+        out.extend_from_slice(&packet_id.to_be_bytes());
+    }
+    if version == ProtocolVersion::V5 {
+        varint::put(out, lengths.properties);
+        block::put_u32(out, id::MESSAGE_EXPIRY, header.message_expiry_seconds);
+        block::put_u16(
+            out,
+            id::TOPIC_ALIAS,
+            header.topic_alias.map(NonZeroU16::get),
+        );
+        for subscription_id in header.subscription_ids {
+            out.push(id::SUBSCRIPTION_ID);
+            varint::put(out, value_of(*subscription_id));
+        }
+        out.extend_from_slice(forwarded);
+    }
+    out.extend_from_slice(payload);
+    packet_id_at
+}
+
+/// Size of the whole packet that [`encode_delivery`] would append.
+pub fn delivery_bytes(
+    version: ProtocolVersion,
+    header: &DeliveryHeader<'_>,
+    topic: &str,
+    forwarded: &[u8],
+    payload: &[u8],
+) -> usize {
+    Lengths::of(version, header, topic, forwarded, payload).packet()
+}
+
+impl PublishProperties<'_> {
+    /// Appends the properties that a broker passes on unaltered, for [`encode_delivery`].
+    ///
+    /// # Shape
+    /// Payload format, content type, response topic, correlation data, then the user properties
+    /// in their order, without a length in front. A field of more than 65,535 bytes, which no
+    /// decoded packet has, is left out.
+    ///
+    /// # Source
+    /// MQTT 5.0 [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17],
+    /// [MQTT-3.3.2-18], [MQTT-3.3.2-20].
+    pub fn encode_forwarded(&self, out: &mut Vec<u8>) {
+        self.forwarded().encode_all_that_fit(out);
+    }
+}
+
+impl WillProperties<'_> {
+    /// Appends the properties that a broker passes on unaltered when it publishes the will.
+    ///
+    /// # Shape
+    /// As [`PublishProperties::encode_forwarded`].
+    pub fn encode_forwarded(&self, out: &mut Vec<u8>) {
+        self.forwarded().encode_all_that_fit(out);
+    }
+}
+
+/// The properties of a message that reach every receiver unaltered.
+pub(super) struct Forwarded<'a> {
+    pub(super) payload_is_utf8: Option<bool>,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) response_topic: Option<&'a str>,
+    pub(super) correlation_data: Option<&'a [u8]>,
+    pub(super) user_properties: UserProperties<'a>,
+}
+
+impl Forwarded<'_> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        block::put_bool(out, id::PAYLOAD_FORMAT, self.payload_is_utf8);
+        block::put_string(out, id::CONTENT_TYPE, self.content_type)?;
+        block::put_string(out, id::RESPONSE_TOPIC, self.response_topic)?;
+        block::put_binary(out, id::CORRELATION_DATA, self.correlation_data)?;
+        block::put_user_properties(out, &self.user_properties)
+    }
+
+    fn encode_all_that_fit(&self, out: &mut Vec<u8>) {
+        // Each of these appends nothing on error.
+        block::put_bool(out, id::PAYLOAD_FORMAT, self.payload_is_utf8);
+        block::put_string(out, id::CONTENT_TYPE, self.content_type).ok();
+        block::put_string(out, id::RESPONSE_TOPIC, self.response_topic).ok();
+        block::put_binary(out, id::CORRELATION_DATA, self.correlation_data).ok();
+        for pair in self.user_properties.iter() {
+            block::put_user_property(out, pair).ok();
+        }
+    }
+}
+
+/// The two lengths that stand before what they measure.
+struct Lengths {
+    remaining: usize,
+    properties: usize,
+}
+
+impl Lengths {
+    fn of(
+        version: ProtocolVersion,
+        header: &DeliveryHeader<'_>,
+        topic: &str,
+        forwarded: &[u8],
+        payload: &[u8],
+    ) -> Self {
+        let packet_id = if header.qos == QoS::AtMostOnce { 0 } else { 2 };
+        let fixed = 2 + topic.len() + packet_id + payload.len();
+        if version != ProtocolVersion::V5 {
+            return Self {
+                remaining: fixed,
+                properties: 0,
+            };
+        }
+        let message_expiry = if header.message_expiry_seconds.is_some() {
+            5
+        } else {
+            0
+        };
+        let topic_alias = if header.topic_alias.is_some() { 3 } else { 0 };
+        let subscription_ids: usize = header
+            .subscription_ids
+            .iter()
+            .map(|id| 1 + varint::size(value_of(*id)))
+            .sum();
+        let properties = message_expiry + topic_alias + subscription_ids + forwarded.len();
+        Self {
+            remaining: fixed + varint::size(properties) + properties,
+            properties,
+        }
+    }
+
+    fn packet(&self) -> usize {
+        1 + varint::size(self.remaining) + self.remaining
+    }
+}
+
+fn value_of(subscription_id: NonZeroU32) -> usize {
+    usize::try_from(subscription_id.get())
+        .unwrap_or(varint::MAX)
+        .min(varint::MAX)
+}
