@@ -1,1 +1,11 @@
 //! Listeners, transports and the task of one connection.
+//!
+//! Everything below a stream of MQTT bytes lives here: sockets that move between shards, TLS,
+//! WebSocket framing and the proxy header. Nothing here knows what the bytes mean.
+
+pub mod listener;
+pub mod proxy_protocol;
+pub mod socket;
+pub mod tls;
+pub mod transport;
+pub mod websocket;

@@ -1,0 +1,184 @@
+//! Server side TLS settings turned into a rustls configuration.
+//!
+//! Owns the reading of certificate files and the choice by server name. Knows no listener.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::rustls;
+
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem};
+use rustls::server::{
+    ClientHello, ParsedCertificate, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
+    danger::ClientCertVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+
+/// The files and rules of a TLS listener.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsSettings {
+    /// Pairs of certificate chain and private key, PEM. The first serves clients that name no
+    /// known server.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// Authorities that may sign client certificates, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients are asked for a certificate.
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// Never asked for.
+    #[default]
+    Off,
+    /// Asked for; a client without one is still accepted, one with a wrong one is not.
+    Optional,
+    /// The handshake fails without a valid one.
+    Required,
+}
+
+/// Why a TLS configuration cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No certificate is configured.
+    #[error("a tls listener needs at least one certificate")]
+    NoCertificate,
+    /// Client certificates are asked for without an authority.
+    #[error("client certificates need a client_ca")]
+    NoClientCa,
+    /// A file cannot be read or holds no such PEM section.
+    #[error("{}: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// A file holds something rustls refuses.
+    #[error("{}: {source}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why it is refused.
+        source: rustls::Error,
+    },
+    /// The authorities cannot verify clients.
+    #[error("{}: {source}", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Why they cannot.
+        source: VerifierBuilderError,
+    },
+    /// The protocol versions do not fit the provider.
+    #[error("tls versions: {0}")]
+    Versions(rustls::Error),
+}
+
+/// Reads the files and builds the configuration shared by all connections of a listener.
+///
+/// No ALPN protocol is set, so clients may offer any or none.
+///
+/// # Errors
+/// A file is missing, empty, malformed, or a key does not fit its certificate.
+pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let keys = settings
+        .certificates
+        .iter()
+        .map(|(certificate, key)| certified_key(certificate, key, &provider).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    if keys.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Versions)?;
+    let builder = match client_verifier(settings, provider)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(builder.with_cert_resolver(Arc::new(ByServerName { keys }))))
+}
+
+/// Chooses a certificate by the server name the client asks for.
+#[derive(Debug)]
+struct ByServerName {
+    /// Never empty; the first is the default.
+    keys: Vec<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByServerName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let usable = |key: &&Arc<CertifiedKey>| {
+            key.key.choose_scheme(hello.signature_schemes()).is_some()
+        };
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let named = |key: &&Arc<CertifiedKey>| {
+            name.as_ref().is_some_and(|name| is_certificate_for(key, name))
+        };
+        let chosen = self.keys.iter().filter(usable).find(named);
+        chosen.or_else(|| self.keys.iter().find(usable)).cloned()
+    }
+}
+
+fn is_certificate_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let Some(certificate) = key.cert.first() else { return false };
+    ParsedCertificate::try_from(certificate)
+        .is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
+}
+
+fn certified_key(
+    certificate: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(pem_error(key))?;
+    CertifiedKey::from_der(chain, private, provider)
+        .map_err(|source| TlsError::Refused { path: key.to_owned(), source })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(pem_error(path))?
+        .collect::<Result<_, _>>()
+        .map_err(pem_error(path))?;
+    if found.is_empty() {
+        return Err(pem_error(path)(pem::Error::NoItemsFound));
+    }
+    Ok(found)
+}
+
+fn client_verifier(
+    settings: &TlsSettings,
+    provider: Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    if settings.client_certificates == ClientCertificates::Off {
+        return Ok(None);
+    }
+    let path = settings.client_ca.as_ref().ok_or(TlsError::NoClientCa)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::Refused { path: path.clone(), source })?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = match settings.client_certificates {
+        ClientCertificates::Required => builder,
+        ClientCertificates::Off | ClientCertificates::Optional => builder.allow_unauthenticated(),
+    };
+    let verifier =
+        builder.build().map_err(|source| TlsError::ClientCa { path: path.clone(), source })?;
+    Ok(Some(verifier))
+}
+
+fn pem_error(path: &Path) -> impl Fn(pem::Error) -> TlsError {
+    move |source| TlsError::Pem { path: path.to_owned(), source }
+}
