@@ -15,3 +15,4 @@ pub mod queue;
 pub mod retained;
 pub mod server;
 pub mod shard;
+mod sys;

@@ -1,1 +1,240 @@
 //! Ordered start and stop of everything.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_local;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::exchange::{Exchange, ShardId};
+use crate::metrics::ShardMetrics;
+use crate::net::connection;
+use crate::net::door::{OpenDoor, OpenError, open_doors};
+use crate::net::driver::Driver;
+use crate::net::handshake::{Arrival, Door, shake_hands};
+use crate::net::listener::{LocalAddress, TcpOptions};
+use crate::net::mailbox::Mailbox;
+use crate::net::socket::Socket;
+use crate::retained::Retained;
+use crate::shard::{Shard, Shared};
+use crate::sys;
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Server {
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    addresses: Vec<String>,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listener(#[from] OpenError),
+    /// A thread cannot be started.
+    #[error("cannot start a shard: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl Server {
+    /// Opens all listeners and starts all shards.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let shards = match config.shards {
+            0 => thread::available_parallelism().map_or(1, usize::from).min(256),
+            shards => usize::from(shards),
+        };
+        let shard_count = u16::try_from(shards).unwrap_or(u16::MAX);
+        let doors = open_doors(&config)?;
+        let addresses = doors.iter().map(OpenDoor::url).collect();
+        let limits = config.limits.clone();
+        let shared = Arc::new(Shared {
+            exchange: Exchange::new(),
+            retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
+            shards: shard_count,
+            config,
+        });
+        let mailboxes: Arc<[Mailbox]> =
+            (0..shards).map(|_| Mailbox::new(limits.mailbox_bytes_max)).collect();
+        let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
+        let (stop, stopped) = watch::channel(false);
+        let connections = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+        let clock = Clock::start();
+        let mut threads = Vec::new();
+        for (number, arrivals) in (0..shard_count).zip(receivers) {
+            let id = ShardId(number);
+            let own = metrics.get(usize::from(number)).map(Arc::clone).unwrap_or_default();
+            let doors = doors.iter().map(OpenDoor::try_clone).collect::<io::Result<Vec<_>>>()?;
+            let thread = ShardThread {
+                shard: Shard::new(id, Arc::clone(&shared), own),
+                clock,
+                mailboxes: Arc::clone(&mailboxes),
+                metrics: Arc::clone(&metrics),
+                shared: Arc::clone(&shared),
+                doors,
+                homes: senders.clone(),
+                arrivals,
+                connections: Arc::clone(&connections),
+                stopped: stopped.clone(),
+            };
+            let name = format!("shard-{number}");
+            threads.push(thread::Builder::new().name(name).spawn(move || thread.run())?);
+        }
+        Ok(Self { stop, threads, addresses })
+    }
+
+    /// Where the broker listens, as URLs.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Says goodbye to all clients and waits until everything has ended.
+    pub fn stop(self) -> io::Result<()> {
+        self.stop.send_replace(true);
+        for thread in self.threads {
+            thread.join().map_err(|_| io::Error::other("a shard panicked"))??;
+        }
+        Ok(())
+    }
+}
+
+/// Everything one shard's thread begins with.
+struct ShardThread {
+    shard: Shard,
+    clock: Clock,
+    mailboxes: Arc<[Mailbox]>,
+    metrics: Arc<[Arc<ShardMetrics>]>,
+    shared: Arc<Shared>,
+    doors: Vec<OpenDoor>,
+    homes: Vec<mpsc::Sender<Arrival>>,
+    arrivals: mpsc::Receiver<Arrival>,
+    connections: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl ShardThread {
+    fn run(self) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(mut self) -> io::Result<()> {
+        let is_first = self.shard.id() == ShardId(0);
+        let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes));
+        let flushing = spawn_local({
+            let driver = Rc::clone(&driver);
+            async move { driver.run().await }
+        });
+        let mut accepting = Vec::new();
+        for door in self.doors {
+            let homes = self.homes.clone();
+            let connections = Arc::clone(&self.connections);
+            accepting.push(spawn_local(accept(door, homes, connections)));
+        }
+        if is_first && self.shared.config.sys_interval_seconds > 0 {
+            let driver = Rc::clone(&driver);
+            accepting.push(spawn_local(sys::run(driver, self.shared, self.metrics)));
+        }
+        loop {
+            // Cancel safe: both keep what they did not hand out.
+            tokio::select! {
+                arrival = self.arrivals.recv() => {
+                    let Some(arrival) = arrival else { break };
+                    spawn_local(connection::run(Rc::clone(&driver), arrival));
+                }
+                _ = self.stopped.wait_for(|is_stopped| *is_stopped) => break,
+            }
+        }
+        for task in accepting {
+            task.abort();
+        }
+        stop_clients(&driver).await;
+        flushing.abort();
+        Ok(())
+    }
+}
+
+/// DISCONNECT to everyone, then time to write it.
+async fn stop_clients(driver: &Driver) {
+    driver.shard.borrow_mut().shut_down(driver.clock.now_ms());
+    driver.flush();
+    let seconds = driver.shutdown_seconds();
+    let step = Duration::from_millis(10);
+    for _ in 0..u64::from(seconds) * 100 {
+        if driver.shard.borrow().connection_count() == 0 {
+            break;
+        }
+        tokio::time::sleep(step).await;
+    }
+}
+
+async fn accept(open: OpenDoor, homes: Vec<mpsc::Sender<Arrival>>, connections: Arc<Semaphore>) {
+    let OpenDoor { bound, door, .. } = open;
+    let listener = match bound.into_listener() {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "listener lost");
+            return;
+        }
+    };
+    let options = TcpOptions {
+        no_delay: door.listener.nodelay,
+        keep_alive_seconds: Some(door.listener.tcp_keep_alive_seconds).filter(|it| *it > 0),
+    };
+    loop {
+        let socket = match listener.accept().await {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            tracing::warn!(peer = %socket.peer(), "connection limit reached");
+            continue;
+        };
+        if let Err(error) = options.apply(&socket) {
+            tracing::debug!(%error, "socket options not set");
+        }
+        spawn_local(welcome(Arc::clone(&door), socket, permit, homes.clone()));
+    }
+}
+
+async fn welcome(
+    door: Arc<Door>,
+    socket: Socket,
+    permit: tokio::sync::OwnedSemaphorePermit,
+    homes: Vec<mpsc::Sender<Arrival>>,
+) {
+    let peer = socket.peer();
+    match shake_hands(door, socket, permit).await {
+        Ok(arrival) => {
+            if let Some(home) = homes.get(arrival.home(homes.len())) {
+                // The home shard is gone only while the broker stops.
+                let _ = home.send(arrival).await;
+            }
+        }
+        Err(error) => tracing::info!(%peer, %error, "connection refused"),
+    }
+}
+
+/// Connections between accepting and home shard.
+const ARRIVALS_MAX: usize = 1_024;
+
+/// Shown with a listener's URL.
+pub(crate) fn local_text(address: &LocalAddress) -> String {
+    match address {
+        LocalAddress::Ip(address) => address.to_string(),
+        LocalAddress::Unix(path) => path.display().to_string(),
+    }
+}

@@ -41,6 +41,8 @@ pub enum Pushed {
     DroppedOldest(usize),
     /// It was dropped.
     DroppedNewest,
+    /// It was dropped, and its publisher is to be told.
+    Rejected,
     /// It was dropped, and its receiver is to be disconnected.
     Disconnect,
 }
@@ -55,6 +57,7 @@ impl Queue {
         {
             match limits.queue_overflow {
                 QueueOverflow::DropNewest => return Pushed::DroppedNewest,
+                QueueOverflow::Reject => return Pushed::Rejected,
                 QueueOverflow::Disconnect => return Pushed::Disconnect,
                 QueueOverflow::DropOldest => {}
             }

@@ -116,6 +116,10 @@ impl Shard {
             Pushed::Queued => {}
             Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
             Pushed::DroppedNewest => self.metrics.messages_dropped.add(1),
+            Pushed::Rejected => {
+                self.metrics.messages_dropped.add(1);
+                self.was_rejected = true;
+            }
             Pushed::Disconnect => {
                 self.metrics.messages_dropped.add(1);
                 if let Some(connection) = session.connection {

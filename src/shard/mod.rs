@@ -67,6 +67,8 @@ pub struct Shard {
     touched: Vec<Key>,
     /// Forwarded properties of the PUBLISH at hand.
     scratch: Vec<u8>,
+    /// A queue refused a message of the PUBLISH at hand.
+    was_rejected: bool,
 }
 
 /// What the driver does with a connection after a turn.
@@ -86,7 +88,7 @@ impl Shard {
         Self {
             id,
             metrics,
-            routes: RouteCache::default(),
+            routes: RouteCache::new(ROUTES_CACHED_MAX),
             connections: Slots::default(),
             sessions: Slots::default(),
             directory: HashMap::new(),
@@ -96,6 +98,7 @@ impl Shard {
             outbox: Outbox::new(shared.shards),
             touched: Vec::new(),
             scratch: Vec::new(),
+            was_rejected: false,
             shared,
         }
     }
@@ -124,6 +127,28 @@ impl Shard {
     pub fn output(&mut self, key: Key) -> Option<Output<'_>> {
         let connection = self.connections.lookup_mut(key)?;
         Some(Output { is_closing: connection.is_closing, bytes: &mut connection.out })
+    }
+
+    /// So many bytes of the output were written.
+    pub fn written(&mut self, key: Key, count: usize) {
+        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        self.metrics.bytes_sent.add(count as u64);
+        if count >= connection.out.len() {
+            connection.out.clear();
+            connection.out.shrink_to(OUT_BYTES_KEPT);
+        } else {
+            connection.out.drain(..count);
+        }
+    }
+
+    /// Counts messages that could not be passed on.
+    pub fn count_dropped(&self, count: u64) {
+        self.metrics.messages_dropped.add(count);
+    }
+
+    /// The configured time for clients to take their last packet.
+    pub fn shutdown_seconds(&self) -> u32 {
+        self.shared.config.mqtt.shutdown_seconds
     }
 
     /// The peer took what was written: waiting messages may follow.
@@ -215,6 +240,10 @@ impl Shard {
 
 /// How often expired retained messages are removed.
 const RETAINED_SWEEP_MS: u64 = 10_000;
+/// Topics whose routes a shard remembers.
+const ROUTES_CACHED_MAX: usize = 65_536;
+/// An idle client holds no buffer.
+const OUT_BYTES_KEPT: usize = 0;
 
 fn key_of(receiver: ReceiverId) -> Key {
     Key { slot: receiver.slot, generation: receiver.generation }

@@ -135,7 +135,11 @@ impl Shard {
             tracing::warn!(?client_id, peer = %self.peer_of(key), %error, "retained store is full");
             return ReasonCode::QuotaExceeded;
         }
-        if self.route(outgoing, Some(key), now_ms) || !self.is_v5(key) {
+        self.was_rejected = false;
+        let is_routed = self.route(outgoing, Some(key), now_ms);
+        if self.was_rejected && self.is_v5(key) {
+            ReasonCode::QuotaExceeded
+        } else if is_routed || !self.is_v5(key) {
             ReasonCode::Success
         } else {
             ReasonCode::NoMatchingSubscribers

@@ -14,7 +14,7 @@ impl Shard {
     /// Takes bytes of a connection and answers how many were used up; the rest is the beginning of
     /// a packet and has to come again with what follows it.
     pub fn receive(&mut self, key: Key, bytes: &[u8], now_ms: u64) -> usize {
-        self.metrics.bytes_received.add(bytes.len() as u64);
+
         let packet_bytes_max = self.shared.config.limits.packet_bytes_max;
         let mut used = 0;
         while let Some(connection) = self.connections.lookup_mut(key) {

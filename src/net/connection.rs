@@ -1,0 +1,163 @@
+//! The task of one connection.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::driver::Driver;
+use super::handshake::Arrival;
+use super::transport::Transport;
+use crate::shard::{Handshake, Key};
+
+/// A connection's stream beside its task's waker, so that the flush task can write to it.
+pub(crate) struct Link {
+    pub(crate) transport: RefCell<Transport>,
+    waker: RefCell<Option<Waker>>,
+    has_failed: Cell<bool>,
+}
+
+impl Link {
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The socket is dead: the task is to end.
+    pub(crate) fn fail(&self) {
+        self.has_failed.set(true);
+        self.wake();
+    }
+}
+
+/// Attaches an arrived connection to its session and serves it until it ends.
+pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
+    if let Err(error) = arrival.transport.attach() {
+        tracing::warn!(%error, "connection lost between shards");
+        return;
+    }
+    let now_ms = driver.clock.now_ms();
+    let key = {
+        let handshake = Handshake {
+            connect: &arrival.connect(),
+            client_id: &arrival.client_id,
+            peer: &arrival.peer,
+        };
+        driver.shard.borrow_mut().connect(&handshake, now_ms).connection
+    };
+    let link = Rc::new(Link {
+        transport: RefCell::new(arrival.transport),
+        waker: RefCell::default(),
+        has_failed: Cell::new(false),
+    });
+    driver.links.borrow_mut().insert(key, Rc::clone(&link));
+    driver.schedule_flush();
+    let mut rest = Vec::new();
+    take_in(&driver, key, &mut rest, &arrival.rest);
+    // The guard counts the connection until the end of this task.
+    let _permit = arrival.permit;
+    drop(arrival.rest);
+    let end = std::future::poll_fn(|cx| poll(&driver, &link, key, &mut rest, cx)).await;
+    if let Err(error) = end {
+        tracing::debug!(%error, "connection failed");
+    }
+    driver.links.borrow_mut().remove(&key);
+    driver.shard.borrow_mut().closed(key, driver.clock.now_ms());
+    driver.schedule_flush();
+}
+
+/// Writes what is left, then reads within the budget of one turn.
+fn poll(
+    driver: &Driver,
+    link: &Link,
+    key: Key,
+    rest: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    *link.waker.borrow_mut() = Some(cx.waker().clone());
+    if link.has_failed.get() {
+        return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+    }
+    let mut transport = link.transport.borrow_mut();
+    match poll_write(driver, &mut transport, key, cx) {
+        Poll::Ready(Ok(Written::Open)) | Poll::Pending => {}
+        Poll::Ready(Ok(Written::Closing)) => {
+            let _ = ready!(Pin::new(&mut *transport).poll_shutdown(cx));
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+    }
+    let mut budget = READ_BUDGET_BYTES;
+    loop {
+        let count = {
+            let mut buffer = driver.read_buffer.borrow_mut();
+            let mut buffer = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut *transport).poll_read(cx, &mut buffer))?;
+            buffer.filled().len()
+        };
+        if count == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let buffer = driver.read_buffer.borrow();
+        take_in(driver, key, rest, buffer.get(..count).unwrap_or_default());
+        drop(buffer);
+        driver.schedule_flush();
+        budget = budget.saturating_sub(count);
+        if budget == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+    }
+}
+
+enum Written {
+    Open,
+    Closing,
+}
+
+fn poll_write(
+    driver: &Driver,
+    transport: &mut Transport,
+    key: Key,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Written>> {
+    loop {
+        let mut shard = driver.shard.borrow_mut();
+        let Some(output) = shard.output(key) else { return Poll::Ready(Ok(Written::Closing)) };
+        if output.bytes.is_empty() {
+            let is_closing = output.is_closing;
+            drop(shard);
+            ready!(Pin::new(&mut *transport).poll_flush(cx))?;
+            return Poll::Ready(Ok(if is_closing { Written::Closing } else { Written::Open }));
+        }
+        let count = ready!(Pin::new(&mut *transport).poll_write(cx, output.bytes))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        shard.written(key, count);
+        shard.drained(key, driver.clock.now_ms());
+    }
+}
+
+/// Hands bytes to the shard and keeps the beginning of a packet whose end is still to come.
+fn take_in(driver: &Driver, key: Key, rest: &mut Vec<u8>, bytes: &[u8]) {
+    let now_ms = driver.clock.now_ms();
+    let mut shard = driver.shard.borrow_mut();
+    if rest.is_empty() {
+        let used = shard.receive(key, bytes, now_ms);
+        rest.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        return;
+    }
+    rest.extend_from_slice(bytes);
+    let used = shard.receive(key, rest, now_ms);
+    rest.drain(..used);
+    if rest.is_empty() {
+        *rest = Vec::new();
+    }
+}
+
+const READ_BUDGET_BYTES: usize = 65_536;

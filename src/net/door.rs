@@ -1,0 +1,127 @@
+//! Listeners of the configuration, opened.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_rustls::TlsAcceptor;
+
+use super::handshake::Door;
+use super::listener::{Bound, ListenAddress, LocalAddress, bind};
+use super::tls::{ClientCertificates, TlsError, TlsSettings, server_config};
+use super::websocket::WebSocketSettings;
+use crate::config::{self, Config, Transport};
+
+/// A bound listener and what its connections go through.
+pub(crate) struct OpenDoor {
+    pub(crate) bound: Bound,
+    pub(crate) door: Arc<Door>,
+}
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address is taken, not ours or not allowed.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// As configured.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Certificates or keys cannot be used.
+    #[error("cannot listen on {address}: {source}")]
+    Tls {
+        /// As configured.
+        address: String,
+        /// What is wrong.
+        source: TlsError,
+    },
+}
+
+/// Opens every listener, or none.
+pub(crate) fn open_doors(config: &Config) -> Result<Vec<OpenDoor>, OpenError> {
+    config.listeners.iter().map(|listener| OpenDoor::open(listener, config)).collect()
+}
+
+/// Reads the certificates and keys of every TLS listener, without listening.
+pub fn check_certificates(config: &Config) -> Result<(), OpenError> {
+    config.listeners.iter().try_for_each(|listener| acceptor(listener).map(drop))
+}
+
+impl OpenDoor {
+    fn open(listener: &config::Listener, config: &Config) -> Result<Self, OpenError> {
+        let tls = acceptor(listener)?;
+        let address = match listener.transport {
+            Transport::Unix => ListenAddress::Unix {
+                path: PathBuf::from(&listener.bind),
+                mode: Some(listener.unix_mode.0),
+            },
+            _ => ListenAddress::Tcp { authority: listener.bind.clone() },
+        };
+        let backlog = i32::try_from(listener.backlog).unwrap_or(i32::MAX);
+        let bound = bind(&address, backlog)
+            .map_err(|source| OpenError::Bind { address: listener.bind.clone(), source })?;
+        let is_local = match bound.local_address() {
+            LocalAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
+            LocalAddress::Unix(_) => true,
+        };
+        let allow_anonymous =
+            listener.allow_anonymous.or(config.allow_anonymous).unwrap_or(is_local);
+        let door = Arc::new(Door {
+            listener: listener.clone(),
+            tls,
+            websocket: WebSocketSettings {
+                path: listener.path.clone(),
+                origins: listener.origins.clone(),
+                ..WebSocketSettings::default()
+            },
+            allow_anonymous,
+            limits: config.limits.clone(),
+        });
+        Ok(Self { bound, door })
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { bound: self.bound.try_clone()?, door: Arc::clone(&self.door) })
+    }
+
+    /// Where clients connect to, with the port that the system chose.
+    pub(crate) fn url(&self) -> String {
+        let scheme = match self.door.listener.transport {
+            Transport::Tcp => "mqtt",
+            Transport::Tls => "mqtts",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+            Transport::Unix => "unix",
+        };
+        let path = if self.door.listener.transport.is_websocket() {
+            self.door.listener.path.as_str()
+        } else {
+            ""
+        };
+        format!("{scheme}://{}{path}", crate::server::local_text(self.bound.local_address()))
+    }
+}
+
+fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, OpenError> {
+    if !listener.transport.is_encrypted() {
+        return Ok(None);
+    }
+    let settings = TlsSettings {
+        certificates: listener
+            .certificates
+            .iter()
+            .map(|pair| (pair.certificate.clone(), pair.key.clone()))
+            .collect(),
+        client_ca: listener.client_ca.clone(),
+        client_certificates: match listener.client_certificates {
+            config::ClientCertificates::Off => ClientCertificates::Off,
+            config::ClientCertificates::Optional => ClientCertificates::Optional,
+            config::ClientCertificates::Required => ClientCertificates::Required,
+        },
+    };
+    server_config(&settings)
+        .map(|config| Some(TlsAcceptor::from(config)))
+        .map_err(|source| OpenError::Tls { address: listener.bind.clone(), source })
+}

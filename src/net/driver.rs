@@ -1,0 +1,163 @@
+//! The thread of one shard: its sockets, its flush task and its clock.
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+
+use super::connection::Link;
+use super::mailbox::Mailbox;
+use crate::clock::Clock;
+use crate::exchange::ShardId;
+use crate::shard::{Key, Shard};
+
+/// A shard and everything that connects it to the world; never leaves its thread.
+pub(crate) struct Driver {
+    pub(crate) shard: RefCell<Shard>,
+    pub(crate) clock: Clock,
+    pub(crate) links: RefCell<HashMap<Key, Rc<Link>>>,
+    /// The one buffer that every connection of the shard reads into.
+    pub(crate) read_buffer: RefCell<Box<[u8]>>,
+    wake: Arc<Notify>,
+    mailboxes: Arc<[Mailbox]>,
+}
+
+impl Driver {
+    pub(crate) fn new(shard: Shard, clock: Clock, mailboxes: Arc<[Mailbox]>) -> Self {
+        let wake = mailboxes
+            .get(usize::from(shard.id().0))
+            .map(|mailbox| Arc::clone(&mailbox.wake))
+            .unwrap_or_default();
+        Self {
+            shard: RefCell::new(shard),
+            clock,
+            links: RefCell::default(),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+            wake,
+            mailboxes,
+        }
+    }
+
+    /// Asks for a flush at the end of this turn.
+    pub(crate) fn schedule_flush(&self) {
+        self.wake.notify_one();
+    }
+
+    /// The flush task: mail in, timers, mail out, one write per touched connection. Never ends.
+    pub(crate) async fn run(&self) {
+        loop {
+            let now_ms = self.clock.now_ms();
+            let due_ms = self.shard.borrow().next_due_ms();
+            let timer = async {
+                match due_ms {
+                    Some(due_ms) => {
+                        let wait_ms = due_ms.saturating_sub(now_ms).max(1);
+                        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                    }
+                    None => pending().await,
+                }
+            };
+            // Cancel safe: `notified` keeps its permit, and the sleep is made anew.
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = timer => {}
+            }
+            self.flush();
+        }
+    }
+
+    /// One round of everything that waits.
+    pub(crate) fn flush(&self) {
+        let now_ms = self.clock.now_ms();
+        let own = self.shard.borrow().id();
+        let mut mail = self
+            .mailboxes
+            .get(usize::from(own.0))
+            .map(Mailbox::take)
+            .unwrap_or_default();
+        {
+            let mut shard = self.shard.borrow_mut();
+            shard.tick(now_ms);
+            for _ in 0..OWN_MAIL_ROUNDS {
+                for mail in mail.drain(..) {
+                    shard.take_in(mail, now_ms);
+                }
+                mail = shard.take_mail(own);
+                if mail.is_empty() {
+                    break;
+                }
+            }
+            if !mail.is_empty() {
+                self.deliver_mail(own, mail);
+            }
+        }
+        self.send_mail();
+        let touched = self.shard.borrow_mut().take_touched();
+        for key in touched {
+            self.write(key, now_ms);
+        }
+        self.send_mail();
+    }
+
+    pub(crate) fn shutdown_seconds(&self) -> u32 {
+        self.shard.borrow().shutdown_seconds()
+    }
+
+    fn send_mail(&self) {
+        for (number, _) in (0u16..).zip(self.mailboxes.iter()) {
+            let to = ShardId(number);
+            let mail = self.shard.borrow_mut().take_mail(to);
+            if !mail.is_empty() {
+                self.deliver_mail(to, mail);
+            }
+        }
+    }
+
+    fn deliver_mail(&self, to: ShardId, mail: Vec<crate::shard::Mail>) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(to.0)) {
+            let dropped = mailbox.put(mail);
+            if dropped > 0 {
+                self.shard.borrow().count_dropped(dropped);
+            }
+        }
+    }
+
+    /// Writes what a connection has, as far as its socket takes it.
+    fn write(&self, key: Key, now_ms: u64) {
+        let Some(link) = self.links.borrow().get(&key).map(Rc::clone) else { return };
+        let mut transport = link.transport.borrow_mut();
+        let mut shard = self.shard.borrow_mut();
+        while let Some(output) = shard.output(key) {
+            if output.bytes.is_empty() {
+                if output.is_closing {
+                    link.wake();
+                }
+                return;
+            }
+            match transport.try_write(output.bytes) {
+                Ok(count) => {
+                    shard.written(key, count);
+                    shard.drained(key, now_ms);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Its own task waits for the socket.
+                    link.wake();
+                    return;
+                }
+                Err(_) => {
+                    link.fail();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+const READ_BUFFER_BYTES: usize = 65_536;
+/// Share groups answer their own shard's mail; more rounds wait for the next turn.
+const OWN_MAIL_ROUNDS: usize = 8;

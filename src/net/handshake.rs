@@ -1,0 +1,226 @@
+//! From an accepted socket to a CONNECT at its client's home shard.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tidewire_protocol::codec::{
+    ConnAck, ConnAckProperties, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode,
+    decode_connect, encode,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsAcceptor;
+
+use super::proxy_protocol::{ProxyError, read_header};
+use super::socket::{PeerAddress, Socket};
+use super::transport::Transport;
+use super::websocket::{self, WebSocketError, WebSocketSettings};
+use crate::config::{self, Limits};
+use crate::shard::refusal;
+
+/// What the connections of one listener go through.
+pub(crate) struct Door {
+    pub(crate) listener: config::Listener,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) websocket: WebSocketSettings,
+    pub(crate) allow_anonymous: bool,
+    pub(crate) limits: Limits,
+}
+
+/// A connection on its way to its home shard.
+pub(crate) struct Arrival {
+    pub(crate) transport: Transport,
+    /// The bytes of the CONNECT, checked once.
+    packet: Vec<u8>,
+    pub(crate) client_id: String,
+    pub(crate) peer: String,
+    /// What was read beyond the CONNECT.
+    pub(crate) rest: Vec<u8>,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+impl Arrival {
+    /// The CONNECT packet.
+    pub(crate) fn connect(&self) -> Connect<'_> {
+        let decoded = decode_connect(&self.packet, usize::MAX);
+        let decoded = decoded.expect("these bytes were decoded before the move");
+        decoded.expect("these bytes are one whole packet").0
+    }
+
+    /// The number of the shard where the client lives.
+    pub(crate) fn home(&self, shards: usize) -> usize {
+        let mut hasher = DefaultHasher::new();
+        self.client_id.hash(&mut hasher);
+        usize::try_from(hasher.finish() % shards as u64).unwrap_or(0)
+    }
+}
+
+/// Why a connection ended before it had a session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Proxy(#[from] ProxyError),
+    #[error("{0}")]
+    WebSocket(#[from] WebSocketError),
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    #[error("no whole CONNECT within {seconds} s")]
+    Late { seconds: u32 },
+    #[error("connection closed before CONNECT was whole")]
+    Closed,
+    #[error("refused with {reason:?}")]
+    Refused { reason: ReasonCode },
+}
+
+/// Everything before the session, within one deadline and one cap of bytes.
+pub(crate) async fn shake_hands(
+    door: Arc<Door>,
+    socket: Socket,
+    permit: OwnedSemaphorePermit,
+) -> Result<Arrival, HandshakeError> {
+    let seconds = door.limits.connect_seconds;
+    let deadline = Duration::from_secs(u64::from(seconds));
+    tokio::time::timeout(deadline, receive_connect(&door, socket, permit))
+        .await
+        .unwrap_or(Err(HandshakeError::Late { seconds }))
+}
+
+async fn receive_connect(
+    door: &Door,
+    mut socket: Socket,
+    permit: OwnedSemaphorePermit,
+) -> Result<Arrival, HandshakeError> {
+    read_proxy_header(door, &mut socket).await?;
+    let mut transport = open_transport(door, socket).await?;
+    let peer = transport.peer().to_string();
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 2_048];
+    loop {
+        let count = transport.read(&mut chunk).await?;
+        if count == 0 {
+            return Err(HandshakeError::Closed);
+        }
+        bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let bytes_max = door.limits.connect_bytes_max.min(door.limits.packet_bytes_max);
+        let decoded = match decode_connect(&bytes, bytes_max) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                answer_malformed(&mut transport, &bytes, &error).await;
+                return Err(error.into());
+            }
+        };
+        let Some((connect, length)) = decoded else { continue };
+        if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect)) {
+            refuse(&mut transport, connect.version, reason).await;
+            return Err(HandshakeError::Refused { reason });
+        }
+        let client_id = match connect.client_id {
+            "" => assigned_client_id(),
+            client_id => client_id.to_owned(),
+        };
+        let rest = bytes.split_off(length);
+        transport.detach()?;
+        return Ok(Arrival { transport, packet: bytes, client_id, peer, rest, permit });
+    }
+}
+
+impl Door {
+    fn refusal(&self, connect: &Connect<'_>) -> Option<ReasonCode> {
+        if !self.listener.versions.contains(&connect.version) {
+            return Some(ReasonCode::UnsupportedProtocolVersion);
+        }
+        if !self.allow_anonymous {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        None
+    }
+}
+
+async fn read_proxy_header(door: &Door, socket: &mut Socket) -> Result<(), HandshakeError> {
+    if !door.listener.proxy_protocol {
+        return Ok(());
+    }
+    let trusted = &door.listener.proxy_trusted;
+    if let PeerAddress::Ip(address) = socket.peer()
+        && !trusted.is_empty()
+        && !trusted.contains(&address.ip().to_canonical())
+    {
+        return Err(ProxyError::Malformed("the peer is not a trusted proxy").into());
+    }
+    let original: Option<SocketAddr> = read_header(socket).await?;
+    if let Some(original) = original {
+        socket.set_peer(PeerAddress::Ip(original));
+    }
+    Ok(())
+}
+
+async fn open_transport(door: &Door, socket: Socket) -> Result<Transport, HandshakeError> {
+    let is_websocket = door.listener.transport.is_websocket();
+    Ok(match &door.tls {
+        None if is_websocket => Transport::WebSocket(Box::new(
+            websocket::accept(socket, &door.websocket).await?,
+        )),
+        None => Transport::Plain(socket),
+        Some(tls) => {
+            let stream = tls.accept(socket).await?;
+            if is_websocket {
+                let stream = websocket::accept(stream, &door.websocket).await?;
+                Transport::SecureWebSocket(Box::new(stream))
+            } else {
+                Transport::Tls(Box::new(stream))
+            }
+        }
+    })
+}
+
+/// A CONNECT that cannot be read gets an answer if it at least is a CONNECT.
+async fn answer_malformed(transport: &mut Transport, bytes: &[u8], error: &DecodeError) {
+    if bytes.first() != Some(&0x10) {
+        return;
+    }
+    let level = bytes.iter().skip(1).position(|byte| *byte == b'T').and_then(|_| level_of(bytes));
+    match (error.reason(), level) {
+        (ReasonCode::UnsupportedProtocolVersion, Some(level)) if level < 5 => {
+            refuse(transport, ProtocolVersion::V3_1_1, ReasonCode::UnsupportedProtocolVersion).await;
+        }
+        (reason, Some(level)) if level >= 5 => {
+            refuse(transport, ProtocolVersion::V5, reason).await;
+        }
+        _ => {}
+    }
+}
+
+/// The protocol level of a CONNECT whose protocol name is one of the two.
+fn level_of(bytes: &[u8]) -> Option<u8> {
+    let after = |name: &[u8]| {
+        let at = bytes.windows(name.len()).take(8).position(|window| window == name)?;
+        bytes.get(at + name.len()).copied()
+    };
+    after(b"\x00\x04MQTT").or_else(|| after(b"\x00\x06MQIsdp"))
+}
+
+async fn refuse(transport: &mut Transport, version: ProtocolVersion, reason: ReasonCode) {
+    let packet = Packet::ConnAck(Box::new(ConnAck {
+        session_present: false,
+        reason,
+        properties: ConnAckProperties::default(),
+    }));
+    let mut bytes = Vec::new();
+    if encode(&packet, version, &mut bytes).is_ok() && transport.write_all(&bytes).await.is_ok() {
+        // The peer may be gone already; there is nothing more to tell it.
+        let _ = transport.flush().await;
+        let _ = transport.shutdown().await;
+    }
+}
+
+/// Unique and not to be guessed.
+fn assigned_client_id() -> String {
+    let mut random = [0; 12];
+    SystemRandom::new().fill(&mut random).expect("the system gives random numbers");
+    random.iter().fold(String::from("tidewire-"), |id, byte| format!("{id}{byte:02x}"))
+}

@@ -1,0 +1,54 @@
+//! Mail between shard threads: a batch behind a lock, swapped out whole.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidewire_protocol::codec::QoS;
+use tokio::sync::Notify;
+
+use crate::shard::Mail;
+
+/// What other shards have for one shard.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    batch: Mutex<Batch>,
+    /// Wakes the flush task of the shard.
+    pub(crate) wake: Arc<Notify>,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    mail: Vec<Mail>,
+    bytes: usize,
+}
+
+impl Mailbox {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { batch: Mutex::default(), wake: Arc::default(), bytes_max }
+    }
+
+    /// Appends in order and wakes the shard. A full box drops QoS 0 messages and answers how many;
+    /// everything else is taken, since a promise may hang on it.
+    pub(crate) fn put(&self, mail: Vec<Mail>) -> u64 {
+        let mut dropped = 0;
+        let mut batch = self.batch.lock();
+        for mail in mail {
+            if let Mail::Deliver { message, .. } = &mail {
+                if batch.bytes >= self.bytes_max && message.qos() == QoS::AtMostOnce {
+                    dropped += 1;
+                    continue;
+                }
+                batch.bytes += message.bytes();
+            }
+            batch.mail.push(mail);
+        }
+        drop(batch);
+        self.wake.notify_one();
+        dropped
+    }
+
+    pub(crate) fn take(&self) -> Vec<Mail> {
+        std::mem::take(&mut *self.batch.lock()).mail
+    }
+}

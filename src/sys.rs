@@ -1,0 +1,116 @@
+//! The `$SYS` topics, with mosquitto's names.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_protocol::codec::QoS;
+
+use crate::message::Message;
+use crate::metrics::{ShardMetrics, sum};
+use crate::net::driver::Driver;
+use crate::shard::Shared;
+
+/// Publishes the state of the broker at every interval. Never ends.
+pub(crate) async fn run(driver: Rc<Driver>, shared: Arc<Shared>, metrics: Arc<[Arc<ShardMetrics>]>) {
+    let interval = Duration::from_secs(u64::from(shared.config.sys_interval_seconds));
+    let mut loads = Loads::default();
+    loop {
+        let now_ms = driver.clock.now_ms();
+        let mut topics = state(&shared, &metrics, now_ms);
+        topics.extend(loads.update(&metrics, interval.as_secs_f64()));
+        for (topic, value) in topics {
+            let message = Message::new(
+                &format!("$SYS/broker/{topic}"),
+                &[],
+                value.as_bytes(),
+                QoS::AtMostOnce,
+                true,
+                None,
+                0,
+            );
+            driver.shard.borrow_mut().publish_message(message, now_ms);
+        }
+        driver.schedule_flush();
+        tokio::time::sleep(interval).await;
+    }
+}
+
+fn state(
+    shared: &Shared,
+    metrics: &[Arc<ShardMetrics>],
+    now_ms: u64,
+) -> Vec<(&'static str, String)> {
+    let connected = sum(metrics, |it| &it.connections);
+    let sessions = sum(metrics, |it| &it.sessions);
+    let retained = shared.retained.count();
+    vec![
+        ("version", format!("tidewire {}", env!("CARGO_PKG_VERSION"))),
+        ("uptime", format!("{} seconds", now_ms / 1_000)),
+        ("clients/total", sessions.to_string()),
+        ("clients/connected", connected.to_string()),
+        ("clients/active", connected.to_string()),
+        ("clients/disconnected", sessions.saturating_sub(connected).to_string()),
+        ("clients/inactive", sessions.saturating_sub(connected).to_string()),
+        ("messages/received", sum(metrics, |it| &it.messages_received).to_string()),
+        ("messages/sent", sum(metrics, |it| &it.messages_sent).to_string()),
+        ("publish/messages/received", sum(metrics, |it| &it.publishes_received).to_string()),
+        ("publish/messages/sent", sum(metrics, |it| &it.publishes_sent).to_string()),
+        ("publish/messages/dropped", sum(metrics, |it| &it.messages_dropped).to_string()),
+        ("bytes/received", sum(metrics, |it| &it.bytes_received).to_string()),
+        ("bytes/sent", sum(metrics, |it| &it.bytes_sent).to_string()),
+        ("retained messages/count", retained.to_string()),
+        ("store/messages/count", retained.to_string()),
+        ("store/messages/bytes", shared.retained.bytes().to_string()),
+        ("subscriptions/count", shared.exchange.binding_count().to_string()),
+    ]
+}
+
+/// Moving averages per minute over 1, 5 and 15 minutes.
+#[derive(Default)]
+struct Loads {
+    averages: [[f64; 3]; 4],
+    last: [u64; 4],
+}
+
+impl Loads {
+    fn update(
+        &mut self,
+        metrics: &[Arc<ShardMetrics>],
+        interval_seconds: f64,
+    ) -> Vec<(&'static str, String)> {
+        let totals = [
+            sum(metrics, |it| &it.publishes_received),
+            sum(metrics, |it| &it.publishes_sent),
+            sum(metrics, |it| &it.bytes_received),
+            sum(metrics, |it| &it.bytes_sent),
+        ];
+        let mut topics = Vec::new();
+        for (index, (names, total)) in LOAD_TOPICS.iter().zip(totals).enumerate() {
+            let (Some(averages), Some(last)) =
+                (self.averages.get_mut(index), self.last.get_mut(index))
+            else {
+                continue;
+            };
+            let per_minute = total.saturating_sub(*last) as f64 * 60.0 / interval_seconds;
+            *last = total;
+            for ((average, minutes), name) in averages.iter_mut().zip([1.0, 5.0, 15.0]).zip(names) {
+                let weight = (-interval_seconds / (60.0 * minutes)).exp();
+                *average = per_minute + weight * (*average - per_minute);
+                topics.push((*name, format!("{average:.2}")));
+            }
+        }
+        topics
+    }
+}
+
+const LOAD_TOPICS: [[&str; 3]; 4] = [
+    [
+        "load/publish/received/1min",
+        "load/publish/received/5min",
+        "load/publish/received/15min",
+    ],
+    ["load/publish/sent/1min", "load/publish/sent/5min", "load/publish/sent/15min"],
+    ["load/bytes/received/1min", "load/bytes/received/5min", "load/bytes/received/15min"],
+    ["load/bytes/sent/1min", "load/bytes/sent/5min", "load/bytes/sent/15min"],
+];
