@@ -1,0 +1,172 @@
+//! Retained messages, lock-sharded by their first level, with limits over all.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hashbrown::DefaultHashBuilder;
+use parking_lot::RwLock;
+use thiserror::Error;
+use tidewire_protocol::topic::TopicFilter;
+
+use super::trie::TopicTrie;
+use crate::message::Message;
+
+/// The retained messages of the broker, shared by all shards.
+///
+/// # Shape
+/// Parts by the first level of the topic, each a trie behind a lock of its own.
+#[derive(Debug)]
+pub struct Retained {
+    parts: Box<[RwLock<TopicTrie>]>,
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+    count_max: usize,
+    bytes_max: usize,
+    hasher: DefaultHashBuilder,
+}
+
+/// A message was not retained because a limit is reached; what was there before remains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RetainedFull {
+    /// As many topics as allowed have a retained message.
+    #[error("{count_max} messages are retained already")]
+    Count {
+        /// The most messages allowed.
+        count_max: usize,
+    },
+    /// The message would take more memory than allowed for all.
+    #[error("retained messages would take more than {bytes_max} bytes")]
+    Bytes {
+        /// The most bytes allowed.
+        bytes_max: usize,
+    },
+}
+
+impl Retained {
+    /// An empty store for `count_max` messages that take `bytes_max` together.
+    pub fn new(count_max: usize, bytes_max: usize) -> Self {
+        Self {
+            parts: (0..PARTS).map(|_| RwLock::default()).collect(),
+            count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            count_max,
+            bytes_max,
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// Keeps the message as the latest of its topic; one without payload clears the topic.
+    ///
+    /// # Errors
+    /// [`RetainedFull`] if a limit is reached; the earlier message then remains. Clearing never
+    /// fails.
+    ///
+    /// # Source
+    /// MQTT 5.0 section 3.3.1.3, [MQTT-3.3.1-5], [MQTT-3.3.1-6].
+    pub fn set(&self, message: Arc<Message>) -> Result<(), RetainedFull> {
+        let mut part = self.parts[self.part(first_level(message.topic()))].write();
+        if message.payload().is_empty() {
+            if let Some(old) = part.remove(message.topic()) {
+                self.give_back(&old);
+            }
+            return Ok(());
+        }
+        let old = part.find(message.topic());
+        let old_bytes = old.map_or(0, |old| old.bytes());
+        let count = usize::from(old.is_none());
+        self.reserve(count, message.bytes(), old_bytes)?;
+        part.insert(message);
+        Ok(())
+    }
+
+    /// Appends the messages whose topics match, in no particular order, without those expired.
+    pub fn matching(&self, filter: TopicFilter<'_>, now_ms: u64, out: &mut Vec<Arc<Message>>) {
+        let first = first_level(filter.as_str());
+        if matches!(first, "+" | "#") {
+            for part in &self.parts {
+                part.read().matching(filter, now_ms, out);
+            }
+        } else {
+            self.parts[self.part(first)]
+                .read()
+                .matching(filter, now_ms, out);
+        }
+    }
+
+    /// Removes the messages whose time is over and returns how many.
+    pub fn remove_expired(&self, now_ms: u64) -> usize {
+        let mut removed = 0;
+        for part in &self.parts {
+            // Most calls find nothing, and readers need not wait for that.
+            if !part.read().has_expired(now_ms) {
+                continue;
+            }
+            let mut part = part.write();
+            while let Some(message) = part.pop_expired(now_ms) {
+                self.give_back(&message);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// The number of messages, including those expired and not yet removed.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The heap bytes of the messages, without the index over their topics.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes room for one message that replaces `old_bytes`.
+    fn reserve(&self, count: usize, new: usize, old_bytes: usize) -> Result<(), RetainedFull> {
+        let relaxed = Ordering::Relaxed;
+        let grow_count = |present: usize| {
+            // A replacement needs no room, whatever the limit is now.
+            (count == 0 || present < self.count_max).then_some(present + count)
+        };
+        if self
+            .count
+            .fetch_update(relaxed, relaxed, grow_count)
+            .is_err()
+        {
+            return Err(RetainedFull::Count {
+                count_max: self.count_max,
+            });
+        }
+        let grow_bytes = |present: usize| {
+            let after = present.saturating_sub(old_bytes).saturating_add(new);
+            (after <= self.bytes_max).then_some(after)
+        };
+        if self
+            .bytes
+            .fetch_update(relaxed, relaxed, grow_bytes)
+            .is_err()
+        {
+            self.count.fetch_sub(count, relaxed);
+            return Err(RetainedFull::Bytes {
+                bytes_max: self.bytes_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, message: &Message) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(message.bytes(), Ordering::Relaxed);
+    }
+
+    fn part(&self, first_level: &str) -> usize {
+        (self.hasher.hash_one(first_level) >> (u64::BITS - PARTS_BITS)) as usize
+    }
+}
+
+fn first_level(text: &str) -> &str {
+    text.split_once('/').map_or(text, |(first, _)| first)
+}
+
+const PARTS_BITS: u32 = 4;
+const PARTS: usize = 1 << PARTS_BITS;

@@ -1,0 +1,158 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidewire_protocol::codec::QoS;
+use tidewire_protocol::topic::{TopicFilter, matches};
+
+use super::trie::TopicTrie;
+use super::*;
+use crate::message::Message;
+
+fn message(topic: &str, payload: &str, expires_at_ms: Option<u64>) -> Arc<Message> {
+    let payload = payload.as_bytes();
+    Arc::new(Message::new(
+        topic,
+        &[],
+        payload,
+        QoS::AtLeastOnce,
+        true,
+        expires_at_ms,
+        0,
+    ))
+}
+
+fn topics(retained: &Retained, filter: &str, now_ms: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    let filter = TopicFilter::parse(filter, 128).expect("a valid filter");
+    retained.matching(filter, now_ms, &mut found);
+    let mut topics: Vec<String> = found.iter().map(|message| message.topic().into()).collect();
+    topics.sort();
+    topics
+}
+
+fn store() -> Retained {
+    Retained::new(1_000, 1_000_000)
+}
+
+#[test]
+fn the_latest_message_of_a_topic_replaces_the_earlier() {
+    let retained = store();
+    assert_eq!(retained.set(message("a", "one", None)), Ok(()));
+    let second = message("a", "second", None);
+    assert_eq!(retained.set(Arc::clone(&second)), Ok(()));
+    assert_eq!((retained.count(), retained.bytes()), (1, second.bytes()));
+    let mut found = Vec::new();
+    retained.matching(TopicFilter::parse("+", 1).expect("valid"), 0, &mut found);
+    assert_eq!(found, [second]);
+}
+
+#[test]
+fn an_empty_payload_clears_the_topic() {
+    let retained = store();
+    for topic in ["a", "a/b", "a/b/c"] {
+        assert_eq!(retained.set(message(topic, "x", None)), Ok(()));
+    }
+    assert_eq!(retained.set(message("a/b", "", None)), Ok(()));
+    assert_eq!(retained.set(message("missing", "", None)), Ok(()));
+    assert_eq!(topics(&retained, "#", 0), ["a", "a/b/c"]);
+    assert_eq!(retained.count(), 2);
+    for topic in ["a", "a/b/c"] {
+        assert_eq!(retained.set(message(topic, "", None)), Ok(()));
+    }
+    assert_eq!((retained.count(), retained.bytes()), (0, 0));
+}
+
+#[test]
+fn wildcards_do_not_reach_dollar_topics() {
+    let retained = store();
+    for topic in ["$SYS", "$SYS/a", "x/$y", "x"] {
+        assert_eq!(retained.set(message(topic, "x", None)), Ok(()));
+    }
+    assert_eq!(topics(&retained, "#", 0), ["x", "x/$y"]);
+    assert_eq!(topics(&retained, "+/a", 0), Vec::<String>::new());
+    assert_eq!(topics(&retained, "$SYS/#", 0), ["$SYS", "$SYS/a"]);
+}
+
+#[test]
+fn a_full_store_refuses_new_topics_and_keeps_the_old() {
+    let one = message("a", "12345678", None);
+    let retained = Retained::new(1, one.bytes());
+    assert_eq!(retained.set(Arc::clone(&one)), Ok(()));
+    assert_eq!(
+        retained.set(message("b", "1", None)),
+        Err(RetainedFull::Count { count_max: 1 })
+    );
+    let refused = Err(RetainedFull::Bytes {
+        bytes_max: one.bytes(),
+    });
+    assert_eq!(retained.set(message("a", "123456789", None)), refused);
+    assert_eq!((retained.count(), retained.bytes()), (1, one.bytes()));
+    assert_eq!(retained.set(message("a", "87654321", None)), Ok(()));
+    assert_eq!(topics(&retained, "a", 0), ["a"]);
+}
+
+#[test]
+fn expired_messages_are_not_found_and_then_removed() {
+    let retained = store();
+    for (topic, expires_at_ms) in [("a", Some(10)), ("b", Some(20)), ("c", None)] {
+        assert_eq!(retained.set(message(topic, "x", expires_at_ms)), Ok(()));
+    }
+    assert_eq!(topics(&retained, "#", 10), ["b", "c"]);
+    assert_eq!(retained.count(), 3);
+    assert_eq!(retained.remove_expired(10), 1);
+    // Replaced by one that never expires.
+    assert_eq!(retained.set(message("b", "y", None)), Ok(()));
+    assert_eq!(retained.remove_expired(100), 0);
+    assert_eq!(retained.count(), 2);
+}
+
+#[test]
+fn removing_leaves_no_nodes_behind() {
+    let mut trie = TopicTrie::default();
+    trie.insert(message("a/b", "x", None));
+    let before = trie.parts();
+    let added = ["a/b/c/d", "a", "a/c", "/", "b//"];
+    for topic in added {
+        trie.insert(message(topic, "x", Some(5)));
+    }
+    for topic in added {
+        assert!(trie.remove(topic).is_some());
+        assert!(trie.remove(topic).is_none());
+    }
+    assert_eq!(trie.parts(), before);
+}
+
+fn text(level: impl Strategy<Value = &'static str>) -> impl Strategy<Value = String> {
+    proptest::collection::vec(level, 1..5)
+        .prop_map(|levels| levels.join("/"))
+        .prop_filter("not empty", |text| !text.is_empty())
+}
+
+fn level() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("a"), Just("b"), Just(""), Just("$x")]
+}
+
+proptest! {
+    #[test]
+    fn the_store_agrees_with_the_plain_matcher(
+        set in proptest::collection::vec((text(level()), any::<bool>()), 1..60),
+        filters in proptest::collection::vec(
+            (text(prop_oneof![3 => level(), 2 => Just("+")]), any::<bool>()), 1..20),
+    ) {
+        let retained = store();
+        let mut model = BTreeSet::new();
+        for (topic, keeps) in &set {
+            let payload = if *keeps { "x" } else { "" };
+            prop_assert_eq!(retained.set(message(topic, payload, None)), Ok(()));
+            if *keeps { model.insert(topic.clone()); } else { model.remove(topic); }
+        }
+        prop_assert_eq!(retained.count(), model.len());
+        for (filter, in_hash) in &filters {
+            let filter = if *in_hash { format!("{filter}/#") } else { filter.clone() };
+            let expected: Vec<String> =
+                model.iter().filter(|topic| matches(&filter, topic)).cloned().collect();
+            prop_assert_eq!(topics(&retained, &filter, 0), expected, "{}", filter);
+        }
+    }
+}
