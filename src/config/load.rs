@@ -255,9 +255,15 @@ fn flatten(prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<Leaf>) {
     }
 }
 
+/// A name with a dot of its own is quoted, so that it is no path.
 fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() {
+    let name = if name.contains('.') {
+        format!("{name:?}")
+    } else {
         name.to_owned()
+    };
+    if prefix.is_empty() {
+        name
     } else {
         format!("{prefix}.{name}")
     }

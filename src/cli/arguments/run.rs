@@ -1,0 +1,88 @@
+//! Arguments of the broker.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Config, ConfigError, Listener, Loader};
+
+/// Arguments of `tidewire run` and `tidewire check`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArguments {
+    /// Configuration file; without one, the defaults hold
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on instead of those of the file; may be repeated
+    ///
+    /// tcp://HOST:PORT, tls://HOST:PORT?cert=FILE&key=FILE, ws://HOST:PORT/PATH,
+    /// wss://HOST:PORT/PATH?cert=FILE&key=FILE or unix:///PATH; any key of a listener may follow
+    /// as a parameter.
+    #[arg(long, value_name = "URL")]
+    pub listen: Vec<String>,
+    /// Let clients come without credentials, except where a listener forbids it
+    #[arg(long)]
+    pub allow_anonymous: bool,
+    /// Threads that serve clients, 0 = one per core
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
+    /// Where messages are kept: memory
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<String>,
+    /// What is logged: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+impl RunArguments {
+    /// The configuration: flags win over the environment of the process, which wins over the file.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        // A variable that is not UTF-8 is read with replacement characters: if it is one of ours,
+        // it is refused as a wrong value.
+        self.config_in(std::env::vars_os().map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        }))
+    }
+
+    /// As [`Self::config`], in another environment.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used.
+    pub fn config_in(
+        &self,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        if let Some(store) = self.store.as_ref().filter(|store| *store != "memory") {
+            return Err(ConfigError::Store(store.clone()));
+        }
+        let mut loader = Loader::default();
+        if let Some(path) = &self.config {
+            loader.file(path)?;
+        }
+        loader.environment(environment)?;
+        if !self.listen.is_empty() {
+            let urls = self.listen.iter();
+            loader.listeners(
+                urls.map(|url| Listener::from_url(url))
+                    .collect::<Result<_, _>>()?,
+            );
+        }
+        if self.allow_anonymous {
+            loader.argument("--allow-anonymous", "allow_anonymous", "true")?;
+        }
+        if let Some(shards) = &self.shards {
+            loader.argument("--shards", "shards", shards)?;
+        }
+        if let Some(level) = &self.log {
+            loader.argument("--log", "log.level", level)?;
+        }
+        loader.finish()
+    }
+}
