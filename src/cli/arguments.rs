@@ -25,7 +25,7 @@ pub use run::RunArguments;
 /// Without a command, tidewire runs the broker.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tidewire", version, after_help = EXIT_CODES)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     /// What to do; `None` runs the broker with `run`.
     #[command(subcommand)]
@@ -68,7 +68,6 @@ impl Arguments {
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one per process")]
 pub enum Command {
     /// Run the broker
     #[command(after_help = EXIT_CODES)]

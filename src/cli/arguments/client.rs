@@ -53,7 +53,7 @@ pub struct Credentials {
     /// Password; other users of this computer can see it in the list of processes
     #[arg(short = 'P', long, value_name = "PASSWORD")]
     pub password: Option<String>,
-    /// PEM file of the authorities trusted instead of those of the system
+    /// PEM file of the authorities to trust; mqtts and wss need it
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// PEM file of the client's certificate chain
@@ -325,7 +325,7 @@ impl FromStr for ServerUrl {
         let valid = address
             .rsplit_once(':')
             .filter(|(host, _)| !host.is_empty() && (!host.contains(':') || host.starts_with('[')));
-        if !valid.is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        if valid.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(refuse(
                 "has no usable host:port, an IPv6 address needs brackets",
             ));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Config, ConfigError, Listener, Loader};
+use crate::config::{Config, ConfigError, Listener, Loader, Origin};
 
 /// Arguments of `tidewire run` and `tidewire check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -40,14 +40,23 @@ impl RunArguments {
     ///
     /// The first setting that cannot be used.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        // A variable that is not UTF-8 is read with replacement characters: if it is one of ours,
-        // it is refused as a wrong value.
-        self.config_in(std::env::vars_os().map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        }))
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            match value.into_string() {
+                Ok(value) => environment.push((name, value)),
+                Err(value) if name.starts_with("TIDEWIRE_") => {
+                    return Err(ConfigError::Value {
+                        origin: Origin::Environment(name.clone()),
+                        key: name,
+                        found: format!("{value:?}"),
+                        expected: "UTF-8".into(),
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+        self.config_in(environment.into_iter())
     }
 
     /// As [`Self::config`], in another environment.

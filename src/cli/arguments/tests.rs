@@ -1,3 +1,5 @@
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use clap::CommandFactory;
