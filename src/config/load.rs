@@ -135,7 +135,7 @@ impl Loader {
         let pattern = pattern(path);
         if LISTS.contains(&pattern.as_str()) {
             return match found {
-                Found::List(items) if items.is_empty() => Ok(self.remember(path, origin)),
+                Found::List(items) if items.is_empty() => self.remember(path, origin),
                 _ => refused(origin, format!("tables, each under [[{}]]", bare(path))),
             };
         }
@@ -150,7 +150,7 @@ impl Loader {
             .filter(|list| LISTS.contains(list))
         {
             return match found {
-                Found::Other(_) => Ok(self.remember(path, origin)),
+                Found::Other(_) => self.remember(path, origin),
                 _ => refused(origin, format!("a table, under [[{}]]", bare(list))),
             };
         }
@@ -166,7 +166,7 @@ impl Loader {
             });
         };
         match field.set(found, key.range) {
-            Ok(()) => Ok(self.remember(path, origin)),
+            Ok(()) => self.remember(path, origin),
             Err(expected) => {
                 let default = (key.field)(&mut Config::default(), Index::default())
                     .and_then(|field| field.show())
@@ -196,8 +196,10 @@ impl Loader {
         (found.len() == 1 || index.certificate < listener.certificates.len()).then_some(index)
     }
 
-    fn remember(&mut self, path: &str, origin: Origin) {
+    /// Notes where a value came from; the last step of setting it.
+    fn remember(&mut self, path: &str, origin: Origin) -> Result<(), ConfigError> {
         self.origins.insert(path.to_owned(), origin);
+        Ok(())
     }
 
     /// Where a path, or else the nearest table around it, was set.
@@ -255,9 +257,15 @@ fn flatten(prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<Leaf>) {
     }
 }
 
+/// A name with a dot of its own is quoted, so that it is no path.
 fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() {
+    let name = if name.contains('.') {
+        format!("{name:?}")
+    } else {
         name.to_owned()
+    };
+    if prefix.is_empty() {
+        name
     } else {
         format!("{prefix}.{name}")
     }

@@ -1,3 +1,5 @@
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use super::keys::{Index, keys};
@@ -48,12 +50,12 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .trim_matches(['[', ']'])
                 .replace("listeners", "listeners.#");
             section = section.replace("certificates", "certificates.#") + ".";
-        } else if let Some((key, value)) = bare.split_once(" = ") {
-            if !key.contains(' ') {
-                assert!(before.starts_with('#'), "{key} has no comment");
-                let value = (!line.starts_with('#')).then(|| value.to_owned());
-                listed.insert(format!("{section}{key}"), value);
-            }
+        } else if let Some((key, value)) = bare.split_once(" = ")
+            && !key.contains(' ')
+        {
+            assert!(before.starts_with('#'), "{key} has no comment");
+            let value = (!line.starts_with('#')).then(|| value.to_owned());
+            listed.insert(format!("{section}{key}"), value);
         }
         before = line;
     }

@@ -63,10 +63,17 @@ impl Listener {
             };
             loader.argument(&format!("--listen {url}"), &path, &value)?;
         }
-        loader
-            .finish()?
+        let config = loader.finish().map_err(|error| match error {
+            ConfigError::Rule { key, problem, .. } => {
+                let key = key.strip_prefix("listeners.0.").unwrap_or(&key);
+                refuse(&format!("is incomplete or wrong: {key} {problem}"))
+            }
+            other => other,
+        })?;
+        config
             .listeners
-            .pop()
+            .into_iter()
+            .next()
             .ok_or_else(|| refuse("describes no listener"))
     }
 }

@@ -1,0 +1,97 @@
+//! Arguments of the broker.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Config, ConfigError, Listener, Loader, Origin};
+
+/// Arguments of `tidewire run` and `tidewire check`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArguments {
+    /// Configuration file; without one, the defaults hold
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on instead of those of the file; may be repeated
+    ///
+    /// tcp://HOST:PORT, tls://HOST:PORT?cert=FILE&key=FILE, ws://HOST:PORT/PATH,
+    /// wss://HOST:PORT/PATH?cert=FILE&key=FILE or unix:///PATH; any key of a listener may follow
+    /// as a parameter.
+    #[arg(long, value_name = "URL")]
+    pub listen: Vec<String>,
+    /// Let clients come without credentials, except where a listener forbids it
+    #[arg(long)]
+    pub allow_anonymous: bool,
+    /// Threads that serve clients, 0 = one per core
+    #[arg(long, value_name = "N")]
+    pub shards: Option<String>,
+    /// Where messages are kept: memory
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<String>,
+    /// What is logged: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+impl RunArguments {
+    /// The configuration: flags win over the environment of the process, which wins over the file.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let mut environment = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            match value.into_string() {
+                Ok(value) => environment.push((name, value)),
+                Err(value) if name.starts_with("TIDEWIRE_") => {
+                    return Err(ConfigError::Value {
+                        origin: Origin::Environment(name.clone()),
+                        key: name,
+                        found: format!("{value:?}"),
+                        expected: "UTF-8".into(),
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+        self.config_in(environment.into_iter())
+    }
+
+    /// As [`Self::config`], in another environment.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used.
+    pub fn config_in(
+        &self,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        if let Some(store) = self.store.as_ref().filter(|store| *store != "memory") {
+            return Err(ConfigError::Store(store.clone()));
+        }
+        let mut loader = Loader::default();
+        if let Some(path) = &self.config {
+            loader.file(path)?;
+        }
+        loader.environment(environment)?;
+        if !self.listen.is_empty() {
+            let urls = self.listen.iter();
+            loader.listeners(
+                urls.map(|url| Listener::from_url(url))
+                    .collect::<Result<_, _>>()?,
+            );
+        }
+        if self.allow_anonymous {
+            loader.argument("--allow-anonymous", "allow_anonymous", "true")?;
+        }
+        if let Some(shards) = &self.shards {
+            loader.argument("--shards", "shards", shards)?;
+        }
+        if let Some(level) = &self.log {
+            loader.argument("--log", "log.level", level)?;
+        }
+        loader.finish()
+    }
+}
