@@ -1,1 +1,3 @@
 //! The commands of the `tidewire` binary.
+
+pub mod certs;
