@@ -1,3 +1,4 @@
 //! The commands of the `tidewire` binary.
 
 pub mod arguments;
+pub mod certs;

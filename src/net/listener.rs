@@ -1,0 +1,235 @@
+//! Where clients are accepted: addresses written as URLs, and the sockets bound to them.
+//!
+//! Owns binding and accepting. What a connection speaks follows from the address, and is set up
+//! elsewhere.
+
+mod address;
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+
+use crate::net::socket::Socket;
+pub use address::{AddressError, ListenAddress};
+
+/// A bound, non-blocking listening socket, not yet part of a runtime.
+#[derive(Debug)]
+pub struct Bound {
+    socket: BoundSocket,
+    local: LocalAddress,
+}
+
+/// Where a listener can be reached, with the port the system chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalAddress {
+    /// A TCP address.
+    Ip(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// The listener of one shard, registered with its runtime.
+#[derive(Debug)]
+pub enum Listener {
+    /// Accepts over TCP.
+    Tcp(tokio::net::TcpListener),
+    /// Accepts over a unix socket.
+    Unix(tokio::net::UnixListener),
+}
+
+/// Options of accepted TCP sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Send small packets at once.
+    pub no_delay: bool,
+    /// Probe a silent peer after so many seconds; none leaves probing off.
+    pub keep_alive_seconds: Option<u32>,
+}
+
+#[derive(Debug)]
+enum BoundSocket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// Binds and listens, with room for `backlog` connections not yet accepted.
+///
+/// A unix socket file is replaced only if nobody answers behind it.
+///
+/// # Errors
+/// The name does not resolve, or the system refuses the address.
+pub fn bind(address: &ListenAddress, backlog: i32) -> io::Result<Bound> {
+    if let ListenAddress::Unix { path, mode } = address {
+        return bind_unix(path, *mode, backlog);
+    }
+    let authority = address.authority().unwrap_or_default();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in authority.to_socket_addrs()? {
+        match bind_tcp(candidate, backlog) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Bound {
+    /// Where the listener can be reached.
+    pub fn local_address(&self) -> &LocalAddress {
+        &self.local
+    }
+
+    /// A second handle on the same listening socket, for another shard.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let socket = match &self.socket {
+            BoundSocket::Tcp(listener) => BoundSocket::Tcp(listener.try_clone()?),
+            BoundSocket::Unix(listener) => BoundSocket::Unix(listener.try_clone()?),
+        };
+        Ok(Self { socket, local: self.local.clone() })
+    }
+
+    /// Registers the listener with the runtime this is called on.
+    ///
+    /// # Errors
+    /// Called outside a runtime, or the registration fails.
+    pub fn into_listener(self) -> io::Result<Listener> {
+        tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        Ok(match self.socket {
+            BoundSocket::Tcp(socket) => {
+                Listener::Tcp(tokio::net::TcpListener::from_std(socket)?)
+            }
+            BoundSocket::Unix(socket) => {
+                Listener::Unix(tokio::net::UnixListener::from_std(socket)?)
+            }
+        })
+    }
+}
+
+impl Listener {
+    /// Waits for the next connection. Cancel-safe: a connection is not lost.
+    ///
+    /// # Errors
+    /// The system has no file descriptor left, or the connection is already gone.
+    pub async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Socket::tcp(stream, peer))
+            }
+            Self::Unix(listener) => Ok(Socket::unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl TcpOptions {
+    /// Sets the options on an attached TCP socket; no effect on others.
+    ///
+    /// # Errors
+    /// The system refuses an option.
+    pub fn apply(&self, socket: &Socket) -> io::Result<()> {
+        let Some(stream) = socket.tcp_stream() else { return Ok(()) };
+        stream.set_nodelay(self.no_delay)?;
+        let Some(seconds) = self.keep_alive_seconds else { return Ok(()) };
+        let time = Duration::from_secs(seconds.max(1).into());
+        let keep_alive = TcpKeepalive::new().with_time(time).with_interval(time / 4 + SECOND);
+        SockRef::from(stream).set_tcp_keepalive(&keep_alive)
+    }
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self { no_delay: true, keep_alive_seconds: None }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // [::] serves IPv4 as well, whatever the system default says.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    let listener = std::net::TcpListener::from(socket);
+    let local = LocalAddress::Ip(listener.local_addr()?);
+    Ok(Bound { socket: BoundSocket::Tcp(listener), local })
+}
+
+fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Bound> {
+    remove_stale(path)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Linux gives the file the mode of the descriptor, so it is never open to others for a moment.
+    rustix::fs::fchmod(socket.as_fd(), rustix::fs::Mode::from_raw_mode(OWNER_ONLY))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(backlog)?;
+    let local = LocalAddress::Unix(path.to_owned());
+    Ok(Bound { socket: BoundSocket::Unix(socket.into()), local })
+}
+
+/// Removes a socket file that nobody listens behind; leaves every other file alone.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+const OWNER_ONLY: u32 = 0o600;
+const SECOND: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_zero_is_resolved_and_a_clone_shares_it() {
+        let address = "tcp://127.0.0.1:0".parse().expect("address");
+        let bound = bind(&address, 16).expect("bound");
+        let LocalAddress::Ip(local) = *bound.local_address() else { unreachable!("tcp") };
+        assert_ne!(local.port(), 0);
+        let clone = bound.try_clone().expect("clone");
+        drop(bound);
+        let client = std::net::TcpStream::connect(local).expect("connected");
+        drop((client, clone));
+    }
+
+    #[test]
+    fn unix_socket_is_replaced_only_when_stale() {
+        let path = std::env::temp_dir().join(format!("tidewire-{}.sock", std::process::id()));
+        let address = format!("unix://{}?mode=660", path.display()).parse().expect("address");
+        let bound = bind(&address, 16).expect("bound");
+        let mode = std::fs::metadata(&path).expect("file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        let second = bind(&address, 16).expect_err("in use");
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        drop(bound);
+        bind(&address, 16).expect("stale file replaced");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::write(&path, b"data").expect("written");
+        bind(&address, 16).expect_err("not a socket");
+        assert_eq!(std::fs::read(&path).expect("kept"), b"data");
+        std::fs::remove_file(&path).expect("removed");
+    }
+}

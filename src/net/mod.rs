@@ -3,7 +3,12 @@
 //! Everything below a stream of MQTT bytes lives here: sockets that move between shards, TLS,
 //! WebSocket framing and the proxy header. Nothing here knows what the bytes mean.
 
+pub(crate) mod connection;
+pub mod door;
+pub(crate) mod driver;
+pub(crate) mod handshake;
 pub mod listener;
+pub(crate) mod mailbox;
 pub mod proxy_protocol;
 pub mod socket;
 pub mod tls;
