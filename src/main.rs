@@ -1,1 +1,47 @@
-fn main() {}
+//! Arguments, start and exit status.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tidewire::cli::arguments::{Arguments, Command};
+use tidewire::cli::{certs, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Arguments::of_process().into_command() {
+        Command::Run(arguments) => finish(run::run(&arguments)),
+        Command::Check(arguments) => finish(run::check(&arguments)),
+        Command::Certs(arguments) => {
+            match certs::write_development_certificates(&arguments.out, &arguments.hosts) {
+                Ok(files) => {
+                    let mut out = io::stdout().lock();
+                    for file in files {
+                        // A closed pipe does not make the files invalid.
+                        let _ = writeln!(out, "{}", file.display());
+                    }
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error, 1),
+            }
+        }
+        Command::Version => {
+            let _ = writeln!(io::stdout(), "tidewire {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Command::Pub(_) | Command::Sub(_) | Command::Bench(_) => ExitCode::FAILURE,
+    }
+}
+
+fn finish(result: Result<(), run::RunError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, if error.is_configuration() { 2 } else { 1 }),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "tidewire: {error}");
+    ExitCode::from(status)
+}

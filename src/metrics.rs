@@ -44,5 +44,7 @@ impl Counter {
 
 /// The sum of one counter over all shards.
 pub fn sum(shards: &[std::sync::Arc<ShardMetrics>], of: impl Fn(&ShardMetrics) -> &Counter) -> u64 {
-    shards.iter().fold(0, |total, shard| total.wrapping_add(of(shard).value()))
+    shards
+        .iter()
+        .fold(0, |total, shard| total.wrapping_add(of(shard).value()))
 }

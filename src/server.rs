@@ -48,7 +48,9 @@ impl Server {
     /// Opens all listeners and starts all shards.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let shards = match config.shards {
-            0 => thread::available_parallelism().map_or(1, usize::from).min(256),
+            0 => thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(256),
             shards => usize::from(shards),
         };
         let shard_count = u16::try_from(shards).unwrap_or(u16::MAX);
@@ -61,19 +63,28 @@ impl Server {
             shards: shard_count,
             config,
         });
-        let mailboxes: Arc<[Mailbox]> =
-            (0..shards).map(|_| Mailbox::new(limits.mailbox_bytes_max)).collect();
+        let mailboxes: Arc<[Mailbox]> = (0..shards)
+            .map(|_| Mailbox::new(limits.mailbox_bytes_max))
+            .collect();
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
         let (stop, stopped) = watch::channel(false);
-        let connections = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+        let connections = Arc::new(Semaphore::new(
+            limits.connections_max.min(Semaphore::MAX_PERMITS),
+        ));
         let clock = Clock::start();
         let mut threads = Vec::new();
         for (number, arrivals) in (0..shard_count).zip(receivers) {
             let id = ShardId(number);
-            let own = metrics.get(usize::from(number)).map(Arc::clone).unwrap_or_default();
-            let doors = doors.iter().map(OpenDoor::try_clone).collect::<io::Result<Vec<_>>>()?;
+            let own = metrics
+                .get(usize::from(number))
+                .map(Arc::clone)
+                .unwrap_or_default();
+            let doors = doors
+                .iter()
+                .map(OpenDoor::try_clone)
+                .collect::<io::Result<Vec<_>>>()?;
             let thread = ShardThread {
                 shard: Shard::new(id, Arc::clone(&shared), own),
                 clock,
@@ -87,9 +98,17 @@ impl Server {
                 stopped: stopped.clone(),
             };
             let name = format!("shard-{number}");
-            threads.push(thread::Builder::new().name(name).spawn(move || thread.run())?);
+            threads.push(
+                thread::Builder::new()
+                    .name(name)
+                    .spawn(move || thread.run())?,
+            );
         }
-        Ok(Self { stop, threads, addresses })
+        Ok(Self {
+            stop,
+            threads,
+            addresses,
+        })
     }
 
     /// Where the broker listens, as URLs.
@@ -101,7 +120,9 @@ impl Server {
     pub fn stop(self) -> io::Result<()> {
         self.stop.send_replace(true);
         for thread in self.threads {
-            thread.join().map_err(|_| io::Error::other("a shard panicked"))??;
+            thread
+                .join()
+                .map_err(|_| io::Error::other("a shard panicked"))??;
         }
         Ok(())
     }
@@ -123,7 +144,9 @@ struct ShardThread {
 
 impl ShardThread {
     fn run(self) -> io::Result<()> {
-        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())?;
         runtime.block_on(self.serve())
     }
 

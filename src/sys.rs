@@ -12,7 +12,11 @@ use crate::net::driver::Driver;
 use crate::shard::Shared;
 
 /// Publishes the state of the broker at every interval. Never ends.
-pub(crate) async fn run(driver: Rc<Driver>, shared: Arc<Shared>, metrics: Arc<[Arc<ShardMetrics>]>) {
+pub(crate) async fn run(
+    driver: Rc<Driver>,
+    shared: Arc<Shared>,
+    metrics: Arc<[Arc<ShardMetrics>]>,
+) {
     let interval = Duration::from_secs(u64::from(shared.config.sys_interval_seconds));
     let mut loads = Loads::default();
     loop {
@@ -50,19 +54,46 @@ fn state(
         ("clients/total", sessions.to_string()),
         ("clients/connected", connected.to_string()),
         ("clients/active", connected.to_string()),
-        ("clients/disconnected", sessions.saturating_sub(connected).to_string()),
-        ("clients/inactive", sessions.saturating_sub(connected).to_string()),
-        ("messages/received", sum(metrics, |it| &it.messages_received).to_string()),
-        ("messages/sent", sum(metrics, |it| &it.messages_sent).to_string()),
-        ("publish/messages/received", sum(metrics, |it| &it.publishes_received).to_string()),
-        ("publish/messages/sent", sum(metrics, |it| &it.publishes_sent).to_string()),
-        ("publish/messages/dropped", sum(metrics, |it| &it.messages_dropped).to_string()),
-        ("bytes/received", sum(metrics, |it| &it.bytes_received).to_string()),
+        (
+            "clients/disconnected",
+            sessions.saturating_sub(connected).to_string(),
+        ),
+        (
+            "clients/inactive",
+            sessions.saturating_sub(connected).to_string(),
+        ),
+        (
+            "messages/received",
+            sum(metrics, |it| &it.messages_received).to_string(),
+        ),
+        (
+            "messages/sent",
+            sum(metrics, |it| &it.messages_sent).to_string(),
+        ),
+        (
+            "publish/messages/received",
+            sum(metrics, |it| &it.publishes_received).to_string(),
+        ),
+        (
+            "publish/messages/sent",
+            sum(metrics, |it| &it.publishes_sent).to_string(),
+        ),
+        (
+            "publish/messages/dropped",
+            sum(metrics, |it| &it.messages_dropped).to_string(),
+        ),
+        (
+            "bytes/received",
+            sum(metrics, |it| &it.bytes_received).to_string(),
+        ),
         ("bytes/sent", sum(metrics, |it| &it.bytes_sent).to_string()),
         ("retained messages/count", retained.to_string()),
         ("store/messages/count", retained.to_string()),
         ("store/messages/bytes", shared.retained.bytes().to_string()),
-        ("subscriptions/count", shared.exchange.binding_count().to_string()),
+        (
+            "subscriptions/count",
+            shared.exchange.binding_count().to_string(),
+        ),
     ]
 }
 
@@ -110,7 +141,19 @@ const LOAD_TOPICS: [[&str; 3]; 4] = [
         "load/publish/received/5min",
         "load/publish/received/15min",
     ],
-    ["load/publish/sent/1min", "load/publish/sent/5min", "load/publish/sent/15min"],
-    ["load/bytes/received/1min", "load/bytes/received/5min", "load/bytes/received/15min"],
-    ["load/bytes/sent/1min", "load/bytes/sent/5min", "load/bytes/sent/15min"],
+    [
+        "load/publish/sent/1min",
+        "load/publish/sent/5min",
+        "load/publish/sent/15min",
+    ],
+    [
+        "load/bytes/received/1min",
+        "load/bytes/received/5min",
+        "load/bytes/received/15min",
+    ],
+    [
+        "load/bytes/sent/1min",
+        "load/bytes/sent/5min",
+        "load/bytes/sent/15min",
+    ],
 ];

@@ -4,7 +4,10 @@
 /// subscription syntax are not theirs.
 pub fn may_publish(topic: &str) -> bool {
     let first = topic.split('/').next().unwrap_or(topic);
-    !matches!(first, "$SYS" | "$share" | "$exclusive" | "$delayed" | "$queue")
+    !matches!(
+        first,
+        "$SYS" | "$share" | "$exclusive" | "$delayed" | "$queue"
+    )
 }
 
 #[cfg(test)]

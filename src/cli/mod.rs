@@ -2,3 +2,5 @@
 
 pub mod arguments;
 pub mod certs;
+mod log;
+pub mod run;

@@ -47,7 +47,11 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
             client_id: &arrival.client_id,
             peer: &arrival.peer,
         };
-        driver.shard.borrow_mut().connect(&handshake, now_ms).connection
+        driver
+            .shard
+            .borrow_mut()
+            .connect(&handshake, now_ms)
+            .connection
     };
     let link = Rc::new(Link {
         transport: RefCell::new(arrival.transport),
@@ -127,12 +131,18 @@ fn poll_write(
 ) -> Poll<io::Result<Written>> {
     loop {
         let mut shard = driver.shard.borrow_mut();
-        let Some(output) = shard.output(key) else { return Poll::Ready(Ok(Written::Closing)) };
+        let Some(output) = shard.output(key) else {
+            return Poll::Ready(Ok(Written::Closing));
+        };
         if output.bytes.is_empty() {
             let is_closing = output.is_closing;
             drop(shard);
             ready!(Pin::new(&mut *transport).poll_flush(cx))?;
-            return Poll::Ready(Ok(if is_closing { Written::Closing } else { Written::Open }));
+            return Poll::Ready(Ok(if is_closing {
+                Written::Closing
+            } else {
+                Written::Open
+            }));
         }
         let count = ready!(Pin::new(&mut *transport).poll_write(cx, output.bytes))?;
         if count == 0 {

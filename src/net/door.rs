@@ -41,12 +41,19 @@ pub enum OpenError {
 
 /// Opens every listener, or none.
 pub(crate) fn open_doors(config: &Config) -> Result<Vec<OpenDoor>, OpenError> {
-    config.listeners.iter().map(|listener| OpenDoor::open(listener, config)).collect()
+    config
+        .listeners
+        .iter()
+        .map(|listener| OpenDoor::open(listener, config))
+        .collect()
 }
 
 /// Reads the certificates and keys of every TLS listener, without listening.
 pub fn check_certificates(config: &Config) -> Result<(), OpenError> {
-    config.listeners.iter().try_for_each(|listener| acceptor(listener).map(drop))
+    config
+        .listeners
+        .iter()
+        .try_for_each(|listener| acceptor(listener).map(drop))
 }
 
 impl OpenDoor {
@@ -55,19 +62,25 @@ impl OpenDoor {
         let address = match listener.transport {
             Transport::Unix => ListenAddress::Unix {
                 path: PathBuf::from(&listener.bind),
-                mode: Some(listener.unix_mode.0),
+                mode: listener.unix_mode.0,
             },
-            _ => ListenAddress::Tcp { authority: listener.bind.clone() },
+            _ => ListenAddress::Tcp {
+                authority: listener.bind.clone(),
+            },
         };
         let backlog = i32::try_from(listener.backlog).unwrap_or(i32::MAX);
-        let bound = bind(&address, backlog)
-            .map_err(|source| OpenError::Bind { address: listener.bind.clone(), source })?;
+        let bound = bind(&address, backlog).map_err(|source| OpenError::Bind {
+            address: listener.bind.clone(),
+            source,
+        })?;
         let is_local = match bound.local_address() {
             LocalAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
             LocalAddress::Unix(_) => true,
         };
-        let allow_anonymous =
-            listener.allow_anonymous.or(config.allow_anonymous).unwrap_or(is_local);
+        let allow_anonymous = listener
+            .allow_anonymous
+            .or(config.allow_anonymous)
+            .unwrap_or(is_local);
         let door = Arc::new(Door {
             listener: listener.clone(),
             tls,
@@ -83,7 +96,10 @@ impl OpenDoor {
     }
 
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { bound: self.bound.try_clone()?, door: Arc::clone(&self.door) })
+        Ok(Self {
+            bound: self.bound.try_clone()?,
+            door: Arc::clone(&self.door),
+        })
     }
 
     /// Where clients connect to, with the port that the system chose.
@@ -100,7 +116,10 @@ impl OpenDoor {
         } else {
             ""
         };
-        format!("{scheme}://{}{path}", crate::server::local_text(self.bound.local_address()))
+        format!(
+            "{scheme}://{}{path}",
+            crate::server::local_text(self.bound.local_address())
+        )
     }
 }
 
@@ -123,5 +142,8 @@ fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, OpenErro
     };
     server_config(&settings)
         .map(|config| Some(TlsAcceptor::from(config)))
-        .map_err(|source| OpenError::Tls { address: listener.bind.clone(), source })
+        .map_err(|source| OpenError::Tls {
+            address: listener.bind.clone(),
+            source,
+        })
 }

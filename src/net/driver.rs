@@ -129,7 +129,9 @@ impl Driver {
 
     /// Writes what a connection has, as far as its socket takes it.
     fn write(&self, key: Key, now_ms: u64) {
-        let Some(link) = self.links.borrow().get(&key).map(Rc::clone) else { return };
+        let Some(link) = self.links.borrow().get(&key).map(Rc::clone) else {
+            return;
+        };
         let mut transport = link.transport.borrow_mut();
         let mut shard = self.shard.borrow_mut();
         while let Some(output) = shard.output(key) {

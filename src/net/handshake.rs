@@ -106,7 +106,10 @@ async fn receive_connect(
             return Err(HandshakeError::Closed);
         }
         bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
-        let bytes_max = door.limits.connect_bytes_max.min(door.limits.packet_bytes_max);
+        let bytes_max = door
+            .limits
+            .connect_bytes_max
+            .min(door.limits.packet_bytes_max);
         let decoded = match decode_connect(&bytes, bytes_max) {
             Ok(decoded) => decoded,
             Err(error) => {
@@ -114,7 +117,9 @@ async fn receive_connect(
                 return Err(error.into());
             }
         };
-        let Some((connect, length)) = decoded else { continue };
+        let Some((connect, length)) = decoded else {
+            continue;
+        };
         if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect)) {
             refuse(&mut transport, connect.version, reason).await;
             return Err(HandshakeError::Refused { reason });
@@ -125,7 +130,14 @@ async fn receive_connect(
         };
         let rest = bytes.split_off(length);
         transport.detach()?;
-        return Ok(Arrival { transport, packet: bytes, client_id, peer, rest, permit });
+        return Ok(Arrival {
+            transport,
+            packet: bytes,
+            client_id,
+            peer,
+            rest,
+            permit,
+        });
     }
 }
 
@@ -162,9 +174,9 @@ async fn read_proxy_header(door: &Door, socket: &mut Socket) -> Result<(), Hands
 async fn open_transport(door: &Door, socket: Socket) -> Result<Transport, HandshakeError> {
     let is_websocket = door.listener.transport.is_websocket();
     Ok(match &door.tls {
-        None if is_websocket => Transport::WebSocket(Box::new(
-            websocket::accept(socket, &door.websocket).await?,
-        )),
+        None if is_websocket => {
+            Transport::WebSocket(Box::new(websocket::accept(socket, &door.websocket).await?))
+        }
         None => Transport::Plain(socket),
         Some(tls) => {
             let stream = tls.accept(socket).await?;
@@ -183,10 +195,19 @@ async fn answer_malformed(transport: &mut Transport, bytes: &[u8], error: &Decod
     if bytes.first() != Some(&0x10) {
         return;
     }
-    let level = bytes.iter().skip(1).position(|byte| *byte == b'T').and_then(|_| level_of(bytes));
+    let level = bytes
+        .iter()
+        .skip(1)
+        .position(|byte| *byte == b'T')
+        .and_then(|_| level_of(bytes));
     match (error.reason(), level) {
         (ReasonCode::UnsupportedProtocolVersion, Some(level)) if level < 5 => {
-            refuse(transport, ProtocolVersion::V3_1_1, ReasonCode::UnsupportedProtocolVersion).await;
+            refuse(
+                transport,
+                ProtocolVersion::V3_1_1,
+                ReasonCode::UnsupportedProtocolVersion,
+            )
+            .await;
         }
         (reason, Some(level)) if level >= 5 => {
             refuse(transport, ProtocolVersion::V5, reason).await;
@@ -198,7 +219,10 @@ async fn answer_malformed(transport: &mut Transport, bytes: &[u8], error: &Decod
 /// The protocol level of a CONNECT whose protocol name is one of the two.
 fn level_of(bytes: &[u8]) -> Option<u8> {
     let after = |name: &[u8]| {
-        let at = bytes.windows(name.len()).take(8).position(|window| window == name)?;
+        let at = bytes
+            .windows(name.len())
+            .take(8)
+            .position(|window| window == name)?;
         bytes.get(at + name.len()).copied()
     };
     after(b"\x00\x04MQTT").or_else(|| after(b"\x00\x06MQIsdp"))
@@ -221,6 +245,10 @@ async fn refuse(transport: &mut Transport, version: ProtocolVersion, reason: Rea
 /// Unique and not to be guessed.
 fn assigned_client_id() -> String {
     let mut random = [0; 12];
-    SystemRandom::new().fill(&mut random).expect("the system gives random numbers");
-    random.iter().fold(String::from("tidewire-"), |id, byte| format!("{id}{byte:02x}"))
+    SystemRandom::new()
+        .fill(&mut random)
+        .expect("the system gives random numbers");
+    random.iter().fold(String::from("tidewire-"), |id, byte| {
+        format!("{id}{byte:02x}")
+    })
 }

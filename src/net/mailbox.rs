@@ -25,7 +25,11 @@ struct Batch {
 
 impl Mailbox {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { batch: Mutex::default(), wake: Arc::default(), bytes_max }
+        Self {
+            batch: Mutex::default(),
+            wake: Arc::default(),
+            bytes_max,
+        }
     }
 
     /// Appends in order and wakes the shard. A full box drops QoS 0 messages and answers how many;

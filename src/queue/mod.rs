@@ -68,7 +68,11 @@ impl Queue {
         }
         self.bytes += bytes;
         self.deliveries.push_back(delivery);
-        if dropped == 0 { Pushed::Queued } else { Pushed::DroppedOldest(dropped) }
+        if dropped == 0 {
+            Pushed::Queued
+        } else {
+            Pushed::DroppedOldest(dropped)
+        }
     }
 
     /// The next delivery that has not expired; expired ones before it are dropped.

@@ -62,7 +62,6 @@ pub(crate) struct Connection {
     /// The client's Receive Maximum, within our own limit.
     pub(crate) send_quota: u16,
     pub(crate) packet_bytes_max: usize,
-    pub(crate) wants_problem_information: bool,
     /// Encoded packets that are not yet written.
     pub(crate) out: Vec<u8>,
     pub(crate) is_touched: bool,

@@ -35,8 +35,12 @@ pub struct Accepted {
 impl Shard {
     /// Attaches a connection to its session, ending whatever the client id was connected to.
     pub fn connect(&mut self, handshake: &Handshake<'_>, now_ms: u64) -> Accepted {
-        let Handshake { connect, client_id, .. } = *handshake;
-        let connection = self.connections.insert(self.new_connection(handshake, now_ms));
+        let Handshake {
+            connect, client_id, ..
+        } = *handshake;
+        let connection = self
+            .connections
+            .insert(self.new_connection(handshake, now_ms));
         self.metrics.connections.add(1);
         self.take_over(client_id, now_ms);
         let (session, is_present) = self.resume_or_begin(connect, client_id, now_ms);
@@ -68,7 +72,9 @@ impl Shard {
 
     /// Ends a connection from our side, with DISCONNECT where the version has it.
     pub(super) fn disconnect(&mut self, key: Key, reason: ReasonCode, why: &str, now_ms: u64) {
-        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let Some(connection) = self.connections.lookup_mut(key) else {
+            return;
+        };
         if connection.is_closing {
             return;
         }
@@ -112,7 +118,6 @@ impl Shard {
             packet_bytes_max: properties
                 .maximum_packet_size
                 .map_or(usize::MAX, |bytes| bytes.get() as usize),
-            wants_problem_information: properties.request_problem_information != Some(false),
             out: Vec::new(),
             is_touched: false,
             is_closing: false,
@@ -145,7 +150,12 @@ impl Shard {
             .and_then(|key| self.sessions.lookup(*key))
             .and_then(|session| session.connection);
         if let Some(older) = older {
-            self.disconnect(older, ReasonCode::SessionTakenOver, "session taken over", now_ms);
+            self.disconnect(
+                older,
+                ReasonCode::SessionTakenOver,
+                "session taken over",
+                now_ms,
+            );
         }
     }
 
@@ -196,12 +206,16 @@ impl Shard {
     }
 
     fn acknowledge_connect(&mut self, key: Key, handshake: &Handshake<'_>, is_present: bool) {
-        let Handshake { connect, client_id, .. } = *handshake;
+        let Handshake {
+            connect, client_id, ..
+        } = *handshake;
         let shared = Arc::clone(&self.shared);
         let (mqtt, limits) = (&shared.config.mqtt, &shared.config.limits);
         let expiry_seconds = self.expiry_of(connect);
         let keep_alive_seconds = self.keep_alive_of(connect);
-        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let Some(connection) = self.connections.lookup_mut(key) else {
+            return;
+        };
         let asked_expiry = connect.properties.session_expiry_seconds.unwrap_or(0);
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: is_present && connect.version != ProtocolVersion::V3_1,
@@ -230,9 +244,15 @@ impl Shard {
 
     /// Messages sent and not settled are sent again, in order, with DUP [MQTT-4.4.0-1].
     fn resend_in_flight(&mut self, key: Key, now_ms: u64) {
-        let Some(session) = self.sessions.lookup(key) else { return };
-        let Some(connection) = session.connection else { return };
-        let Some(connection) = self.connections.lookup_mut(connection) else { return };
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
+        let Some(connection) = session.connection else {
+            return;
+        };
+        let Some(connection) = self.connections.lookup_mut(connection) else {
+            return;
+        };
         for (packet_id, in_flight) in session.outbound.iter() {
             super::deliver::resend(connection, packet_id, in_flight, now_ms);
         }

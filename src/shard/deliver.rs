@@ -55,15 +55,36 @@ impl<'a> Outgoing<'a> {
 
     /// The message as a value to keep: copied once, exactly, however many keep it.
     pub(super) fn message(&mut self) -> Arc<Message> {
-        let Self { topic, forwarded, payload, qos, retain, expires_at_ms, publisher, .. } = *self;
+        let Self {
+            topic,
+            forwarded,
+            payload,
+            qos,
+            retain,
+            expires_at_ms,
+            publisher,
+            ..
+        } = *self;
         Arc::clone(self.shared.get_or_insert_with(|| {
-            Arc::new(Message::new(topic, forwarded, payload, qos, retain, expires_at_ms, publisher))
+            Arc::new(Message::new(
+                topic,
+                forwarded,
+                payload,
+                qos,
+                retain,
+                expires_at_ms,
+                publisher,
+            ))
         }))
     }
 
     fn expiry_seconds_left(&self, now_ms: u64) -> Option<u32> {
         let left_ms = self.expires_at_ms?.saturating_sub(now_ms);
-        Some(u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX).max(1))
+        Some(
+            u32::try_from(left_ms.div_ceil(1_000))
+                .unwrap_or(u32::MAX)
+                .max(1),
+        )
     }
 }
 
@@ -80,7 +101,10 @@ impl Shard {
             if shard.shard == self.id {
                 self.deliver_here(&routes, outgoing, now_ms);
             } else {
-                let mail = Mail::Deliver { message: outgoing.message(), routes: Arc::clone(&routes) };
+                let mail = Mail::Deliver {
+                    message: outgoing.message(),
+                    routes: Arc::clone(&routes),
+                };
                 self.send_mail(shard.shard, mail);
             }
         }
@@ -107,7 +131,9 @@ impl Shard {
 
     /// Sends to one session now, or lets the message wait in its queue.
     pub(super) fn send_or_queue(&mut self, key: Key, delivery: Delivery, now_ms: u64) {
-        let Some(session) = self.sessions.lookup_mut(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
         if delivery.qos == QoS::AtMostOnce && session.connection.is_none() {
             self.metrics.messages_dropped.add(1);
             return;
@@ -133,9 +159,15 @@ impl Shard {
     /// Moves waiting messages into the window while there is room.
     pub(super) fn send_waiting(&mut self, key: Key, now_ms: u64) {
         let bytes_max = self.shared.config.limits.write_buffer_bytes_max;
-        let Some(session) = self.sessions.lookup_mut(key) else { return };
-        let Some(connection_key) = session.connection else { return };
-        let Some(connection) = self.connections.lookup_mut(connection_key) else { return };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let Some(connection_key) = session.connection else {
+            return;
+        };
+        let Some(connection) = self.connections.lookup_mut(connection_key) else {
+            return;
+        };
         let out_before = connection.out.len();
         let mut unlent = Vec::new();
         while !session.queue.is_empty()
@@ -143,7 +175,9 @@ impl Shard {
             && connection.out.len() < bytes_max
             && !connection.is_closing
         {
-            let Some(delivery) = session.queue.next(now_ms) else { break };
+            let Some(delivery) = session.queue.next(now_ms) else {
+                break;
+            };
             if wire_bytes(connection, &delivery, now_ms) > connection.packet_bytes_max {
                 // [MQTT-3.1.2-25]: dropped as if sent, and it takes no quota.
                 self.metrics.messages_dropped.add(1);
@@ -155,7 +189,9 @@ impl Shard {
                 unlent.extend(delivery.group);
             } else {
                 let sent = delivery.clone();
-                let Ok(packet_id) = session.outbound.send(delivery.qos, delivery) else { break };
+                let Ok(packet_id) = session.outbound.send(delivery.qos, delivery) else {
+                    break;
+                };
                 write_delivery(connection, &sent, Some(packet_id), false, now_ms);
             }
             self.metrics.publishes_sent.add(1);
@@ -165,7 +201,14 @@ impl Shard {
         }
         for (group, home) in unlent {
             let session = self.receiver(key);
-            self.send_mail(home, Mail::GroupSettled { group, session, count: 1 });
+            self.send_mail(
+                home,
+                Mail::GroupSettled {
+                    group,
+                    session,
+                    count: 1,
+                },
+            );
         }
     }
 
@@ -230,7 +273,9 @@ impl Shard {
         now_ms: u64,
     ) {
         let bytes_max = self.shared.config.limits.write_buffer_bytes_max;
-        let Some(session) = self.sessions.lookup(key) else { return };
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
         let connection = session.connection.and_then(|key| {
             let connection = self.connections.lookup_mut(key)?;
             (!connection.is_closing).then_some((key, connection))
@@ -248,7 +293,12 @@ impl Shard {
             message_expiry_seconds: outgoing.expiry_seconds_left(now_ms),
             subscription_ids: subscription_ids.unwrap_or(&[]),
         };
-        let Outgoing { topic, forwarded, payload, .. } = *outgoing;
+        let Outgoing {
+            topic,
+            forwarded,
+            payload,
+            ..
+        } = *outgoing;
         let is_too_large = connection.packet_bytes_max < PACKET_BYTES_ANY
             && delivery_bytes(connection.version, &header, topic, forwarded, payload)
                 > connection.packet_bytes_max;
@@ -256,7 +306,14 @@ impl Shard {
             self.metrics.messages_dropped.add(1);
             return;
         }
-        encode_delivery(&mut connection.out, connection.version, &header, topic, forwarded, payload);
+        encode_delivery(
+            &mut connection.out,
+            connection.version,
+            &header,
+            topic,
+            forwarded,
+            payload,
+        );
         self.metrics.publishes_sent.add(1);
         if !connection.is_touched {
             connection.is_touched = true;
@@ -314,7 +371,8 @@ fn wire_bytes(connection: &Connection, delivery: &Delivery, now_ms: u64) -> usiz
         return 0;
     }
     let message = &delivery.message;
-    let packet_id = (delivery.qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN));
+    let packet_id =
+        (delivery.qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN));
     let header = header_of(delivery, packet_id, false, now_ms);
     let (topic, forwarded, payload) = (message.topic(), message.forwarded(), message.payload());
     delivery_bytes(connection.version, &header, topic, forwarded, payload)

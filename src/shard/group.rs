@@ -36,18 +36,24 @@ impl Group {
     fn choose(&self, topic: &str, strategy: ShareStrategy) -> Option<usize> {
         let count = self.members.len();
         let has_credit = |index: usize| {
-            self.members.get(index).is_some_and(|lent| lent.count < lent.member.credit)
+            self.members
+                .get(index)
+                .is_some_and(|lent| lent.count < lent.member.credit)
         };
         match strategy {
-            ShareStrategy::Balanced => {
-                (1..=count).map(|step| (self.last + step) % count).find(|index| has_credit(*index))
-            }
-            ShareStrategy::Sticky => {
-                (0..count).map(|step| (self.last + step) % count).find(|index| has_credit(*index))
-            }
+            ShareStrategy::Balanced => (1..=count)
+                .map(|step| (self.last + step) % count)
+                .find(|index| has_credit(*index)),
+            ShareStrategy::Sticky => (0..count)
+                .map(|step| (self.last + step) % count)
+                .find(|index| has_credit(*index)),
             ShareStrategy::HashTopic => {
                 let connected: Vec<usize> = (0..count)
-                    .filter(|index| self.members.get(*index).is_some_and(|it| it.member.credit > 0))
+                    .filter(|index| {
+                        self.members
+                            .get(*index)
+                            .is_some_and(|it| it.member.credit > 0)
+                    })
                     .collect();
                 let hash = topic_hash(topic) as usize;
                 let chosen = *connected.get(hash.checked_rem(connected.len())?)?;
@@ -61,7 +67,9 @@ impl Group {
     }
 
     fn find(&mut self, session: ReceiverId) -> Option<&mut Lent> {
-        self.members.iter_mut().find(|lent| lent.member.session == session)
+        self.members
+            .iter_mut()
+            .find(|lent| lent.member.session == session)
     }
 }
 
@@ -72,7 +80,9 @@ impl Shard {
             .lookup(session)
             .and_then(|session| session.connection)
             .and_then(|connection| self.connections.lookup(connection))
-            .map_or(0, |connection| u32::from(connection.send_quota).min(CREDIT_MAX))
+            .map_or(0, |connection| {
+                u32::from(connection.send_quota).min(CREDIT_MAX)
+            })
     }
 
     pub(super) fn join_group(&mut self, id: GroupId, member: Member, now_ms: u64) {
@@ -85,7 +95,9 @@ impl Shard {
     }
 
     pub(super) fn leave_group(&mut self, id: GroupId, session: ReceiverId) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
         group.members.retain(|lent| lent.member.session != session);
         if group.members.is_empty() {
             self.groups.remove(&id);
@@ -99,7 +111,10 @@ impl Shard {
         credit: u32,
         now_ms: u64,
     ) {
-        let lent = self.groups.get_mut(&id).and_then(|group| group.find(session));
+        let lent = self
+            .groups
+            .get_mut(&id)
+            .and_then(|group| group.find(session));
         if let Some(lent) = lent {
             lent.member.credit = credit;
             lent.count = 0;
@@ -114,19 +129,17 @@ impl Shard {
         count: u32,
         now_ms: u64,
     ) {
-        let lent = self.groups.get_mut(&id).and_then(|group| group.find(session));
+        let lent = self
+            .groups
+            .get_mut(&id)
+            .and_then(|group| group.find(session));
         if let Some(lent) = lent {
             lent.count = lent.count.saturating_sub(count);
         }
         self.lend(id, now_ms);
     }
 
-    pub(super) fn return_to_group(
-        &mut self,
-        id: GroupId,
-        deliveries: Vec<Delivery>,
-        now_ms: u64,
-    ) {
+    pub(super) fn return_to_group(&mut self, id: GroupId, deliveries: Vec<Delivery>, now_ms: u64) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.waiting.push_front(deliveries);
         }
@@ -162,18 +175,29 @@ impl Shard {
         let key = key_of(session);
         let is_member = self.sessions.lookup(key).is_some_and(|session| {
             session.connection.is_some()
-                && session.subscriptions.values().any(|it| it.group.is_some_and(|(it, _)| it == id))
+                && session
+                    .subscriptions
+                    .values()
+                    .any(|it| it.group.is_some_and(|(it, _)| it == id))
         });
         if is_member {
             self.send_or_queue(key, delivery, now_ms);
         } else if let Some((_, home)) = delivery.group {
-            self.send_mail(home, Mail::GroupReturn { group: id, deliveries: vec![delivery] });
+            self.send_mail(
+                home,
+                Mail::GroupReturn {
+                    group: id,
+                    deliveries: vec![delivery],
+                },
+            );
         }
     }
 
     /// Returns what a session has not settled to the group that lent it.
     pub(super) fn give_back(&mut self, session: Key, group: GroupId, home: ShardId) {
-        let Some(session) = self.sessions.lookup_mut(session) else { return };
+        let Some(session) = self.sessions.lookup_mut(session) else {
+            return;
+        };
         let is_lent = |it: &Delivery| it.group.is_some_and(|(lender, _)| lender == group);
         let mut deliveries = session.outbound.take_at_least_once(is_lent);
         deliveries.extend(session.queue.take_lent_by(group));
@@ -184,22 +208,39 @@ impl Shard {
 
     fn lend(&mut self, id: GroupId, now_ms: u64) {
         let strategy = self.shared.config.mqtt.share_strategy;
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
         let mut lent = Vec::new();
         while let Some(next) = group.waiting.peek() {
-            let Some(index) = group.choose(next.message.topic(), strategy) else { break };
-            let Some(mut delivery) = group.waiting.next(now_ms) else { break };
-            let Some(chosen) = group.members.get_mut(index) else { break };
+            let Some(index) = group.choose(next.message.topic(), strategy) else {
+                break;
+            };
+            let Some(mut delivery) = group.waiting.next(now_ms) else {
+                break;
+            };
+            let Some(chosen) = group.members.get_mut(index) else {
+                break;
+            };
             group.last = index;
             chosen.count += 1;
             let member = &chosen.member;
             delivery.qos = member.qos.min(delivery.message.qos());
             delivery.retain = delivery.message.retain() && member.retain_as_published;
-            delivery.subscription_ids.clone_from(&member.subscription_ids);
+            delivery
+                .subscription_ids
+                .clone_from(&member.subscription_ids);
             lent.push((member.session, delivery));
         }
         for (session, delivery) in lent {
-            self.send_mail(session.shard, Mail::GroupDeliver { group: id, session, delivery });
+            self.send_mail(
+                session.shard,
+                Mail::GroupDeliver {
+                    group: id,
+                    session,
+                    delivery,
+                },
+            );
         }
     }
 }

@@ -91,7 +91,9 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(shards: u16) -> Self {
-        Self { by_shard: (0..shards).map(|_| Vec::new()).collect() }
+        Self {
+            by_shard: (0..shards).map(|_| Vec::new()).collect(),
+        }
     }
 
     pub(crate) fn push(&mut self, to: ShardId, mail: Mail) {
@@ -102,6 +104,9 @@ impl Outbox {
 
     /// Everything for one shard, in order.
     pub(crate) fn take(&mut self, to: ShardId) -> Vec<Mail> {
-        self.by_shard.get_mut(usize::from(to.0)).map(std::mem::take).unwrap_or_default()
+        self.by_shard
+            .get_mut(usize::from(to.0))
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 }

@@ -126,12 +126,17 @@ impl Shard {
     /// What a connection has to write; `None` once it has ended.
     pub fn output(&mut self, key: Key) -> Option<Output<'_>> {
         let connection = self.connections.lookup_mut(key)?;
-        Some(Output { is_closing: connection.is_closing, bytes: &mut connection.out })
+        Some(Output {
+            is_closing: connection.is_closing,
+            bytes: &mut connection.out,
+        })
     }
 
     /// So many bytes of the output were written.
     pub fn written(&mut self, key: Key, count: usize) {
-        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let Some(connection) = self.connections.lookup_mut(key) else {
+            return;
+        };
         self.metrics.bytes_sent.add(count as u64);
         if count >= connection.out.len() {
             connection.out.clear();
@@ -167,18 +172,30 @@ impl Shard {
             }
             Mail::GroupJoin { group, member } => self.join_group(group, member, now_ms),
             Mail::GroupLeave { group, session } => self.leave_group(group, session),
-            Mail::GroupPresence { group, session, credit } => {
+            Mail::GroupPresence {
+                group,
+                session,
+                credit,
+            } => {
                 self.set_group_credit(group, session, credit, now_ms);
             }
-            Mail::GroupDeliver { group, session, delivery } => {
+            Mail::GroupDeliver {
+                group,
+                session,
+                delivery,
+            } => {
                 self.deliver_for_group(group, session, delivery, now_ms);
             }
-            Mail::GroupSettled { group, session, count } => {
+            Mail::GroupSettled {
+                group,
+                session,
+                count,
+            } => {
                 self.settle_in_group(group, session, count, now_ms);
             }
             Mail::GroupReturn { group, deliveries } => {
                 self.return_to_group(group, deliveries, now_ms);
-            },
+            }
         }
     }
 
@@ -203,7 +220,8 @@ impl Shard {
                     if self.id.0 == 0 {
                         self.shared.retained.remove_expired(now_ms);
                     }
-                    self.timers.add(now_ms + RETAINED_SWEEP_MS, Timer::RetainedSweep);
+                    self.timers
+                        .add(now_ms + RETAINED_SWEEP_MS, Timer::RetainedSweep);
                 }
             }
         }
@@ -234,7 +252,11 @@ impl Shard {
     }
 
     fn receiver(&self, session: Key) -> ReceiverId {
-        ReceiverId { shard: self.id, slot: session.slot, generation: session.generation }
+        ReceiverId {
+            shard: self.id,
+            slot: session.slot,
+            generation: session.generation,
+        }
     }
 }
 
@@ -246,7 +268,10 @@ const ROUTES_CACHED_MAX: usize = 65_536;
 const OUT_BYTES_KEPT: usize = 0;
 
 fn key_of(receiver: ReceiverId) -> Key {
-    Key { slot: receiver.slot, generation: receiver.generation }
+    Key {
+        slot: receiver.slot,
+        generation: receiver.generation,
+    }
 }
 
 /// The publisher's mark on a message, for No Local; never zero.

@@ -14,7 +14,9 @@ use crate::retained::RetainedFull;
 
 impl Shard {
     pub(super) fn receive_publish(&mut self, key: Key, publish: &Publish<'_>, now_ms: u64) {
-        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let Some(connection) = self.connections.lookup_mut(key) else {
+            return;
+        };
         let mut aliases = std::mem::take(&mut connection.aliases);
         let alias_max = self.shared.config.mqtt.topic_alias_maximum;
         let topic = match publish.properties.topic_alias {
@@ -50,15 +52,23 @@ impl Shard {
             self.answer(key, &Packet::PubAck(plain_ack(packet_id, reason)));
             return;
         }
-        let Some(session) = self.session_of(key).and_then(|it| self.sessions.lookup_mut(it)) else {
+        let Some(session) = self
+            .session_of(key)
+            .and_then(|it| self.sessions.lookup_mut(it))
+        else {
             return;
         };
         if !session.awaiting_release.insert(packet_id) {
-            self.answer(key, &Packet::PubRec(plain_ack(packet_id, ReasonCode::Success)));
+            self.answer(
+                key,
+                &Packet::PubRec(plain_ack(packet_id, ReasonCode::Success)),
+            );
             return;
         }
         let receive_maximum = self.shared.config.mqtt.receive_maximum;
-        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let Some(connection) = self.connections.lookup_mut(key) else {
+            return;
+        };
         if connection.version == ProtocolVersion::V5
             && connection.receive_quota_used >= receive_maximum
         {
@@ -76,7 +86,9 @@ impl Shard {
 
     /// A PUBREC with an error ends the exchange [MQTT-4.3.3-9].
     fn forget_receipt(&mut self, key: Key, packet_id: tidewire_protocol::codec::PacketId) {
-        let session = self.session_of(key).and_then(|it| self.sessions.lookup_mut(it));
+        let session = self
+            .session_of(key)
+            .and_then(|it| self.sessions.lookup_mut(it));
         if let Some(session) = session {
             session.awaiting_release.remove(packet_id);
         }
@@ -115,8 +127,9 @@ impl Shard {
         let mut outgoing = Outgoing::borrowed(topic, &forwarded, publish.payload);
         outgoing.qos = publish.qos;
         outgoing.retain = publish.retain;
-        outgoing.publisher =
-            self.session_of(key).map_or(0, |session| publisher_of(self.receiver(session)));
+        outgoing.publisher = self
+            .session_of(key)
+            .map_or(0, |session| publisher_of(self.receiver(session)));
         outgoing.expires_at_ms = publish
             .properties
             .message_expiry_seconds
@@ -129,7 +142,12 @@ impl Shard {
         reason
     }
 
-    fn retain_and_route(&mut self, key: Key, outgoing: &mut Outgoing<'_>, now_ms: u64) -> ReasonCode {
+    fn retain_and_route(
+        &mut self,
+        key: Key,
+        outgoing: &mut Outgoing<'_>,
+        now_ms: u64,
+    ) -> ReasonCode {
         if let Err(error) = self.retain_if_asked(outgoing) {
             let client_id = self.client_id_of(key);
             tracing::warn!(?client_id, peer = %self.peer_of(key), %error, "retained store is full");
@@ -165,12 +183,27 @@ impl Shard {
         {
             return ReasonCode::QuotaExceeded;
         }
-        let Outgoing { topic, forwarded, payload, qos, retain, expires_at_ms, publisher, .. } =
-            *outgoing;
+        let Outgoing {
+            topic,
+            forwarded,
+            payload,
+            qos,
+            retain,
+            expires_at_ms,
+            publisher,
+            ..
+        } = *outgoing;
         let delay_ms = u64::from(seconds) * 1_000;
         let expires_at_ms = expires_at_ms.map(|at_ms| at_ms + delay_ms);
-        let message =
-            Message::new(topic, forwarded, payload, qos, retain, expires_at_ms, publisher);
+        let message = Message::new(
+            topic,
+            forwarded,
+            payload,
+            qos,
+            retain,
+            expires_at_ms,
+            publisher,
+        );
         let delayed = self.delayed.insert(message);
         self.timers.add(now_ms + delay_ms, Timer::Delayed(delayed));
         ReasonCode::Success
@@ -181,6 +214,10 @@ impl Shard {
         let client_id = self.client_id_of(key);
         tracing::info!(?client_id, peer = %self.peer_of(key), ?topic, "publish not authorized");
         self.metrics.messages_dropped.add(1);
-        if self.is_v5(key) { ReasonCode::NotAuthorized } else { ReasonCode::Success }
+        if self.is_v5(key) {
+            ReasonCode::NotAuthorized
+        } else {
+            ReasonCode::Success
+        }
     }
 }

@@ -14,7 +14,6 @@ impl Shard {
     /// Takes bytes of a connection and answers how many were used up; the rest is the beginning of
     /// a packet and has to come again with what follows it.
     pub fn receive(&mut self, key: Key, bytes: &[u8], now_ms: u64) -> usize {
-
         let packet_bytes_max = self.shared.config.limits.packet_bytes_max;
         let mut used = 0;
         while let Some(connection) = self.connections.lookup_mut(key) {
@@ -68,7 +67,9 @@ impl Shard {
 
     /// Writes one packet to a connection.
     pub(super) fn answer(&mut self, key: Key, packet: &Packet<'_>) {
-        let Some(connection) = self.connections.lookup_mut(key) else { return };
+        let Some(connection) = self.connections.lookup_mut(key) else {
+            return;
+        };
         if let Err(error) = encode(packet, connection.version, &mut connection.out) {
             tracing::error!(%error, "answer not sent");
         }
@@ -80,8 +81,12 @@ impl Shard {
     }
 
     fn receive_puback(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
-        let Some(session_key) = self.session_of(key) else { return };
-        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        let Some(session_key) = self.session_of(key) else {
+            return;
+        };
+        let Some(session) = self.sessions.lookup_mut(session_key) else {
+            return;
+        };
         // An unknown identifier frees no quota.
         if let Ok(delivery) = session.outbound.acknowledge(ack.packet_id) {
             self.settled(session_key, &delivery);
@@ -90,8 +95,12 @@ impl Shard {
     }
 
     fn receive_pubrec(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
-        let Some(session_key) = self.session_of(key) else { return };
-        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        let Some(session_key) = self.session_of(key) else {
+            return;
+        };
+        let Some(session) = self.sessions.lookup_mut(session_key) else {
+            return;
+        };
         if ack.reason.is_error() {
             if let Ok(delivery) = session.outbound.refuse(ack.packet_id) {
                 self.settled(session_key, &delivery);
@@ -112,30 +121,46 @@ impl Shard {
     }
 
     fn receive_pubrel(&mut self, key: Key, ack: &Ack<'_>) {
-        let Some(session_key) = self.session_of(key) else { return };
-        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        let Some(session_key) = self.session_of(key) else {
+            return;
+        };
+        let Some(session) = self.sessions.lookup_mut(session_key) else {
+            return;
+        };
         let existed = session.awaiting_release.remove(ack.packet_id);
         if let Some(connection) = self.connections.lookup_mut(key) {
-            connection.receive_quota_used =
-                connection.receive_quota_used.saturating_sub(u16::from(existed));
+            connection.receive_quota_used = connection
+                .receive_quota_used
+                .saturating_sub(u16::from(existed));
         }
-        let reason =
-            if existed { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if existed {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
         self.answer(key, &Packet::PubComp(plain_ack(ack.packet_id, reason)));
     }
 
     fn receive_pubcomp(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
-        let Some(session_key) = self.session_of(key) else { return };
-        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        let Some(session_key) = self.session_of(key) else {
+            return;
+        };
+        let Some(session) = self.sessions.lookup_mut(session_key) else {
+            return;
+        };
         if session.outbound.complete(ack.packet_id).is_ok() {
             self.send_waiting(session_key, now_ms);
         }
     }
 
     fn receive_disconnect(&mut self, key: Key, disconnect: &Disconnect<'_>, now_ms: u64) {
-        let Some(session_key) = self.session_of(key) else { return };
+        let Some(session_key) = self.session_of(key) else {
+            return;
+        };
         let expiry_max = self.shared.config.limits.session_expiry_seconds_max;
-        let Some(session) = self.sessions.lookup_mut(session_key) else { return };
+        let Some(session) = self.sessions.lookup_mut(session_key) else {
+            return;
+        };
         if let Some(seconds) = disconnect.session_expiry_seconds {
             if session.expiry_seconds == 0 && seconds > 0 {
                 let why = "DISCONNECT extends a session that had no expiry";
@@ -158,7 +183,14 @@ impl Shard {
     fn settled(&mut self, session: Key, delivery: &Delivery) {
         if let Some((group, home)) = delivery.group {
             let session = self.receiver(session);
-            self.send_mail(home, Mail::GroupSettled { group, session, count: 1 });
+            self.send_mail(
+                home,
+                Mail::GroupSettled {
+                    group,
+                    session,
+                    count: 1,
+                },
+            );
         }
     }
 
@@ -169,10 +201,17 @@ impl Shard {
     }
 
     pub(super) fn is_v5(&self, connection: Key) -> bool {
-        self.connections.lookup(connection).is_some_and(|it| it.version == ProtocolVersion::V5)
+        self.connections
+            .lookup(connection)
+            .is_some_and(|it| it.version == ProtocolVersion::V5)
     }
 }
 
 pub(super) fn plain_ack(packet_id: PacketId, reason: ReasonCode) -> Ack<'static> {
-    Ack { packet_id, reason, reason_string: None, user_properties: UserProperties::default() }
+    Ack {
+        packet_id,
+        reason,
+        reason_string: None,
+        user_properties: UserProperties::default(),
+    }
 }

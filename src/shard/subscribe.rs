@@ -16,7 +16,9 @@ use crate::queue::Delivery;
 
 impl Shard {
     pub(super) fn receive_subscribe(&mut self, key: Key, packet: &Subscribe<'_>, now_ms: u64) {
-        let Some(session) = self.session_of(key) else { return };
+        let Some(session) = self.session_of(key) else {
+            return;
+        };
         let mut reasons = Vec::with_capacity(packet.subscriptions.len());
         let mut wants_retained = Vec::new();
         for subscription in &packet.subscriptions {
@@ -45,7 +47,9 @@ impl Shard {
     }
 
     pub(super) fn receive_unsubscribe(&mut self, key: Key, packet: &Unsubscribe<'_>) {
-        let Some(session) = self.session_of(key) else { return };
+        let Some(session) = self.session_of(key) else {
+            return;
+        };
         let levels_max = self.shared.config.limits.topic_levels_max;
         let reason_of = |shard: &mut Self, filter: &str| {
             if Subscribable::parse(filter, levels_max).is_err() {
@@ -56,7 +60,11 @@ impl Shard {
                 ReasonCode::NoSubscriptionExisted
             }
         };
-        let reasons = packet.filters.iter().map(|filter| reason_of(self, filter)).collect();
+        let reasons = packet
+            .filters
+            .iter()
+            .map(|filter| reason_of(self, filter))
+            .collect();
         let acknowledgement = UnsubAck {
             packet_id: packet.packet_id,
             reason_string: None,
@@ -69,8 +77,12 @@ impl Shard {
     /// Takes a subscription out of the session and the exchange; false if there was none.
     pub(super) fn remove_subscription(&mut self, key: Key, filter: &str) -> bool {
         let receiver = self.receiver(key);
-        let Some(session) = self.sessions.lookup_mut(key) else { return false };
-        let Some(subscribed) = session.subscriptions.remove(filter) else { return false };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return false;
+        };
+        let Some(subscribed) = session.subscriptions.remove(filter) else {
+            return false;
+        };
         let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
         match Subscribable::parse(filter, levels_max) {
@@ -85,7 +97,13 @@ impl Shard {
                 exchange.leave_group(group, filter);
                 if let Some((group, home)) = subscribed.group {
                     self.give_back(key, group, home);
-                    self.send_mail(home, Mail::GroupLeave { group, session: receiver });
+                    self.send_mail(
+                        home,
+                        Mail::GroupLeave {
+                            group,
+                            session: receiver,
+                        },
+                    );
                 }
             }
             Err(error) => debug_assert!(false, "a subscription of a bad filter: {error}"),
@@ -95,13 +113,18 @@ impl Shard {
 
     /// A session resumed with another version receives other bytes from now on.
     pub(super) fn rebind_if_version_changed(&mut self, key: Key, version: ProtocolVersion) {
-        let Some(session) = self.sessions.lookup_mut(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
         if session.version == version {
             return;
         }
         session.version = version;
-        let subscriptions: Vec<(Box<str>, Subscribed)> =
-            session.subscriptions.iter().map(|(filter, it)| (filter.clone(), *it)).collect();
+        let subscriptions: Vec<(Box<str>, Subscribed)> = session
+            .subscriptions
+            .iter()
+            .map(|(filter, it)| (filter.clone(), *it))
+            .collect();
         for (filter, subscribed) in subscriptions {
             let levels_max = self.shared.config.limits.topic_levels_max;
             if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) =
@@ -125,19 +148,29 @@ impl Shard {
         }
         let parsed = Subscribable::parse(subscription.filter, limits.topic_levels_max)
             .map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        let session = self.sessions.lookup(key).ok_or(ReasonCode::UnspecifiedError)?;
+        let session = self
+            .sessions
+            .lookup(key)
+            .ok_or(ReasonCode::UnspecifiedError)?;
         let version = session.version;
         let before = session.subscriptions.get(subscription.filter).copied();
         if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let mut subscribed =
-            Subscribed { options: subscription.options, subscription_id, group: None };
+        let mut subscribed = Subscribed {
+            options: subscription.options,
+            subscription_id,
+            group: None,
+        };
         match parsed {
             Subscribable::Plain(filter) => self.bind(key, filter, &subscribed, version),
             Subscribable::Exclusive(filter) => {
                 let receiver = self.receiver(key);
-                if !self.shared.exchange.claim_exclusive(filter.as_str(), receiver) {
+                if !self
+                    .shared
+                    .exchange
+                    .claim_exclusive(filter.as_str(), receiver)
+                {
                     return Err(ReasonCode::QuotaExceeded);
                 }
                 self.bind(key, filter, &subscribed, version);
@@ -145,13 +178,18 @@ impl Shard {
             Subscribable::Shared { group, filter } => {
                 subscribed.group = Some(match before.and_then(|it| it.group) {
                     Some(group) => group,
-                    None => self.shared.exchange.join_group(group, filter, self.shared.shards),
+                    None => self
+                        .shared
+                        .exchange
+                        .join_group(group, filter, self.shared.shards),
                 });
                 self.join(key, &subscribed);
             }
         }
         if let Some(session) = self.sessions.lookup_mut(key) {
-            session.subscriptions.insert(subscription.filter.into(), subscribed);
+            session
+                .subscriptions
+                .insert(subscription.filter.into(), subscribed);
         }
         Ok(before.is_none())
     }
@@ -175,7 +213,9 @@ impl Shard {
     }
 
     fn join(&mut self, key: Key, subscribed: &Subscribed) {
-        let Some((group, home)) = subscribed.group else { return };
+        let Some((group, home)) = subscribed.group else {
+            return;
+        };
         let member = Member {
             session: self.receiver(key),
             qos: subscribed.options.qos,

@@ -14,8 +14,15 @@ impl WillMessage {
     pub(super) fn new(will: &Will<'_>, publisher: u64) -> Self {
         let mut forwarded = Vec::new();
         will.properties.encode_forwarded(&mut forwarded);
-        let message =
-            Message::new(will.topic, &forwarded, will.payload, will.qos, will.retain, None, publisher);
+        let message = Message::new(
+            will.topic,
+            &forwarded,
+            will.payload,
+            will.qos,
+            will.retain,
+            None,
+            publisher,
+        );
         Self {
             delay_seconds: will.properties.delay_seconds.unwrap_or(0),
             expiry_seconds: will.properties.message_expiry_seconds,
@@ -25,7 +32,9 @@ impl WillMessage {
 
     /// The message as sent now: its expiry begins when it is published.
     fn publish_at(self, now_ms: u64) -> Message {
-        let Some(seconds) = self.expiry_seconds else { return self.message };
+        let Some(seconds) = self.expiry_seconds else {
+            return self.message;
+        };
         let message = &self.message;
         Message::new(
             message.topic(),
@@ -42,11 +51,16 @@ impl WillMessage {
 impl Shard {
     /// The connection is gone, or is about to: its session goes on without it or ends.
     pub(super) fn detach_session(&mut self, connection: Key, now_ms: u64) {
-        let Some(key) = self.connections.lookup_mut(connection).and_then(|it| it.session.take())
+        let Some(key) = self
+            .connections
+            .lookup_mut(connection)
+            .and_then(|it| it.session.take())
         else {
             return;
         };
-        let Some(session) = self.sessions.lookup_mut(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
         session.connection = None;
         let expiry_seconds = session.expiry_seconds;
         self.announce_presence(key, false);
@@ -55,7 +69,9 @@ impl Shard {
             return;
         }
         self.schedule_will(key, now_ms);
-        let Some(session) = self.sessions.lookup_mut(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
         if expiry_seconds != u32::MAX {
             let expires_at_ms = now_ms + u64::from(expiry_seconds) * 1_000;
             session.expires_at_ms = Some(expires_at_ms);
@@ -74,7 +90,9 @@ impl Shard {
         for filter in filters {
             self.remove_subscription(key, &filter);
         }
-        let Some(session) = self.sessions.remove(key) else { return };
+        let Some(session) = self.sessions.remove(key) else {
+            return;
+        };
         self.metrics.sessions.subtract(1);
         if self.directory.get(&session.client_id) == Some(&key) {
             self.directory.remove(&session.client_id);
@@ -82,7 +100,9 @@ impl Shard {
     }
 
     pub(super) fn check_keep_alive(&mut self, key: Key, now_ms: u64) {
-        let Some(connection) = self.connections.lookup(key) else { return };
+        let Some(connection) = self.connections.lookup(key) else {
+            return;
+        };
         let Some(deadline_ms) =
             keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
         else {
@@ -91,7 +111,12 @@ impl Shard {
         if deadline_ms > now_ms {
             self.timers.add(deadline_ms, Timer::KeepAlive(key));
         } else {
-            self.disconnect(key, ReasonCode::KeepAliveTimeout, "keep-alive exceeded", now_ms);
+            self.disconnect(
+                key,
+                ReasonCode::KeepAliveTimeout,
+                "keep-alive exceeded",
+                now_ms,
+            );
         }
     }
 
@@ -120,10 +145,23 @@ impl Shard {
     pub(super) fn announce_presence(&mut self, key: Key, is_connected: bool) {
         let receiver = self.receiver(key);
         let credit = self.group_credit(key);
-        let Some(session) = self.sessions.lookup(key) else { return };
-        let groups: Vec<_> = session.subscriptions.values().filter_map(|it| it.group).collect();
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
+        let groups: Vec<_> = session
+            .subscriptions
+            .values()
+            .filter_map(|it| it.group)
+            .collect();
         for (group, home) in groups {
-            self.send_mail(home, Mail::GroupPresence { group, session: receiver, credit });
+            self.send_mail(
+                home,
+                Mail::GroupPresence {
+                    group,
+                    session: receiver,
+                    credit,
+                },
+            );
             if !is_connected {
                 self.give_back(key, group, home);
             }
@@ -131,7 +169,9 @@ impl Shard {
     }
 
     fn schedule_will(&mut self, key: Key, now_ms: u64) {
-        let Some(session) = self.sessions.lookup_mut(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
         let Some(delay_seconds) = session.will.as_ref().map(|will| will.delay_seconds) else {
             return;
         };
@@ -145,7 +185,9 @@ impl Shard {
     }
 
     fn publish_will(&mut self, key: Key, now_ms: u64) {
-        let Some(session) = self.sessions.lookup_mut(key) else { return };
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
         session.will_due_ms = None;
         if let Some(will) = session.will.take() {
             self.publish_message(will.publish_at(now_ms), now_ms);
@@ -165,14 +207,19 @@ impl Shard {
     /// Tells every client that the broker stops, for the driver to flush and close.
     pub fn shut_down(&mut self, now_ms: u64) {
         let reference = self.shared.config.mqtt.server_reference.is_some();
-        let reason =
-            if reference { ReasonCode::UseAnotherServer } else { ReasonCode::ServerShuttingDown };
+        let reason = if reference {
+            ReasonCode::UseAnotherServer
+        } else {
+            ReasonCode::ServerShuttingDown
+        };
         for key in self.connections.keys() {
             self.disconnect(key, reason, "server shutting down", now_ms);
         }
     }
 
     pub(super) fn peer_of(&self, key: Key) -> Arc<str> {
-        self.connections.lookup(key).map_or_else(|| Arc::from(""), |it| Arc::clone(&it.peer))
+        self.connections
+            .lookup(key)
+            .map_or_else(|| Arc::from(""), |it| Arc::clone(&it.peer))
     }
 }

@@ -168,7 +168,10 @@ impl<D> Outbound<D> {
                 _ => None,
             })
             .collect();
-        wanted.into_iter().filter_map(|id| self.acknowledge(id).ok()).collect()
+        wanted
+            .into_iter()
+            .filter_map(|id| self.acknowledge(id).ok())
+            .collect()
     }
 
     fn settle_published(&mut self, id: PacketId, expected: QoS) -> Result<D, SettleError> {
