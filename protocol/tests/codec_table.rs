@@ -4,6 +4,8 @@
 //! body `s:x` is a string with its length, `'x` plain characters, `{ … }` a block behind a one-byte
 //! length, `*300:` repeats the next token, and all else hex.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use tidewire_protocol::codec::{DecodeError, Packet, ProtocolVersion, Receiver, decode};
 use tidewire_protocol::codec::{decode_connect, encode};
 
