@@ -13,7 +13,7 @@ mod mqtt;
 mod rules;
 #[cfg(test)]
 mod tests;
-mod url;
+pub(crate) mod url;
 mod value;
 
 use std::path::Path;

@@ -14,25 +14,12 @@ impl Listener {
     ///
     /// The scheme, address or a parameter is not one of these.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
-        let refuse = |problem: &str| ConfigError::Url {
-            url: url.into(),
-            problem: problem.into(),
-        };
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or_else(|| refuse("has no scheme such as tcp://"))?;
-        let (transport, port) = match scheme {
-            "tcp" | "mqtt" => (Transport::Tcp, 1883),
-            "tls" | "mqtts" => (Transport::Tls, 8883),
-            "ws" => (Transport::Ws, 80),
-            "wss" => (Transport::Wss, 443),
-            "unix" => (Transport::Unix, 0),
-            _ => {
-                return Err(refuse(
-                    "has an unknown scheme, expected tcp, tls, ws, wss or unix",
-                ));
-            }
-        };
+        let refuse = |problem: &str| refusal(url, problem);
+        let Scheme {
+            transport,
+            port,
+            rest,
+        } = Scheme::of(url)?;
         let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
         let address = decode(address).ok_or_else(|| refuse("has a broken % escape"))?;
         let mut listener = Self {
@@ -43,10 +30,10 @@ impl Listener {
             listener.bind = address;
         } else {
             let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
-            if transport.is_websocket() && path.len() > 1 {
-                listener.path = path.to_owned();
-            } else if path.len() > 1 {
-                return Err(refuse("has a path, which only ws and wss take"));
+            match (transport.is_websocket(), path) {
+                (_, "") | (false, "/") => {}
+                (true, path) => listener.path = path.to_owned(),
+                (false, _) => return Err(refuse("has a path, which only ws and wss take")),
             }
             listener.bind = with_port(host, port);
         }
@@ -78,7 +65,46 @@ impl Listener {
     }
 }
 
-fn with_port(host: &str, port: u16) -> String {
+/// The start of a URL, and what it stands for.
+pub(crate) struct Scheme<'a> {
+    pub(crate) transport: Transport,
+    /// The port of a URL that names none.
+    pub(crate) port: u16,
+    /// What follows `://`.
+    pub(crate) rest: &'a str,
+}
+
+impl<'a> Scheme<'a> {
+    /// The scheme of `url`; `tcp` and `mqtt` are the same, so are `tls` and `mqtts`.
+    pub(crate) fn of(url: &'a str) -> Result<Self, ConfigError> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| refusal(url, "has no scheme such as tcp://"))?;
+        let (transport, port) = match scheme {
+            "tcp" | "mqtt" => (Transport::Tcp, 1883),
+            "tls" | "mqtts" => (Transport::Tls, 8883),
+            "ws" => (Transport::Ws, 80),
+            "wss" => (Transport::Wss, 443),
+            "unix" => (Transport::Unix, 0),
+            _ => return Err(refusal(url, UNKNOWN_SCHEME)),
+        };
+        Ok(Self {
+            transport,
+            port,
+            rest,
+        })
+    }
+}
+
+pub(crate) fn refusal(url: &str, problem: &str) -> ConfigError {
+    ConfigError::Url {
+        url: url.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+/// `host`, with `port` unless it has one.
+pub(crate) fn with_port(host: &str, port: u16) -> String {
     let after_address = host.rsplit(']').next().unwrap_or(host);
     if after_address.contains(':') {
         host.to_owned()
@@ -100,3 +126,6 @@ fn decode(text: &str) -> Option<String> {
     }
     String::from_utf8(bytes).ok()
 }
+
+const UNKNOWN_SCHEME: &str =
+    "has an unknown scheme, expected tcp or mqtt, tls or mqtts, ws, wss or unix";

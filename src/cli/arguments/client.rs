@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
+use crate::config::url::{Scheme, refusal, with_port};
 use crate::config::{ConfigError, Transport};
 
 /// Arguments of every client: the server and how to connect to it.
@@ -281,25 +282,12 @@ impl FromStr for ServerUrl {
     type Err = ConfigError;
 
     fn from_str(url: &str) -> Result<Self, ConfigError> {
-        let refuse = |problem: &str| ConfigError::Url {
-            url: url.into(),
-            problem: problem.into(),
-        };
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or_else(|| refuse("has no scheme such as mqtt://"))?;
-        let (transport, port) = match scheme {
-            "mqtt" | "tcp" => (Transport::Tcp, 1883),
-            "mqtts" | "tls" => (Transport::Tls, 8883),
-            "ws" => (Transport::Ws, 80),
-            "wss" => (Transport::Wss, 443),
-            "unix" => (Transport::Unix, 0),
-            _ => {
-                return Err(refuse(
-                    "has an unknown scheme, expected mqtt, mqtts, ws, wss or unix",
-                ));
-            }
-        };
+        let refuse = |problem: &str| refusal(url, problem);
+        let Scheme {
+            transport,
+            port,
+            rest,
+        } = Scheme::of(url)?;
         if transport == Transport::Unix {
             let path = (!rest.is_empty())
                 .then_some(rest)
@@ -316,12 +304,7 @@ impl FromStr for ServerUrl {
                 "holds credentials, give them as --user and --password",
             ));
         }
-        let named = host.rsplit(']').next().unwrap_or(host).contains(':');
-        let address = if named {
-            host.to_owned()
-        } else {
-            format!("{host}:{port}")
-        };
+        let address = with_port(host, port);
         let valid = address
             .rsplit_once(':')
             .filter(|(host, _)| !host.is_empty() && (!host.contains(':') || host.starts_with('[')));
