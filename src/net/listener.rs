@@ -93,7 +93,10 @@ impl Bound {
             BoundSocket::Tcp(listener) => BoundSocket::Tcp(listener.try_clone()?),
             BoundSocket::Unix(listener) => BoundSocket::Unix(listener.try_clone()?),
         };
-        Ok(Self { socket, local: self.local.clone() })
+        Ok(Self {
+            socket,
+            local: self.local.clone(),
+        })
     }
 
     /// Registers the listener with the runtime this is called on.
@@ -103,9 +106,7 @@ impl Bound {
     pub fn into_listener(self) -> io::Result<Listener> {
         tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         Ok(match self.socket {
-            BoundSocket::Tcp(socket) => {
-                Listener::Tcp(tokio::net::TcpListener::from_std(socket)?)
-            }
+            BoundSocket::Tcp(socket) => Listener::Tcp(tokio::net::TcpListener::from_std(socket)?),
             BoundSocket::Unix(socket) => {
                 Listener::Unix(tokio::net::UnixListener::from_std(socket)?)
             }
@@ -135,24 +136,36 @@ impl TcpOptions {
     /// # Errors
     /// The system refuses an option.
     pub fn apply(&self, socket: &Socket) -> io::Result<()> {
-        let Some(stream) = socket.tcp_stream() else { return Ok(()) };
+        let Some(stream) = socket.tcp_stream() else {
+            return Ok(());
+        };
         stream.set_nodelay(self.no_delay)?;
-        let Some(seconds) = self.keep_alive_seconds else { return Ok(()) };
+        let Some(seconds) = self.keep_alive_seconds else {
+            return Ok(());
+        };
         let time = Duration::from_secs(seconds.max(1).into());
-        let keep_alive = TcpKeepalive::new().with_time(time).with_interval(time / 4 + SECOND);
+        let keep_alive = TcpKeepalive::new()
+            .with_time(time)
+            .with_interval(time / 4 + SECOND);
         SockRef::from(stream).set_tcp_keepalive(&keep_alive)
     }
 }
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { no_delay: true, keep_alive_seconds: None }
+        Self {
+            no_delay: true,
+            keep_alive_seconds: None,
+        }
     }
 }
 
 fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
-    let socket =
-        socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         // [::] serves IPv4 as well, whatever the system default says.
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -163,7 +176,10 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
     socket.listen(backlog)?;
     let listener = std::net::TcpListener::from(socket);
     let local = LocalAddress::Ip(listener.local_addr()?);
-    Ok(Bound { socket: BoundSocket::Tcp(listener), local })
+    Ok(Bound {
+        socket: BoundSocket::Tcp(listener),
+        local,
+    })
 }
 
 fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Bound> {
@@ -176,7 +192,10 @@ fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Bound> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     socket.listen(backlog)?;
     let local = LocalAddress::Unix(path.to_owned());
-    Ok(Bound { socket: BoundSocket::Unix(socket.into()), local })
+    Ok(Bound {
+        socket: BoundSocket::Unix(socket.into()),
+        local,
+    })
 }
 
 /// Removes a socket file that nobody listens behind; leaves every other file alone.
@@ -207,7 +226,9 @@ mod tests {
     fn port_zero_is_resolved_and_a_clone_shares_it() {
         let address = "tcp://127.0.0.1:0".parse().expect("address");
         let bound = bind(&address, 16).expect("bound");
-        let LocalAddress::Ip(local) = *bound.local_address() else { unreachable!("tcp") };
+        let LocalAddress::Ip(local) = *bound.local_address() else {
+            unreachable!("tcp")
+        };
         assert_ne!(local.port(), 0);
         let clone = bound.try_clone().expect("clone");
         drop(bound);
@@ -218,7 +239,9 @@ mod tests {
     #[test]
     fn unix_socket_is_replaced_only_when_stale() {
         let path = std::env::temp_dir().join(format!("tidewire-{}.sock", std::process::id()));
-        let address = format!("unix://{}?mode=660", path.display()).parse().expect("address");
+        let address = format!("unix://{}?mode=660", path.display())
+            .parse()
+            .expect("address");
         let bound = bind(&address, 16).expect("bound");
         let mode = std::fs::metadata(&path).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o660);

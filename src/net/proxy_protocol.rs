@@ -65,11 +65,21 @@ fn parse_text(line: &str) -> Result<Option<SocketAddr>, ProxyError> {
     if words.get(1) == Some(&"UNKNOWN") {
         return Ok(None);
     }
-    let ["PROXY", family, source, destination, source_port, destination_port] = words[..] else {
+    let [
+        "PROXY",
+        family,
+        source,
+        destination,
+        source_port,
+        destination_port,
+    ] = words[..]
+    else {
         return Err(ProxyError::Malformed("wrong number of words"));
     };
     let address = |text: &str| {
-        let address: IpAddr = text.parse().map_err(|_| ProxyError::Malformed("bad address"))?;
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| ProxyError::Malformed("bad address"))?;
         match (family, address) {
             ("TCP4", IpAddr::V4(_)) | ("TCP6", IpAddr::V6(_)) => Ok(address),
             _ => Err(ProxyError::Malformed("address does not fit its family")),
@@ -119,12 +129,17 @@ fn parse_binary(family: u8, body: &[u8]) -> Result<Option<SocketAddr>, ProxyErro
                 return Err(truncated());
             };
             let port = u16::from_be_bytes([high, low]);
-            Ok(Some(SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), port)))
+            Ok(Some(SocketAddr::new(
+                Ipv4Addr::new(a, b, c, d).into(),
+                port,
+            )))
         }
         0x21 | 0x22 => {
             let (source, rest) = body.split_first_chunk::<16>().ok_or_else(truncated)?;
             let (_, ports) = rest.split_first_chunk::<16>().ok_or_else(truncated)?;
-            let [high, low, _, _, ..] = *ports else { return Err(truncated()) };
+            let [high, low, _, _, ..] = *ports else {
+                return Err(truncated());
+            };
             let port = u16::from_be_bytes([high, low]);
             Ok(Some(SocketAddr::new(Ipv6Addr::from(*source).into(), port)))
         }
@@ -145,11 +160,19 @@ mod tests {
 
     fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
         let length = u16::try_from(body.len()).expect("short body");
-        [&SIGNATURE[..], &[command, family], &length.to_be_bytes(), body].concat()
+        [
+            &SIGNATURE[..],
+            &[command, family],
+            &length.to_be_bytes(),
+            body,
+        ]
+        .concat()
     }
 
     fn run(bytes: &[u8]) -> (Result<Option<SocketAddr>, ProxyError>, Vec<u8>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("runtime");
         let mut rest = bytes;
         let result = runtime.block_on(read_header(&mut rest));
         (result, rest.to_vec())
@@ -161,12 +184,18 @@ mod tests {
         let mut six = [0; 36];
         (six[15], six[33]) = (1, 80);
         let table: [(Vec<u8>, Option<&str>); 9] = [
-            (b"PROXY TCP4 1.2.3.4 5.6.7.8 80 443\r\n".to_vec(), Some("1.2.3.4:80")),
+            (
+                b"PROXY TCP4 1.2.3.4 5.6.7.8 80 443\r\n".to_vec(),
+                Some("1.2.3.4:80"),
+            ),
             (b"PROXY TCP6 ::1 ::2 80 443\r\n".to_vec(), Some("[::1]:80")),
             (b"PROXY UNKNOWN\r\n".to_vec(), None),
             (b"PROXY UNKNOWN ffff::1 whatever\r\n".to_vec(), None),
             (binary(0x21, 0x11, &four), Some("1.2.3.4:80")),
-            (binary(0x21, 0x11, &[&four[..], &[4, 0, 1, 9]].concat()), Some("1.2.3.4:80")),
+            (
+                binary(0x21, 0x11, &[&four[..], &[4, 0, 1, 9]].concat()),
+                Some("1.2.3.4:80"),
+            ),
             (binary(0x21, 0x21, &six), Some("[::1]:80")),
             (binary(0x20, 0x00, &[]), None),
             (binary(0x21, 0x31, &[0; 216]), None),

@@ -45,12 +45,18 @@ enum Stream {
 impl Socket {
     /// Wraps an accepted or connected TCP stream.
     pub fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { stream: Stream::Tcp(stream), peer: PeerAddress::Ip(peer) }
+        Self {
+            stream: Stream::Tcp(stream),
+            peer: PeerAddress::Ip(peer),
+        }
     }
 
     /// Wraps an accepted or connected unix stream.
     pub fn unix(stream: UnixStream) -> Self {
-        Self { stream: Stream::Unix(stream), peer: PeerAddress::Unix }
+        Self {
+            stream: Stream::Unix(stream),
+            peer: PeerAddress::Unix,
+        }
     }
 
     /// The address of the other end.
@@ -188,5 +194,8 @@ impl fmt::Display for PeerAddress {
 }
 
 fn detached() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "socket is detached from its runtime")
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "socket is detached from its runtime",
+    )
 }

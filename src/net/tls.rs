@@ -103,7 +103,9 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsErr
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    Ok(Arc::new(builder.with_cert_resolver(Arc::new(ByServerName { keys }))))
+    Ok(Arc::new(
+        builder.with_cert_resolver(Arc::new(ByServerName { keys })),
+    ))
 }
 
 /// Chooses a certificate by the server name the client asks for.
@@ -115,12 +117,14 @@ struct ByServerName {
 
 impl ResolvesServerCert for ByServerName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let usable = |key: &&Arc<CertifiedKey>| {
-            key.key.choose_scheme(hello.signature_schemes()).is_some()
-        };
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let usable =
+            |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let name = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok());
         let named = |key: &&Arc<CertifiedKey>| {
-            name.as_ref().is_some_and(|name| is_certificate_for(key, name))
+            name.as_ref()
+                .is_some_and(|name| is_certificate_for(key, name))
         };
         let chosen = self.keys.iter().filter(usable).find(named);
         chosen.or_else(|| self.keys.iter().find(usable)).cloned()
@@ -128,7 +132,9 @@ impl ResolvesServerCert for ByServerName {
 }
 
 fn is_certificate_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
-    let Some(certificate) = key.cert.first() else { return false };
+    let Some(certificate) = key.cert.first() else {
+        return false;
+    };
     ParsedCertificate::try_from(certificate)
         .is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
 }
@@ -140,8 +146,10 @@ fn certified_key(
 ) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(pem_error(key))?;
-    CertifiedKey::from_der(chain, private, provider)
-        .map_err(|source| TlsError::Refused { path: key.to_owned(), source })
+    CertifiedKey::from_der(chain, private, provider).map_err(|source| TlsError::Refused {
+        path: key.to_owned(),
+        source,
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -165,20 +173,26 @@ fn client_verifier(
     let path = settings.client_ca.as_ref().ok_or(TlsError::NoClientCa)?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::Refused { path: path.clone(), source })?;
+        roots.add(certificate).map_err(|source| TlsError::Refused {
+            path: path.clone(),
+            source,
+        })?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = match settings.client_certificates {
         ClientCertificates::Required => builder,
         ClientCertificates::Off | ClientCertificates::Optional => builder.allow_unauthenticated(),
     };
-    let verifier =
-        builder.build().map_err(|source| TlsError::ClientCa { path: path.clone(), source })?;
+    let verifier = builder.build().map_err(|source| TlsError::ClientCa {
+        path: path.clone(),
+        source,
+    })?;
     Ok(Some(verifier))
 }
 
 fn pem_error(path: &Path) -> impl Fn(pem::Error) -> TlsError {
-    move |source| TlsError::Pem { path: path.to_owned(), source }
+    move |source| TlsError::Pem {
+        path: path.to_owned(),
+        source,
+    }
 }

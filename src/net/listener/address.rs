@@ -107,8 +107,15 @@ impl FromStr for ListenAddress {
             "tcp" | "ws" if !query.is_empty() => Err(AddressError::Parameter(query.to_owned())),
             "tcp" => Ok(Self::Tcp { authority }),
             "ws" => Ok(Self::WebSocket { authority, path }),
-            "tls" => Ok(Self::Tls { authority, tls: tls(query)? }),
-            "wss" => Ok(Self::SecureWebSocket { authority, path, tls: tls(query)? }),
+            "tls" => Ok(Self::Tls {
+                authority,
+                tls: tls(query)?,
+            }),
+            "wss" => Ok(Self::SecureWebSocket {
+                authority,
+                path,
+                tls: tls(query)?,
+            }),
             _ => Err(AddressError::Scheme),
         }
     }
@@ -125,12 +132,20 @@ impl fmt::Display for ListenAddress {
                 write!(formatter, "tls://{authority}")?;
                 write_tls(formatter, tls)
             }
-            Self::SecureWebSocket { authority, path, tls } => {
+            Self::SecureWebSocket {
+                authority,
+                path,
+                tls,
+            } => {
                 write!(formatter, "wss://{authority}{}", encode(path))?;
                 write_tls(formatter, tls)
             }
             Self::Unix { path, mode } => {
-                write!(formatter, "unix://{}?mode={mode:o}", encode(&path.to_string_lossy()))
+                write!(
+                    formatter,
+                    "unix://{}?mode={mode:o}",
+                    encode(&path.to_string_lossy())
+                )
             }
         }
     }
@@ -140,11 +155,20 @@ fn write_tls(formatter: &mut fmt::Formatter<'_>, tls: &TlsSettings) -> fmt::Resu
     let mut separator = '?';
     for (certificate, key) in &tls.certificates {
         let (certificate, key) = (certificate.to_string_lossy(), key.to_string_lossy());
-        write!(formatter, "{separator}cert={}&key={}", encode(&certificate), encode(&key))?;
+        write!(
+            formatter,
+            "{separator}cert={}&key={}",
+            encode(&certificate),
+            encode(&key)
+        )?;
         separator = '&';
     }
     if let Some(path) = &tls.client_ca {
-        write!(formatter, "{separator}client_ca={}", encode(&path.to_string_lossy()))?;
+        write!(
+            formatter,
+            "{separator}client_ca={}",
+            encode(&path.to_string_lossy())
+        )?;
         separator = '&';
     }
     let word = match tls.client_certificates {
@@ -162,11 +186,16 @@ fn unix(authority: &str, path: String, query: &str) -> Result<ListenAddress, Add
     }
     let mode = match query.split_once('=') {
         None if query.is_empty() => Some(DEFAULT_MODE),
-        Some(("mode", mode)) => u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o777),
+        Some(("mode", mode)) => u32::from_str_radix(mode, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777),
         _ => None,
     };
     let mode = mode.ok_or_else(|| AddressError::Parameter(query.to_owned()))?;
-    Ok(ListenAddress::Unix { path: path.into(), mode })
+    Ok(ListenAddress::Unix {
+        path: path.into(),
+        mode,
+    })
 }
 
 fn checked_authority(authority: &str) -> Result<String, AddressError> {
@@ -206,7 +235,11 @@ fn tls(query: &str) -> Result<TlsSettings, AddressError> {
         None => ClientCertificates::Off,
     });
     let certificates = certificates.into_iter().zip(keys).collect();
-    Ok(TlsSettings { certificates, client_ca, client_certificates })
+    Ok(TlsSettings {
+        certificates,
+        client_ca,
+        client_certificates,
+    })
 }
 
 fn decode(text: &str) -> Result<String, AddressError> {

@@ -113,20 +113,30 @@ impl FrameDecoder {
                 _ => {}
             }
         };
-        Step { payload: end - to, used: at - from, event }
+        Step {
+            payload: end - to,
+            used: at - from,
+            event,
+        }
     }
 
     /// Collects header bytes; true when a frame begins.
     fn read_header(&mut self, bytes: &[u8], at: &mut usize) -> Result<bool, Violation> {
         loop {
             let have = usize::from(self.header_length);
-            let need = if have < 2 { 2 } else { header_length(self.header[1]) };
+            let need = if have < 2 {
+                2
+            } else {
+                header_length(self.header[1])
+            };
             if have == need {
                 self.header_length = 0;
                 self.frame = Some(self.parse_header(need)?);
                 return Ok(true);
             }
-            let Some(&byte) = bytes.get(*at) else { return Ok(false) };
+            let Some(&byte) = bytes.get(*at) else {
+                return Ok(false);
+            };
             self.header[have] = byte;
             self.header_length += 1;
             *at += 1;
@@ -152,7 +162,10 @@ impl FrameDecoder {
                 Err(protocol_error("control frame too long"))
             }
             CLOSE | PING | PONG => Ok(()),
-            TEXT => Err(Violation { code: UNSUPPORTED_DATA, reason: "text frame" }),
+            TEXT => Err(Violation {
+                code: UNSUPPORTED_DATA,
+                reason: "text frame",
+            }),
             CONTINUATION if !self.message_is_open => {
                 Err(protocol_error("continuation without a message"))
             }
@@ -170,9 +183,9 @@ impl FrameDecoder {
         let payload_end = length - if header[1] & 0x80 != 0 { 4 } else { 0 };
         let short = header[1] & 0x7F;
         let remaining = match short {
-            126 | 127 => {
-                header[2..payload_end].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
-            }
+            126 | 127 => header[2..payload_end]
+                .iter()
+                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
             _ => u64::from(short),
         };
         if (short == 126 && remaining < 126) || (short == 127 && remaining < 0x1_0000) {
@@ -182,13 +195,20 @@ impl FrameDecoder {
             return Err(protocol_error("length beyond 63 bits"));
         }
         if remaining > self.frame_bytes_max {
-            return Err(Violation { code: TOO_BIG, reason: "frame over the limit" });
+            return Err(Violation {
+                code: TOO_BIG,
+                reason: "frame over the limit",
+            });
         }
         let mut mask = [0; 4];
         for (to, from) in mask.iter_mut().zip(&header[payload_end..]) {
             *to = *from;
         }
-        Ok(Frame { opcode: header[0] & 0x0F, remaining, mask })
+        Ok(Frame {
+            opcode: header[0] & 0x0F,
+            remaining,
+            mask,
+        })
     }
 }
 
@@ -239,7 +259,10 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
         return Err(protocol_error("close code not allowed"));
     }
     if std::str::from_utf8(reason).is_err() {
-        return Err(Violation { code: INVALID_DATA, reason: "close reason is not utf-8" });
+        return Err(Violation {
+            code: INVALID_DATA,
+            reason: "close reason is not utf-8",
+        });
     }
     Ok(())
 }
@@ -254,7 +277,10 @@ fn header_length(second: u8) -> usize {
 }
 
 fn protocol_error(reason: &'static str) -> Violation {
-    Violation { code: PROTOCOL_ERROR, reason }
+    Violation {
+        code: PROTOCOL_ERROR,
+        reason,
+    }
 }
 
 pub(super) const CONTINUATION: u8 = 0x0;

@@ -35,13 +35,22 @@ where
         Ok((response, rest)) => {
             stream.write_all(response.as_bytes()).await?;
             stream.flush().await?;
-            Ok(WebSocket::new(stream, Role::Server, settings.frame_bytes_max, rest))
+            Ok(WebSocket::new(
+                stream,
+                Role::Server,
+                settings.frame_bytes_max,
+                rest,
+            ))
         }
         Err(WebSocketError::Refused { status, reason }) => {
             let response = format!(
                 "HTTP/1.1 {status} {}\r\nConnection: close\r\nContent-Length: 0\r\n{}\r\n",
                 status_text(status),
-                if status == 426 { "Sec-WebSocket-Version: 13\r\n" } else { "" },
+                if status == 426 {
+                    "Sec-WebSocket-Version: 13\r\n"
+                } else {
+                    ""
+                },
             );
             stream.write_all(response.as_bytes()).await?;
             stream.shutdown().await?;
@@ -63,8 +72,15 @@ pub async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if host.chars().chain(path.chars()).any(|character| character <= ' ') {
-        return Err(refused(400, "host or path with a space or control character"));
+    if host
+        .chars()
+        .chain(path.chars())
+        .any(|character| character <= ' ')
+    {
+        return Err(refused(
+            400,
+            "host or path with a space or control character",
+        ));
     }
     let key = generate_key();
     let request = format!(
@@ -74,17 +90,26 @@ where
     );
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
-    let (response, rest): (Response, _) =
-        read_head(&mut stream, WebSocketSettings::default().handshake_bytes_max).await?;
+    let (response, rest): (Response, _) = read_head(
+        &mut stream,
+        WebSocketSettings::default().handshake_bytes_max,
+    )
+    .await?;
     if response.status().as_u16() != 101 {
-        return Err(refused(response.status().as_u16(), "the server did not upgrade"));
+        return Err(refused(
+            response.status().as_u16(),
+            "the server did not upgrade",
+        ));
     }
     let headers = response.headers();
     let is_accepted = text(headers, "sec-websocket-accept") == derive_accept_key(key.as_bytes())
         && has_token(headers, "upgrade", "websocket")
         && has_token(headers, "connection", "upgrade");
     if !is_accepted || text(headers, "sec-websocket-protocol") != "mqtt" {
-        return Err(refused(101, "the answer of the server does not fit the request"));
+        return Err(refused(
+            101,
+            "the answer of the server does not fit the request",
+        ));
     }
     let frame_bytes_max = WebSocketSettings::default().frame_bytes_max;
     Ok(WebSocket::new(stream, Role::Client, frame_bytes_max, rest))
@@ -106,7 +131,10 @@ where
         // Only the last four bytes read so far can hold the start of the end of the head.
         let checked = bytes.len().saturating_sub(3);
         bytes.extend_from_slice(&block[..length]);
-        if bytes[checked..].windows(4).any(|window| window == b"\r\n\r\n") {
+        if bytes[checked..]
+            .windows(4)
+            .any(|window| window == b"\r\n\r\n")
+        {
             let parsed = T::try_parse(&bytes).map_err(|_| refused(400, "malformed http head"))?;
             let (head_length, head) = parsed.ok_or_else(|| refused(400, "malformed http head"))?;
             if head_length > bytes_max {
@@ -151,12 +179,18 @@ fn check(request: &Request, settings: &WebSocketSettings) -> Result<String, WebS
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// The comma separated values of every header of this name.
 fn tokens<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
@@ -164,14 +198,15 @@ fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
 }
 
-
 /// A mask nobody on the way can foresee.
 ///
 /// # Source
 /// RFC 6455 section 10.3
 pub(super) fn random_mask() -> io::Result<[u8; 4]> {
     let mut mask = [0; 4];
-    SystemRandom::new().fill(&mut mask).map_err(|_| io::Error::other("no random numbers"))?;
+    SystemRandom::new()
+        .fill(&mut mask)
+        .map_err(|_| io::Error::other("no random numbers"))?;
     Ok(mask)
 }
 
