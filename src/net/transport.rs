@@ -276,7 +276,8 @@ mod tests {
                     .await
                     .expect("written");
                 if length == 0 {
-                    transport.shutdown().await.expect("shut");
+                    // The client has all its bytes and may be gone already: it owes no answer.
+                    let _ = transport.shutdown().await;
                 }
                 transport.detach().expect("detached");
                 length > 0
@@ -317,7 +318,7 @@ mod tests {
 
     async fn send_and_compare<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
         let sent: Vec<u8> = (0..TOTAL)
-            .map(|at| (at * 31 >> 3).to_le_bytes()[0])
+            .map(|at| ((at * 31) >> 3).to_le_bytes()[0])
             .collect();
         let (mut reader, mut writer) = tokio::io::split(stream);
         let write = async {
