@@ -158,3 +158,188 @@ fn try_poll_write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Re
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::runtime::{Builder, LocalRuntime};
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+    use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+    use crate::cli::certs::write_development_certificates;
+    use crate::net::tls::{TlsSettings, server_config};
+    use crate::net::websocket::{WebSocketSettings, accept, connect};
+
+    #[test]
+    fn plain_echo_survives_moves_between_runtimes() {
+        echo_across_moves("plain", |socket, _| {
+            Box::pin(async { Transport::Plain(socket) })
+        });
+    }
+
+    #[test]
+    fn tls_echo_survives_moves_between_runtimes() {
+        echo_across_moves("tls", |socket, acceptor| {
+            Box::pin(async move {
+                Transport::Tls(Box::new(acceptor.accept(socket).await.expect("tls")))
+            })
+        });
+    }
+
+    #[test]
+    fn secure_websocket_echo_survives_moves_between_runtimes() {
+        echo_across_moves("wss", |socket, acceptor| {
+            Box::pin(async move {
+                let stream = acceptor.accept(socket).await.expect("tls");
+                let settings = WebSocketSettings::default();
+                let stream = accept(stream, &settings).await.expect("websocket");
+                Transport::SecureWebSocket(Box::new(stream))
+            })
+        });
+    }
+
+    #[test]
+    fn detached_io_is_an_error() {
+        runtime().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let address = listener.local_addr().expect("address");
+            let stream = TcpStream::connect(address).await.expect("connected");
+            let mut transport = Transport::Plain(Socket::tcp(stream, address));
+            transport.detach().expect("detached");
+            let error = transport.read_u8().await.expect_err("detached");
+            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+            assert!(transport.try_write(b"x").is_err());
+            let outside = thread::spawn(move || transport.attach().is_err()).join();
+            assert!(outside.expect("no panic"));
+        });
+    }
+
+    type Accepted = Pin<Box<dyn Future<Output = Transport>>>;
+
+    /// Two shards pass the connection on after every read, while the client writes all the time.
+    fn echo_across_moves(kind: &'static str, open: fn(Socket, TlsAcceptor) -> Accepted) {
+        let out = std::env::temp_dir().join(format!("tidewire-{kind}-{}", std::process::id()));
+        write_development_certificates(&out, &[]).expect("certificates");
+        let certificates = vec![(out.join("server.crt"), out.join("server.key"))];
+        let settings = TlsSettings {
+            certificates,
+            ..TlsSettings::default()
+        };
+        let acceptor = TlsAcceptor::from(server_config(&settings).expect("settings"));
+        let authority = CertificateDer::from_pem_file(out.join("ca.crt")).expect("authority");
+        std::fs::remove_dir_all(&out).expect("removed");
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let address = listener.local_addr().expect("address");
+        let (to_first, first) = mpsc::sync_channel(1);
+        let (to_second, second) = mpsc::sync_channel(1);
+        let other = thread::spawn(move || shard(&runtime(), &second, &to_first));
+        let one = thread::spawn(move || {
+            let runtime = runtime();
+            let mut transport = runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).expect("listener");
+                let (stream, peer) = listener.accept().await.expect("accepted");
+                open(Socket::tcp(stream, peer), acceptor).await
+            });
+            transport.detach().expect("detached");
+            to_second.send(transport).expect("sent");
+            shard(&runtime, &first, &to_second)
+        });
+        runtime().block_on(client(kind, address, authority));
+        let moves = one.join().expect("first") + other.join().expect("second");
+        assert!(moves > 20, "moved {moves} times");
+    }
+
+    fn shard(
+        runtime: &LocalRuntime,
+        arrivals: &mpsc::Receiver<Transport>,
+        next: &mpsc::SyncSender<Transport>,
+    ) -> usize {
+        let mut moves = 0;
+        while let Ok(mut transport) = arrivals.recv() {
+            moves += 1;
+            let is_open = runtime.block_on(async {
+                transport.attach().expect("attached");
+                transport.flush().await.expect("flushed");
+                let mut bytes = [0; 1500];
+                let length = transport.read(&mut bytes).await.expect("read");
+                transport
+                    .write_all(&bytes[..length])
+                    .await
+                    .expect("written");
+                if length == 0 {
+                    // The client has all its bytes and may be gone already: it owes no answer.
+                    let _ = transport.shutdown().await;
+                }
+                transport.detach().expect("detached");
+                length > 0
+            });
+            if !is_open || next.send(transport).is_err() {
+                break;
+            }
+        }
+        moves
+    }
+
+    async fn client(kind: &str, address: std::net::SocketAddr, ca: CertificateDer<'static>) {
+        let stream = TcpStream::connect(address).await.expect("connected");
+        if kind == "plain" {
+            return send_and_compare(stream).await;
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add(ca).expect("authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("name");
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, stream).await.expect("tls");
+        match kind {
+            "tls" => send_and_compare(stream).await,
+            _ => {
+                let stream = connect(stream, "localhost", "/mqtt")
+                    .await
+                    .expect("websocket");
+                send_and_compare(stream).await;
+            }
+        }
+    }
+
+    async fn send_and_compare<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
+        let sent: Vec<u8> = (0..TOTAL)
+            .map(|at| ((at * 31) >> 3).to_le_bytes()[0])
+            .collect();
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let write = async {
+            for block in sent.chunks(5000) {
+                writer.write_all(block).await.expect("written");
+                writer.flush().await.expect("flushed");
+            }
+        };
+        let mut received = vec![0; TOTAL];
+        let (_, read) = tokio::join!(write, reader.read_exact(&mut received));
+        read.expect("read");
+        assert!(received == sent, "bytes lost or out of order");
+        writer.shutdown().await.expect("shut");
+    }
+
+    fn runtime() -> LocalRuntime {
+        Builder::new_current_thread()
+            .enable_all()
+            .build_local(Default::default())
+            .expect("runtime")
+    }
+
+    const TOTAL: usize = 1 << 20;
+}

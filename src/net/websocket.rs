@@ -21,7 +21,8 @@ pub use handshake::{accept, connect};
 /// A stream of MQTT bytes in binary frames over `S`, for either side.
 ///
 /// Every write becomes one frame, of at most 64 KiB. Like TLS, a write may be taken and still be
-/// held here: flush afterwards. Read and write from one task, since reading may have to write.
+/// held here: flush afterwards. Read and write from one task, since reading may have to write. After
+/// the end or an error of reading, shut down: the close frame may still be held here.
 #[derive(Debug)]
 pub struct WebSocket<S> {
     stream: S,
@@ -297,9 +298,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 Some(0) => {}
                 Some(length) => {
                     buffer.advance(length);
-                    // Best effort: a failure shows at the next read.
                     if this.reply_is_due {
-                        let _ = this.poll_flush_all(context)?;
+                        // An error here comes back at the next read, after the payload.
+                        let _ = this.poll_flush_all(context);
                     }
                     return Poll::Ready(Ok(()));
                 }
