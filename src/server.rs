@@ -17,7 +17,7 @@ use crate::metrics::ShardMetrics;
 use crate::net::connection;
 use crate::net::door::{OpenDoor, OpenError, open_doors};
 use crate::net::driver::Driver;
-use crate::net::handshake::{Arrival, Door, shake_hands};
+use crate::net::handshake::{Arrival, Door, Permit, shake_hands};
 use crate::net::listener::{LocalAddress, TcpOptions};
 use crate::net::mailbox::Mailbox;
 use crate::net::socket::Socket;
@@ -222,7 +222,7 @@ async fn accept(open: OpenDoor, homes: Vec<mpsc::Sender<Arrival>>, connections: 
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+        let Some(permit) = door.admit(&connections) else {
             tracing::warn!(peer = %socket.peer(), "connection limit reached");
             continue;
         };
@@ -236,7 +236,7 @@ async fn accept(open: OpenDoor, homes: Vec<mpsc::Sender<Arrival>>, connections: 
 async fn welcome(
     door: Arc<Door>,
     socket: Socket,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    permit: Permit,
     homes: Vec<mpsc::Sender<Arrival>>,
 ) {
     let peer = socket.peer();

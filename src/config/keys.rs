@@ -67,7 +67,6 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
     allow_anonymous ANY;
     connections_max POSITIVE;
     versions ANY;
-    mount_point ANY;
     nodelay ANY;
     backlog (1, 65_535);
     tcp_keep_alive_seconds (0, 32_767);
@@ -75,7 +74,6 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
     proxy_trusted ANY;
     origins ANY;
     unix_mode ANY;
-    unix_owner ANY;
 });
 
 keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
@@ -90,7 +88,6 @@ keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
 
 keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connections_max POSITIVE;
-    connections_per_address_max ANY;
     connect_seconds (1, 3600);
     connect_bytes_max PACKET;
     packet_bytes_max PACKET;
@@ -107,16 +104,12 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     retained_payload_bytes_max ANY;
     sessions_max POSITIVE;
     session_expiry_seconds_max ANY;
-    publish_messages_per_second_max ANY;
-    publish_bytes_per_second_max ANY;
-    connects_per_second_per_address_max ANY;
     delayed_messages_max ANY;
     delayed_seconds_max ANY;
 });
 
 keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     server_keep_alive_seconds POSITIVE;
-    keep_alive_seconds_max ANY;
     receive_maximum POSITIVE;
     topic_alias_maximum ANY;
     inflight_max POSITIVE;

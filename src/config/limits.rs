@@ -10,8 +10,6 @@
 pub struct Limits {
     /// Open connections of the whole broker.
     pub connections_max: usize,
-    /// Open connections from one address, 0 = unlimited.
-    pub connections_per_address_max: usize,
     /// Seconds from accepting a connection to the end of its CONNECT, handshakes included.
     pub connect_seconds: u32,
     /// Bytes of one CONNECT packet, its will included.
@@ -44,12 +42,6 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Longest session expiry interval granted; `u32::MAX` lets sessions live for ever.
     pub session_expiry_seconds_max: u32,
-    /// PUBLISH packets per second of one client, 0 = unlimited.
-    pub publish_messages_per_second_max: u32,
-    /// Bytes of PUBLISH packets per second of one client, 0 = unlimited.
-    pub publish_bytes_per_second_max: u64,
-    /// New connections per second from one address, 0 = unlimited.
-    pub connects_per_second_per_address_max: u32,
     /// Delayed messages waiting in the whole broker; 0 refuses them.
     pub delayed_messages_max: usize,
     /// Longest delay of a delayed message.
@@ -60,7 +52,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1_000_000,
-            connections_per_address_max: 0,
             connect_seconds: 10,
             connect_bytes_max: 256 << 10,
             packet_bytes_max: 16 << 20,
@@ -77,9 +68,6 @@ impl Default for Limits {
             retained_payload_bytes_max: 16 << 20,
             sessions_max: 1_000_000,
             session_expiry_seconds_max: u32::MAX,
-            publish_messages_per_second_max: 0,
-            publish_bytes_per_second_max: 0,
-            connects_per_second_per_address_max: 0,
             delayed_messages_max: 100_000,
             delayed_seconds_max: 4_294_967,
         }

@@ -27,8 +27,6 @@ pub struct Listener {
     pub connections_max: Option<usize>,
     /// Protocol versions spoken here, at least one.
     pub versions: Vec<ProtocolVersion>,
-    /// Prefix of every topic of the clients of this listener; empty for none.
-    pub mount_point: String,
     /// Whether small segments are sent at once (TCP_NODELAY).
     pub nodelay: bool,
     /// Connections the system holds until they are accepted.
@@ -43,8 +41,6 @@ pub struct Listener {
     pub origins: Vec<String>,
     /// Permission bits of the unix socket.
     pub unix_mode: UnixMode,
-    /// `user`, `user:group` or `:group` that owns the unix socket.
-    pub unix_owner: Option<String>,
 }
 
 impl Default for Listener {
@@ -63,7 +59,6 @@ impl Default for Listener {
                 ProtocolVersion::V3_1_1,
                 ProtocolVersion::V5,
             ],
-            mount_point: String::new(),
             nodelay: true,
             backlog: 1024,
             tcp_keep_alive_seconds: 60,
@@ -71,7 +66,6 @@ impl Default for Listener {
             proxy_trusted: Vec::new(),
             origins: Vec::new(),
             unix_mode: UnixMode(0o660),
-            unix_owner: None,
         }
     }
 }

@@ -5,9 +5,6 @@
 pub struct Mqtt {
     /// Keep alive imposed on MQTT 5.0 clients; `None` accepts what the client asks for.
     pub server_keep_alive_seconds: Option<u16>,
-    /// Longest keep alive accepted; a longer one, or none, is lowered to it for MQTT 5.0 clients.
-    /// 0 = unlimited.
-    pub keep_alive_seconds_max: u16,
     /// QoS 1 and 2 messages a client may send before it awaits an acknowledgement.
     pub receive_maximum: u16,
     /// Topic aliases a client may set on one connection, 0 = none.
@@ -28,7 +25,6 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             server_keep_alive_seconds: None,
-            keep_alive_seconds_max: 0,
             receive_maximum: 1024,
             topic_alias_maximum: 64,
             inflight_max: u16::MAX,

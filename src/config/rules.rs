@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{ClientCertificates, Config, Limits, Listener, Mqtt, Transport};
+use super::{ClientCertificates, Config, Limits, Listener, Transport};
 
 /// A rule that does not hold.
 pub(super) struct Broken {
@@ -29,8 +29,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         let free = listener.bind.ends_with(":0") || taken.insert(&listener.bind);
         demand("bind", free, "is the address of an earlier listener").map_err(within)?;
     }
-    check_limits(&config.limits)?;
-    check_mqtt(&config.mqtt)
+    check_limits(&config.limits)
 }
 
 fn check_listener(listener: &Listener) -> Result<(), Broken> {
@@ -38,12 +37,6 @@ fn check_listener(listener: &Listener) -> Result<(), Broken> {
         "versions",
         !listener.versions.is_empty(),
         "needs at least one version",
-    )?;
-    let plain = !listener.mount_point.contains(['+', '#', '\0']);
-    demand(
-        "mount_point",
-        plain,
-        "holds a wildcard, it must be a plain topic prefix",
     )?;
     let believed = listener.proxy_protocol || listener.proxy_trusted.is_empty();
     demand(
@@ -85,11 +78,6 @@ fn check_bind(listener: &Listener) -> Result<(), Broken> {
         "bind",
         valid,
         "must be host:port, an IPv6 address in brackets",
-    )?;
-    demand(
-        "unix_owner",
-        listener.unix_owner.is_none(),
-        "is for the transport unix",
     )
 }
 
@@ -154,19 +142,6 @@ fn check_limits(limits: &Limits) -> Result<(), Broken> {
         "limits.mailbox_bytes_max",
         mailed,
         "must hold one packet of limits.packet_bytes_max",
-    )
-}
-
-fn check_mqtt(mqtt: &Mqtt) -> Result<(), Broken> {
-    let longest = mqtt.keep_alive_seconds_max;
-    let within = mqtt
-        .server_keep_alive_seconds
-        .is_none_or(|imposed| imposed <= longest);
-    let key = "mqtt.server_keep_alive_seconds";
-    demand(
-        key,
-        longest == 0 || within,
-        "must not exceed mqtt.keep_alive_seconds_max",
     )
 }
 

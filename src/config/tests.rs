@@ -185,7 +185,6 @@ fn a_broken_rule_names_the_key_and_its_line() {
             "[[listeners]]\nversions = []",
             "t.toml:2: `listeners.0.versions` needs",
         ),
-        ("[[listeners]]\nmount_point = \"a/#\"", "holds a wildcard"),
         (
             "[[listeners]]\n[[listeners]]",
             "t.toml:2: `listeners.1.bind` is the address of",

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::handshake::Door;
@@ -91,6 +92,9 @@ impl OpenDoor {
             },
             allow_anonymous,
             limits: config.limits.clone(),
+            room: listener
+                .connections_max
+                .map(|it| Arc::new(Semaphore::new(it.min(Semaphore::MAX_PERMITS)))),
         });
         Ok(Self { bound, door })
     }

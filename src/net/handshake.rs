@@ -11,7 +11,7 @@ use tidewire_protocol::codec::{
     decode_connect, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::proxy_protocol::{ProxyError, read_header};
@@ -28,6 +28,8 @@ pub(crate) struct Door {
     pub(crate) websocket: WebSocketSettings,
     pub(crate) allow_anonymous: bool,
     pub(crate) limits: Limits,
+    /// Room for connections of this listener.
+    pub(crate) room: Option<Arc<Semaphore>>,
 }
 
 /// A connection on its way to its home shard.
@@ -39,7 +41,14 @@ pub(crate) struct Arrival {
     pub(crate) peer: String,
     /// What was read beyond the CONNECT.
     pub(crate) rest: Vec<u8>,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) permit: Permit,
+}
+
+/// A place among the connections of the broker and of the listener, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pub(crate) _broker: OwnedSemaphorePermit,
+    pub(crate) _listener: Option<OwnedSemaphorePermit>,
 }
 
 impl Arrival {
@@ -81,7 +90,7 @@ pub(crate) enum HandshakeError {
 pub(crate) async fn shake_hands(
     door: Arc<Door>,
     socket: Socket,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> Result<Arrival, HandshakeError> {
     let seconds = door.limits.connect_seconds;
     let deadline = Duration::from_secs(u64::from(seconds));
@@ -93,7 +102,7 @@ pub(crate) async fn shake_hands(
 async fn receive_connect(
     door: &Door,
     mut socket: Socket,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> Result<Arrival, HandshakeError> {
     read_proxy_header(door, &mut socket).await?;
     let mut transport = open_transport(door, socket).await?;
@@ -120,7 +129,7 @@ async fn receive_connect(
         let Some((connect, length)) = decoded else {
             continue;
         };
-        if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect)) {
+        if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect, &transport)) {
             refuse(&mut transport, connect.version, reason).await;
             return Err(HandshakeError::Refused { reason });
         }
@@ -142,11 +151,27 @@ async fn receive_connect(
 }
 
 impl Door {
-    fn refusal(&self, connect: &Connect<'_>) -> Option<ReasonCode> {
+    /// A place for one more connection; `None` when the broker or the listener is full.
+    pub(crate) fn admit(&self, broker: &Arc<Semaphore>) -> Option<Permit> {
+        let listener = match &self.room {
+            Some(room) => Some(Arc::clone(room).try_acquire_owned().ok()?),
+            None => None,
+        };
+        Some(Permit {
+            _broker: Arc::clone(broker).try_acquire_owned().ok()?,
+            _listener: listener,
+        })
+    }
+
+    fn refusal(&self, connect: &Connect<'_>, transport: &Transport) -> Option<ReasonCode> {
         if !self.listener.versions.contains(&connect.version) {
             return Some(ReasonCode::UnsupportedProtocolVersion);
         }
-        if !self.allow_anonymous {
+        // A verified client certificate is an identity; without one the client is anonymous.
+        let certificates = transport
+            .tls_session()
+            .and_then(|session| session.peer_certificates());
+        if !self.allow_anonymous && certificates.is_none() {
             return Some(ReasonCode::NotAuthorized);
         }
         None

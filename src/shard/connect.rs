@@ -42,6 +42,11 @@ impl Shard {
             .connections
             .insert(self.new_connection(handshake, now_ms));
         self.metrics.connections.add(1);
+        let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
+        if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(client_id) {
+            self.refuse(connection, ReasonCode::QuotaExceeded);
+            return Accepted { connection };
+        }
         self.take_over(client_id, now_ms);
         let (session, is_present) = self.resume_or_begin(connect, client_id, now_ms);
         self.attach(connection, session, connect);
@@ -98,6 +103,20 @@ impl Shard {
         tracing::info!(?client_id, peer = %self.peer_of(key), ?reason, why, "disconnecting client");
         self.detach_session(key, now_ms);
         self.touch(key);
+    }
+
+    /// CONNACK with an error, then the end.
+    fn refuse(&mut self, key: Key, reason: ReasonCode) {
+        let packet = Packet::ConnAck(Box::new(ConnAck {
+            session_present: false,
+            reason,
+            properties: ConnAckProperties::default(),
+        }));
+        self.answer(key, &packet);
+        if let Some(connection) = self.connections.lookup_mut(key) {
+            connection.is_closing = true;
+        }
+        tracing::warn!(peer = %self.peer_of(key), ?reason, "connection refused");
     }
 
     fn new_connection(&self, handshake: &Handshake<'_>, now_ms: u64) -> Connection {
@@ -254,7 +273,7 @@ impl Shard {
             return;
         };
         for (packet_id, in_flight) in session.outbound.iter() {
-            super::deliver::resend(connection, packet_id, in_flight, now_ms);
+            super::deliver::resend(connection, packet_id, &in_flight, now_ms);
         }
     }
 }

@@ -326,7 +326,7 @@ impl Shard {
 pub(super) fn resend(
     connection: &mut Connection,
     packet_id: PacketId,
-    in_flight: InFlight<'_, Delivery>,
+    in_flight: &InFlight<'_, Delivery>,
     now_ms: u64,
 ) {
     match in_flight {

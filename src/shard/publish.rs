@@ -172,6 +172,10 @@ impl Shard {
         if !outgoing.retain {
             return Ok(());
         }
+        if outgoing.payload.len() > self.shared.config.limits.retained_payload_bytes_max {
+            let bytes_max = self.shared.config.limits.retained_payload_bytes_max;
+            return Err(RetainedFull::Bytes { bytes_max });
+        }
         let message = outgoing.message();
         self.shared.retained.set(message)
     }

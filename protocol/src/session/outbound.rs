@@ -121,7 +121,7 @@ impl<D> Outbound<D> {
     pub fn receive(&mut self, id: PacketId) -> Result<Option<D>, SettleError> {
         let slot = self
             .slot_mut(id.0.get())
-            .ok_or(SettleError::NotInFlight(id.0.get()))?;
+            .ok_or_else(|| SettleError::NotInFlight(id.0.get()))?;
         match std::mem::replace(&mut slot.state, State::Released) {
             State::Published(QoS::ExactlyOnce, delivery) => Ok(Some(delivery)),
             State::Released => Ok(None),
@@ -136,7 +136,7 @@ impl<D> Outbound<D> {
     pub fn complete(&mut self, id: PacketId) -> Result<(), SettleError> {
         let slot = self
             .slot_mut(id.0.get())
-            .ok_or(SettleError::NotInFlight(id.0.get()))?;
+            .ok_or_else(|| SettleError::NotInFlight(id.0.get()))?;
         if !matches!(slot.state, State::Released) {
             return Err(SettleError::WrongState(id.0.get()));
         }
