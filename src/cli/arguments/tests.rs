@@ -1,5 +1,3 @@
-#![expect(clippy::panic, reason = "a test fails by panicking")]
-
 use std::path::Path;
 
 use clap::CommandFactory;
