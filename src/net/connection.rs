@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -65,7 +66,14 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
     // The guard counts the connection until the end of this task.
     let _permit = arrival.permit;
     drop(arrival.rest);
-    let end = std::future::poll_fn(|cx| poll(&driver, &link, key, &mut rest, cx)).await;
+    let end = std::future::poll_fn(|cx| {
+        // A panic ends this connection alone.
+        catch_unwind(AssertUnwindSafe(|| {
+            poll(&driver, &link, key, &mut rest, cx)
+        }))
+        .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("panicked"))))
+    })
+    .await;
     if let Err(error) = end {
         tracing::debug!(%error, "connection failed");
     }
@@ -88,7 +96,17 @@ fn poll(
     }
     let mut transport = link.transport.borrow_mut();
     match poll_write(driver, &mut transport, key, cx) {
-        Poll::Ready(Ok(Written::Open)) | Poll::Pending => {}
+        Poll::Ready(Ok(Written::Open)) => {}
+        Poll::Pending => {
+            if driver
+                .shard
+                .borrow_mut()
+                .output(key)
+                .is_some_and(|it| it.is_congested)
+            {
+                return Poll::Pending;
+            }
+        }
         Poll::Ready(Ok(Written::Closing)) => {
             let _ = ready!(Pin::new(&mut *transport).poll_shutdown(cx));
             return Poll::Ready(Ok(()));

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::pending;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,11 @@ impl Driver {
                 () = self.wake.notified() => {}
                 () = timer => {}
             }
-            self.flush();
+            // A panic in one flush is logged by the hook and must not stop the shard.
+            if catch_unwind(AssertUnwindSafe(|| self.flush())).is_err() {
+                tracing::error!("a flush panicked; the shard goes on");
+                self.schedule_flush();
+            }
         }
     }
 
@@ -135,6 +140,10 @@ impl Driver {
         let mut transport = link.transport.borrow_mut();
         let mut shard = self.shard.borrow_mut();
         while let Some(output) = shard.output(key) {
+            if output.is_abandoned {
+                link.fail();
+                return;
+            }
             if output.bytes.is_empty() {
                 if output.is_closing {
                     link.wake();

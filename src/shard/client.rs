@@ -67,6 +67,8 @@ pub(crate) struct Connection {
     pub(crate) is_touched: bool,
     /// Close once `out` is written.
     pub(crate) is_closing: bool,
+    /// Close without writing: the peer does not take its last packet.
+    pub(crate) is_abandoned: bool,
     /// The routes of the last topic: most clients publish to one.
     pub(crate) last_routes: Option<(Box<str>, Arc<Routes>)>,
     pub(crate) peer: Arc<str>,

@@ -84,6 +84,7 @@ impl Shard {
             return;
         }
         connection.is_closing = true;
+        self.timers.add(now_ms + CLOSING_MS, Timer::Abandon(key));
         let session = connection.session;
         if connection.version == ProtocolVersion::V5 {
             let reference = self.shared.config.mqtt.server_reference.as_deref();
@@ -140,6 +141,7 @@ impl Shard {
             out: Vec::new(),
             is_touched: false,
             is_closing: false,
+            is_abandoned: false,
             last_routes: None,
             peer: peer.into(),
         }
@@ -277,6 +279,9 @@ impl Shard {
         }
     }
 }
+
+/// How long a peer has to take its last packet.
+const CLOSING_MS: u64 = 5_000;
 
 /// The reason to refuse a CONNECT whatever its session, if there is one.
 pub fn refusal(connect: &Connect<'_>) -> Option<ReasonCode> {

@@ -78,6 +78,10 @@ pub struct Output<'a> {
     pub bytes: &'a mut Vec<u8>,
     /// Close once everything is written.
     pub is_closing: bool,
+    /// Close now, whatever is left.
+    pub is_abandoned: bool,
+    /// The peer takes too little: read nothing more from it until it takes more.
+    pub is_congested: bool,
 }
 
 impl Shard {
@@ -128,6 +132,8 @@ impl Shard {
         let connection = self.connections.lookup_mut(key)?;
         Some(Output {
             is_closing: connection.is_closing,
+            is_abandoned: connection.is_abandoned,
+            is_congested: connection.out.len() >= self.shared.config.limits.write_buffer_bytes_max,
             bytes: &mut connection.out,
         })
     }
@@ -209,6 +215,12 @@ impl Shard {
         while let Some(timer) = self.timers.pop_due(now_ms) {
             match timer {
                 Timer::KeepAlive(key) => self.check_keep_alive(key, now_ms),
+                Timer::Abandon(key) => {
+                    if let Some(connection) = self.connections.lookup_mut(key) {
+                        connection.is_abandoned = true;
+                        self.touch(key);
+                    }
+                }
                 Timer::SessionExpiry(key) => self.check_session_expiry(key, now_ms),
                 Timer::Will(key) => self.check_will(key, now_ms),
                 Timer::Delayed(key) => {

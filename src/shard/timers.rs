@@ -11,6 +11,8 @@ use super::slots::Key;
 pub(crate) enum Timer {
     /// The connection may have been silent for too long.
     KeepAlive(Key),
+    /// A closing connection has had its time to take its last packet.
+    Abandon(Key),
     /// The session may have been without a connection for too long.
     SessionExpiry(Key),
     /// The will of the session may be due.
