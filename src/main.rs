@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tidewire::cli::arguments::{Arguments, Command};
-use tidewire::cli::{certs, run};
+use tidewire::cli::{certs, client, publish, run, subscribe};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,7 +30,9 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stdout(), "tidewire {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Command::Pub(_) | Command::Sub(_) | Command::Bench(_) => ExitCode::FAILURE,
+        Command::Pub(arguments) => finish_client(publish::run(&arguments)),
+        Command::Sub(arguments) => finish_client(subscribe::run(&arguments)),
+        Command::Bench(_) => ExitCode::FAILURE,
     }
 }
 
@@ -38,6 +40,13 @@ fn finish(result: Result<(), run::RunError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, if error.is_configuration() { 2 } else { 1 }),
+    }
+}
+
+fn finish_client(result: Result<(), client::ClientError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
     }
 }
 

@@ -2,5 +2,8 @@
 
 pub mod arguments;
 pub mod certs;
+pub mod client;
 mod log;
+pub mod publish;
 pub mod run;
+pub mod subscribe;

@@ -1,0 +1,352 @@
+//! The connection below `pub`, `sub` and `bench`: transports, CONNECT and whole packets.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidewire_protocol::codec::{
+    Ack, Connect, ConnectProperties, DecodeError, Disconnect, EncodeError, Packet, PacketId,
+    ProtocolVersion, QoS, ReasonCode, Receiver, UserProperties, Will, WillProperties, decode,
+    encode,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::arguments::{ConnectionArguments, Credentials, ServerUrl};
+use crate::config::Transport;
+use crate::net::websocket::{self, WebSocketError};
+
+/// The longest packet that MQTT can express.
+const PACKET_BYTES_MAX: usize = 268_435_460;
+
+/// Why a client gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The connection or a file failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The WebSocket handshake failed.
+    #[error("websocket: {0}")]
+    WebSocket(#[from] WebSocketError),
+    /// TLS cannot be set up.
+    #[error("tls: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The host of the URL is no name or address that a certificate could carry.
+    #[error("{0} cannot be verified by tls")]
+    Host(String),
+    /// TLS without an authority to trust.
+    #[error("mqtts and wss need --ca")]
+    NoAuthority,
+    /// A PEM file cannot be used.
+    #[error("{}: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The server sent something that is not MQTT.
+    #[error("the server broke the protocol: {0}")]
+    Decode(#[from] DecodeError),
+    /// A packet cannot be written.
+    #[error("{0}")]
+    Encode(#[from] EncodeError),
+    /// The server refused something.
+    #[error("{what} refused: {reason:?}")]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// The answer.
+        reason: ReasonCode,
+    },
+    /// The server sent DISCONNECT.
+    #[error("disconnected by the server: {0:?}")]
+    Disconnected(ReasonCode),
+    /// The server closed the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The server sent nothing for too long.
+    #[error("the server does not answer")]
+    Silent,
+    /// The server sent a packet that does not fit the exchange.
+    #[error("the server sent an unexpected packet")]
+    Unexpected,
+    /// A topic or filter that MQTT does not allow.
+    #[error("{0}")]
+    Topic(#[from] tidewire_protocol::topic::TopicError),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+type BoxedStream = Box<dyn Stream>;
+
+/// A connection that has been accepted by the server.
+pub(super) struct Connection {
+    stream: BoxedStream,
+    version: ProtocolVersion,
+    input: Vec<u8>,
+    used: usize,
+    output: Vec<u8>,
+    /// Seconds between signs of life, as the server wants it; 0 = off.
+    pub(super) keep_alive_seconds: u16,
+    /// How many publications may be unacknowledged at once.
+    pub(super) receive_maximum: u16,
+}
+
+impl Connection {
+    /// Connects as `arguments` say.
+    pub(super) async fn open(arguments: &ConnectionArguments) -> Result<Self, ClientError> {
+        let made_up = format!("tidewire-{}", std::process::id());
+        let client_id = match &arguments.id {
+            Some(id) => id.as_str(),
+            None if arguments.version == ProtocolVersion::V5 => "",
+            None => &made_up,
+        };
+        let connect = Connect {
+            clean_start: !arguments.keep_session,
+            keep_alive_seconds: arguments.keep_alive,
+            properties: ConnectProperties {
+                session_expiry_seconds: arguments.session_expiry,
+                ..ConnectProperties::default()
+            },
+            will: will(arguments)?,
+            ..connect_packet(arguments.version, client_id)
+        };
+        Self::start(&arguments.url, &arguments.credentials, connect).await
+    }
+
+    /// Opens the transport, sends `connect` with the credentials and awaits the answer.
+    pub(super) async fn start(
+        url: &ServerUrl,
+        credentials: &Credentials,
+        mut connect: Connect<'_>,
+    ) -> Result<Self, ClientError> {
+        connect.user_name = credentials.user.as_deref();
+        connect.password = credentials.password.as_deref().map(str::as_bytes);
+        let mut connection = Self {
+            stream: open_stream(url, credentials).await?,
+            version: connect.version,
+            input: Vec::new(),
+            used: 0,
+            output: Vec::new(),
+            keep_alive_seconds: connect.keep_alive_seconds,
+            receive_maximum: u16::MAX,
+        };
+        connection.queue(&Packet::Connect(Box::new(connect)))?;
+        connection.flush().await?;
+        loop {
+            if let Some((packet, bytes)) = connection.packet()? {
+                let Packet::ConnAck(answer) = packet else {
+                    return Err(ClientError::Unexpected);
+                };
+                let reason = answer.reason;
+                let keep_alive = answer.properties.server_keep_alive_seconds;
+                let receive_maximum = answer.properties.receive_maximum;
+                connection.consume(bytes);
+                if reason != ReasonCode::Success {
+                    let what = "connection";
+                    return Err(ClientError::Refused { what, reason });
+                }
+                connection.keep_alive_seconds = keep_alive.unwrap_or(connection.keep_alive_seconds);
+                connection.receive_maximum = receive_maximum.map_or(u16::MAX, |max| max.get());
+                return Ok(connection);
+            }
+            connection.fill().await?;
+        }
+    }
+
+    /// The next packet that is completely here, and its length for [`Self::consume`].
+    pub(super) fn packet(&self) -> Result<Option<(Packet<'_>, usize)>, ClientError> {
+        let bytes = &self.input[self.used..];
+        match decode(bytes, self.version, Receiver::Client, PACKET_BYTES_MAX)? {
+            Some((Packet::Disconnect(end), _)) => Err(ClientError::Disconnected(end.reason)),
+            other => Ok(other),
+        }
+    }
+
+    /// Forgets the packet at the front.
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.used += bytes;
+    }
+
+    /// Reads what there is. Cancel safe.
+    pub(super) async fn fill(&mut self) -> Result<(), ClientError> {
+        self.input.drain(..self.used);
+        self.used = 0;
+        self.input.reserve(16 * 1024);
+        match self.stream.read_buf(&mut self.input).await? {
+            0 => Err(ClientError::Closed),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Self::fill`], with a ping each time that nothing came for the keep-alive. Two in a row
+    /// mean that the server is gone.
+    pub(super) async fn fill_alive(&mut self) -> Result<(), ClientError> {
+        if self.keep_alive_seconds == 0 {
+            return self.fill().await;
+        }
+        let pause = self.ping_pause();
+        for _ in 0..2 {
+            if let Ok(result) = tokio::time::timeout(pause, self.fill()).await {
+                return result;
+            }
+            self.queue(&Packet::PingReq)?;
+            self.flush().await?;
+        }
+        Err(ClientError::Silent)
+    }
+
+    /// How long the client may be silent before it pings.
+    pub(super) fn ping_pause(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(u64::from(self.keep_alive_seconds) * 750)
+    }
+
+    /// Adds a packet to the next [`Self::flush`].
+    pub(super) fn queue(&mut self, packet: &Packet<'_>) -> Result<(), ClientError> {
+        encode(packet, self.version, &mut self.output)?;
+        Ok(())
+    }
+
+    /// Writes what is queued.
+    pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
+        if !self.output.is_empty() {
+            self.stream.write_all(&self.output).await?;
+            self.output.clear();
+            self.stream.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Says goodbye.
+    pub(super) async fn close(mut self) -> Result<(), ClientError> {
+        self.queue(&Packet::Disconnect(Disconnect {
+            reason: ReasonCode::Success,
+            session_expiry_seconds: None,
+            reason_string: None,
+            user_properties: UserProperties::default(),
+            server_reference: None,
+        }))?;
+        self.flush().await?;
+        // The server may be faster in closing.
+        let _ = self.stream.shutdown().await;
+        Ok(())
+    }
+}
+
+/// A CONNECT with a new session and nothing else.
+pub(super) fn connect_packet(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
+    Connect {
+        version,
+        is_bridge: false,
+        clean_start: true,
+        keep_alive_seconds: 0,
+        properties: ConnectProperties::default(),
+        client_id,
+        will: None,
+        user_name: None,
+        password: None,
+    }
+}
+
+/// An acknowledgement that everything is well.
+pub(super) fn ack(packet_id: PacketId) -> Ack<'static> {
+    Ack {
+        packet_id,
+        reason: ReasonCode::Success,
+        reason_string: None,
+        user_properties: UserProperties::default(),
+    }
+}
+
+/// Runs a client on this thread until it is done.
+pub(super) fn block_on<F>(client: F) -> Result<(), ClientError>
+where
+    F: Future<Output = Result<(), ClientError>>,
+{
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(client)
+}
+
+fn will(arguments: &ConnectionArguments) -> Result<Option<Will<'_>>, ClientError> {
+    let will = &arguments.will;
+    let Some(topic) = &will.will_topic else {
+        return Ok(None);
+    };
+    tidewire_protocol::topic::Topic::parse(topic, usize::MAX)?;
+    Ok(Some(Will {
+        qos: will.will_qos.unwrap_or(QoS::AtMostOnce),
+        retain: will.will_retain,
+        topic,
+        payload: will.will_payload.as_deref().unwrap_or_default().as_bytes(),
+        properties: WillProperties {
+            delay_seconds: will.will_delay,
+            ..WillProperties::default()
+        },
+    }))
+}
+
+async fn open_stream(
+    url: &ServerUrl,
+    credentials: &Credentials,
+) -> Result<BoxedStream, ClientError> {
+    if url.transport == Transport::Unix {
+        return Ok(Box::new(UnixStream::connect(&url.address).await?));
+    }
+    let tcp = TcpStream::connect(&url.address).await?;
+    tcp.set_nodelay(true)?;
+    let mut stream: BoxedStream = Box::new(tcp);
+    if url.transport.is_encrypted() {
+        let host = url.host();
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| ClientError::Host(host.to_owned()))?;
+        let connector = TlsConnector::from(Arc::new(tls_config(credentials)?));
+        stream = Box::new(connector.connect(name, stream).await?);
+    }
+    if url.transport.is_websocket() {
+        stream = Box::new(websocket::connect(stream, &url.address, &url.path).await?);
+    }
+    Ok(stream)
+}
+
+fn tls_config(credentials: &Credentials) -> Result<ClientConfig, ClientError> {
+    let ca = credentials.ca.as_ref().ok_or(ClientError::NoAuthority)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate)?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    match (&credentials.cert, &credentials.key) {
+        (Some(cert), Some(key)) => {
+            let private = PrivateKeyDer::from_pem_file(key).map_err(pem_error(key))?;
+            Ok(builder.with_client_auth_cert(certificates(cert)?, private)?)
+        }
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(pem_error(path))
+}
+
+fn pem_error(path: &Path) -> impl Fn(pem::Error) -> ClientError {
+    move |source| ClientError::Pem {
+        path: path.to_owned(),
+        source,
+    }
+}
