@@ -72,6 +72,8 @@ impl Shard {
         if connection.version == ProtocolVersion::V5
             && connection.receive_quota_used >= receive_maximum
         {
+            // Not accepted: sent again, it must not pass for one that was.
+            session.awaiting_release.remove(packet_id);
             let why = "more QoS 2 messages than the receive maximum";
             self.disconnect(key, ReasonCode::ReceiveMaximumExceeded, why, now_ms);
             return;

@@ -151,7 +151,8 @@ impl DecodeError {
             | Self::PropertyDuplicate { .. }
             | Self::PropertyZero { .. }
             | Self::PropertyNotBoolean { .. }
-            | Self::AuthenticationMethodMissing { .. } => ReasonCode::ProtocolError,
+            | Self::AuthenticationMethodMissing { .. }
+            | Self::RetainHandlingInvalid { .. } => ReasonCode::ProtocolError,
             Self::ReservedPacketType { .. }
             | Self::FixedHeaderFlags { .. }
             | Self::VariableByteIntegerTooLong
@@ -168,7 +169,6 @@ impl DecodeError {
             | Self::TopicNameEmpty
             | Self::TopicFilterEmpty
             | Self::SubscriptionOptionsReserved { .. }
-            | Self::RetainHandlingInvalid { .. }
             | Self::PropertyUnknown { .. }
             | Self::PropertyNotAllowed { .. } => ReasonCode::MalformedPacket,
         }
