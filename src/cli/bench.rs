@@ -18,7 +18,7 @@ use super::arguments::{BenchArguments, Scenario};
 use super::client::{ClientError, block_on};
 use crate::clock::Clock;
 use report::{Process, Report};
-use worker::{Count, Histogram, Publisher, Subscriber};
+use worker::{Count, Histogram, Publisher, Subscriber, Tracks};
 
 /// What the tasks share.
 struct Shared {
@@ -69,18 +69,9 @@ async fn measure(arguments: BenchArguments) -> Result<(), ClientError> {
         loops: (0..publishers).map(|_| Loop::default()).collect(),
         arguments,
     });
-    let mut reading = JoinSet::new();
     let count = Rc::new(Count::default());
-    let mut unfinished = Vec::new();
-    for index in 0..subscribers {
-        let sources = match shared.arguments.scenario {
-            Scenario::Pairs => index..index + 1,
-            Scenario::FanIn | Scenario::FanOut => 0..publishers,
-        };
-        let subscriber = Subscriber::open(Rc::clone(&shared), Rc::clone(&count), sources).await?;
-        unfinished.push(subscriber.tracks());
-        reading.spawn_local(subscriber.run());
-    }
+    let mut reading = JoinSet::new();
+    let tracks = start_readers(&shared, &count, subscribers, &mut reading).await?;
     let mut writing = JoinSet::new();
     for index in 0..publishers {
         let publisher = Publisher::open(Rc::clone(&shared), index, fan_out).await?;
@@ -99,7 +90,7 @@ async fn measure(arguments: BenchArguments) -> Result<(), ClientError> {
     shared.is_over.set(true);
     drain(&shared).await;
     let sent_to = |index: u32| shared.loops[index as usize].sent.get();
-    let lost = unfinished.iter().map(|tracks| tracks.lost(sent_to)).sum();
+    let lost = tracks.iter().map(|track| track.lost(sent_to)).sum();
     let latency = shared.latency_us.borrow();
     let report = Report {
         arguments,
@@ -113,6 +104,28 @@ async fn measure(arguments: BenchArguments) -> Result<(), ClientError> {
     };
     report.print()?;
     Ok(())
+}
+
+/// Connects and subscribes the subscribers, and returns what they will have received.
+async fn start_readers(
+    shared: &Rc<Shared>,
+    count: &Rc<Count>,
+    subscribers: u32,
+    reading: &mut JoinSet<Result<(), ClientError>>,
+) -> Result<Vec<Rc<Tracks>>, ClientError> {
+    let publishers = shared.arguments.clients;
+    let mut all = Vec::new();
+    for index in 0..subscribers {
+        let sources = match shared.arguments.scenario {
+            Scenario::Pairs => index..index + 1,
+            Scenario::FanIn => 0..publishers,
+            Scenario::FanOut => 0..1,
+        };
+        let subscriber = Subscriber::open(Rc::clone(shared), Rc::clone(count), sources).await?;
+        all.push(subscriber.tracks());
+        reading.spawn_local(subscriber.run());
+    }
+    Ok(all)
 }
 
 /// Sleeps while the tasks work; the first that ends badly ends the measurement.

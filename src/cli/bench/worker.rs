@@ -347,3 +347,25 @@ impl Histogram {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_told_apart() {
+        let tracks = Tracks {
+            first: 7,
+            tracks: RefCell::new(vec![Track::default()]),
+        };
+        let count = Count::default();
+        for (sequence, is_new) in [(0, true), (3, true), (1, true), (1, false), (3, false)] {
+            let taken = tracks.take(7, sequence, &count).expect("known publisher");
+            assert_eq!(taken, is_new, "{sequence}");
+        }
+        assert!(tracks.take(8, 0, &count).is_err());
+        assert_eq!((count.out_of_order.get(), count.duplicate.get()), (1, 2));
+        // 2 never came, and neither did 4 and 5.
+        assert_eq!(tracks.lost(|_| 6), 3);
+    }
+}
