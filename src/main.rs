@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tidewire::cli::arguments::{Arguments, Command};
-use tidewire::cli::{certs, client, publish, run, subscribe};
+use tidewire::cli::{bench, certs, client, publish, run, subscribe};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         }
         Command::Pub(arguments) => finish_client(publish::run(&arguments)),
         Command::Sub(arguments) => finish_client(subscribe::run(&arguments)),
-        Command::Bench(_) => ExitCode::FAILURE,
+        Command::Bench(arguments) => finish_client(bench::run(&arguments)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands of the `tidewire` binary.
 
 pub mod arguments;
+pub mod bench;
 pub mod certs;
 pub mod client;
 mod log;

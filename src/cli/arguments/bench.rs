@@ -19,9 +19,9 @@ pub struct BenchArguments {
     /// QoS of publications and subscriptions: 0, 1 or 2
     #[arg(short, long, value_name = "QOS", default_value = "0", value_parser = qos)]
     pub qos: QoS,
-    /// Payload bytes, at least 16 for the time stamp
+    /// Payload bytes, at least 20 for publisher, sequence and time stamp
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
-    #[arg(value_parser = clap::value_parser!(u32).range(16..=268_000_000))]
+    #[arg(value_parser = clap::value_parser!(u32).range(20..=268_000_000))]
     pub payload: u32,
     /// Clients; what they do depends on the scenario
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -35,10 +35,6 @@ pub struct BenchArguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub warm_up: u32,
-    /// Messages per second of all publishers together (connections for `connect`), 0 = as many as
-    /// the server takes
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub rate: u64,
     /// Messages of one publisher that may be under way
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -61,7 +57,6 @@ impl BenchArguments {
     /// Whether the flags make sense together, beyond what clap can tell.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.scenario {
-            Scenario::Rate if self.rate == 0 => Err("scenario rate needs --rate".into()),
             Scenario::Pairs if self.clients < 2 => {
                 Err("scenario pairs needs --clients 2 or more".into())
             }
@@ -79,10 +74,4 @@ pub enum Scenario {
     FanIn,
     /// One publisher, many subscribers
     FanOut,
-    /// Connections per second, and the memory of an idle one
-    Connect,
-    /// Latency at a steady rate
-    Rate,
-    /// Many overlapping wildcard subscriptions
-    Wildcards,
 }
