@@ -3,53 +3,72 @@
 //! Who receives it and in which state a delivery is, is not known here.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use tidewire_protocol::codec::QoS;
 
-/// A published message, used as `Arc<Message>`.
+/// A published message; cloning shares it.
 ///
 /// # Shape
-/// One exact allocation: topic, forwarded property bytes (as encoded for MQTT 5.0), payload.
+/// One exact allocation: a header ([`Header`]), the topic, forwarded property bytes (as encoded
+/// for MQTT 5.0), the payload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    content: Box<[u8]>,
-    topic_end: usize,
-    forwarded_end: usize,
-    expires_at_ms: Option<u64>,
-    publisher: u64,
-    qos: QoS,
-    retain: bool,
+    bytes: Arc<[u8]>,
+}
+
+/// What a message says besides topic, properties and payload.
+///
+/// # Units
+/// `expires_at_ms` is in milliseconds on the clock that later passes `now_ms`. `publisher` is the
+/// opaque key of the publishing session, 0 for the broker itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// The quality of service it was published with.
+    pub qos: QoS,
+    /// Whether it was published with the retain flag.
+    pub retain: bool,
+    /// When it expires; `None` if never.
+    pub expires_at_ms: Option<u64>,
+    /// Who published it.
+    pub publisher: u64,
 }
 
 impl Message {
     /// Copies the parts of a publish.
     ///
-    /// # Units
-    /// `expires_at_ms` is in milliseconds on the clock that later passes `now_ms`. `publisher` is
-    /// the opaque key of the publishing session, 0 for the broker itself.
-    pub fn new(
-        topic: &str,
+    /// # Panics
+    /// Never: a topic has at most 65,535 bytes, and a packet that holds the properties 256 MiB.
+    pub fn new(topic: &str, forwarded: &[u8], payload: &[u8], header: Header) -> Self {
+        Self::from_parts(topic.as_bytes(), forwarded, payload, header)
+    }
+
+    /// As [`Message::new`], with the topic as the bytes of a `str`.
+    pub(crate) fn from_parts(
+        topic: &[u8],
         forwarded: &[u8],
         payload: &[u8],
-        qos: QoS,
-        retain: bool,
-        expires_at_ms: Option<u64>,
-        publisher: u64,
+        header: Header,
     ) -> Self {
-        let topic_end = topic.len();
-        let forwarded_end = topic_end + forwarded.len();
-        let content = [topic.as_bytes(), forwarded, payload]
-            .concat()
-            .into_boxed_slice();
-        Self {
-            content,
-            topic_end,
-            forwarded_end,
-            expires_at_ms,
-            publisher,
-            qos,
-            retain,
-        }
+        let topic_bytes = u32::try_from(topic.len()).expect("topics have two-byte lengths");
+        let forwarded_bytes = u32::try_from(forwarded.len()).expect("packets are below 256 MiB");
+        let length = HEADER_BYTES + topic.len() + forwarded.len() + payload.len();
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+        let content = Arc::get_mut(&mut bytes).expect("nobody else has seen it");
+        let (head, content) = content.split_at_mut(HEADER_BYTES);
+        head[TOPIC_BYTES].copy_from_slice(&topic_bytes.to_le_bytes());
+        head[FORWARDED_BYTES].copy_from_slice(&forwarded_bytes.to_le_bytes());
+        let expires_at_ms = header.expires_at_ms.unwrap_or(NEVER);
+        head[EXPIRES_AT_MS].copy_from_slice(&expires_at_ms.to_le_bytes());
+        head[PUBLISHER].copy_from_slice(&header.publisher.to_le_bytes());
+        head[FLAGS] = header.qos as u8 | if header.retain { RETAIN } else { 0 };
+        let (topic_part, content) = content.split_at_mut(topic.len());
+        topic_part.copy_from_slice(topic);
+        let (forwarded_part, payload_part) = content.split_at_mut(forwarded.len());
+        forwarded_part.copy_from_slice(forwarded);
+        payload_part.copy_from_slice(payload);
+        Self { bytes }
     }
 
     /// The topic name.
@@ -57,53 +76,87 @@ impl Message {
     /// # Panics
     /// Never: the bytes were copied from a `str`.
     pub fn topic(&self) -> &str {
-        str::from_utf8(&self.content[..self.topic_end]).expect("the topic was copied from a str")
+        str::from_utf8(self.topic_bytes()).expect("the topic was copied from a str")
+    }
+
+    /// The bytes of the topic name.
+    pub fn topic_bytes(&self) -> &[u8] {
+        &self.bytes[HEADER_BYTES..self.topic_end()]
     }
 
     /// The encoded properties that subscribers receive unchanged.
     pub fn forwarded(&self) -> &[u8] {
-        &self.content[self.topic_end..self.forwarded_end]
+        &self.bytes[self.topic_end()..self.forwarded_end()]
     }
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        &self.content[self.forwarded_end..]
+        &self.bytes[self.forwarded_end()..]
+    }
+
+    /// Everything besides topic, properties and payload.
+    pub fn header(&self) -> Header {
+        Header {
+            qos: self.qos(),
+            retain: self.retain(),
+            expires_at_ms: self.expires_at_ms(),
+            publisher: self.publisher(),
+        }
     }
 
     /// The quality of service it was published with.
     pub fn qos(&self) -> QoS {
-        self.qos
+        match self.bytes[FLAGS] & !RETAIN {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        }
     }
 
     /// Whether it was published with the retain flag.
     pub fn retain(&self) -> bool {
-        self.retain
+        self.bytes[FLAGS] & RETAIN != 0
     }
 
     /// When it expires, in milliseconds; `None` if never.
     pub fn expires_at_ms(&self) -> Option<u64> {
-        self.expires_at_ms
+        let at_ms = u64::from_le_bytes(self.field(EXPIRES_AT_MS));
+        (at_ms != NEVER).then_some(at_ms)
     }
 
     /// The key of the publishing session; 0 is the broker itself.
     pub fn publisher(&self) -> u64 {
-        self.publisher
+        u64::from_le_bytes(self.field(PUBLISHER))
     }
 
-    /// Bytes on the heap: the content, and the message itself behind its `Arc`.
+    /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
-        self.content.len() + size_of::<Self>() + ARC_COUNTERS_BYTES
+        self.bytes.len() + ARC_COUNTERS_BYTES
     }
 
     /// Whether its time is over.
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_at_ms.is_some_and(|at| at <= now_ms)
+        self.expires_at_ms().is_some_and(|at| at <= now_ms)
     }
 
     /// The seconds left, rounded up; `None` if it never expires, 0 once expired.
     pub fn expiry_seconds_left(&self, now_ms: u64) -> Option<u32> {
-        let left_ms = self.expires_at_ms?.saturating_sub(now_ms);
+        let left_ms = self.expires_at_ms()?.saturating_sub(now_ms);
         Some(u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX))
+    }
+
+    fn topic_end(&self) -> usize {
+        HEADER_BYTES + u32::from_le_bytes(self.field(TOPIC_BYTES)) as usize
+    }
+
+    fn forwarded_end(&self) -> usize {
+        self.topic_end() + u32::from_le_bytes(self.field(FORWARDED_BYTES)) as usize
+    }
+
+    fn field<const N: usize>(&self, range: Range<usize>) -> [u8; N] {
+        self.bytes[range]
+            .try_into()
+            .expect("the ranges have the widths of their fields")
     }
 }
 
@@ -113,14 +166,20 @@ impl fmt::Debug for Message {
             .debug_struct("Message")
             .field("topic", &self.topic())
             .field("payload_bytes", &self.payload().len())
-            .field("qos", &self.qos)
-            .field("retain", &self.retain)
-            .field("expires_at_ms", &self.expires_at_ms)
-            .field("publisher", &self.publisher)
+            .field("header", &self.header())
             .finish_non_exhaustive()
     }
 }
 
+const TOPIC_BYTES: Range<usize> = 0..4;
+const FORWARDED_BYTES: Range<usize> = 4..8;
+const EXPIRES_AT_MS: Range<usize> = 8..16;
+const PUBLISHER: Range<usize> = 16..24;
+const FLAGS: usize = 24;
+const HEADER_BYTES: usize = 25;
+/// Above the two bits of the QoS.
+const RETAIN: u8 = 0b100;
+const NEVER: u64 = u64::MAX;
 /// The two reference counters in front of an `Arc`'s value.
 const ARC_COUNTERS_BYTES: usize = 2 * size_of::<usize>();
 
@@ -130,19 +189,28 @@ mod tests {
 
     #[test]
     fn the_parts_come_back_as_they_went_in() {
-        let message = Message::new("a/ü", &[1, 2], b"xyz", QoS::AtLeastOnce, true, None, 7);
+        let header = Header {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            expires_at_ms: None,
+            publisher: 7,
+        };
+        let message = Message::new("a/ü", &[1, 2], b"xyz", header);
+        assert_eq!(message.header(), header);
         assert_eq!(message.topic(), "a/ü");
         assert_eq!(message.forwarded(), [1, 2]);
         assert_eq!(message.payload(), b"xyz");
-        assert_eq!((message.qos(), message.retain()), (QoS::AtLeastOnce, true));
-        assert_eq!(message.publisher(), 7);
         assert!(!message.is_expired(u64::MAX));
         assert_eq!(message.expiry_seconds_left(5), None);
     }
 
     #[test]
     fn the_seconds_left_are_rounded_up() {
-        let message = Message::new("a", &[], b"", QoS::AtMostOnce, false, Some(2_000), 0);
+        let header = Header {
+            expires_at_ms: Some(2_000),
+            ..Header::default()
+        };
+        let message = Message::new("a", &[], b"", header);
         assert_eq!(message.expiry_seconds_left(0), Some(2));
         assert_eq!(message.expiry_seconds_left(1), Some(2));
         assert_eq!(message.expiry_seconds_left(1_999), Some(1));

@@ -4,9 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_protocol::codec::QoS;
-
-use crate::message::Message;
+use crate::message::{Header, Message};
 use crate::metrics::{ShardMetrics, sum};
 use crate::net::driver::Driver;
 use crate::shard::Shared;
@@ -28,12 +26,12 @@ pub(crate) async fn run(
                 &format!("$SYS/broker/{topic}"),
                 &[],
                 value.as_bytes(),
-                QoS::AtMostOnce,
-                true,
-                None,
-                0,
+                Header {
+                    retain: true,
+                    ..Header::default()
+                },
             );
-            driver.shard.borrow_mut().publish_message(message, now_ms);
+            driver.shard.borrow_mut().publish_message(&message, now_ms);
         }
         driver.schedule_flush();
         tokio::time::sleep(interval).await;

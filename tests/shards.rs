@@ -95,7 +95,7 @@ impl Broker {
         let Some(output) = self.shards[client.shard].output(client.key) else {
             return Vec::new();
         };
-        let bytes = std::mem::take(output.bytes);
+        let bytes = output.buffer.take();
         let mut rest = &bytes[..];
         let mut seen = Vec::new();
         while let Some((packet, length)) =

@@ -101,10 +101,10 @@ proptest! {
         let mut forwarded = Vec::new();
         properties.encode_forwarded(&mut forwarded);
         let mut out = vec![1, 2, 3];
-        let at = encode_delivery(&mut out, version, &header, "a/b", &forwarded, &payload);
+        let at = encode_delivery(&mut out, version, &header, b"a/b", &forwarded, &payload);
         prop_assert_eq!(
             out.len() - 3,
-            delivery_bytes(version, &header, "a/b", &forwarded, &payload)
+            delivery_bytes(version, &header, b"a/b", &forwarded, &payload)
         );
         prop_assert_eq!(at.is_some(), qos > 0);
         if let Some(at) = at {

@@ -14,6 +14,9 @@ use super::{Binding, Destination, ShardId};
 #[derive(Debug)]
 pub struct Routes {
     targets: Box<[ShardTargets]>,
+    is_plain: bool,
+    has_v3: bool,
+    has_v5: bool,
     pub(super) epochs: [Epoch; 3],
 }
 
@@ -73,8 +76,15 @@ impl Routes {
                     .map(Target::merge)
                     .collect(),
             })
-            .collect();
-        Self { targets, epochs }
+            .collect::<Box<[ShardTargets]>>();
+        let all = || targets.iter().flat_map(|on_shard| &on_shard.targets);
+        Self {
+            is_plain: all().all(|target| target.is_plain),
+            has_v3: all().any(|target| target.version != ProtocolVersion::V5),
+            has_v5: all().any(|target| target.version == ProtocolVersion::V5),
+            targets,
+            epochs,
+        }
     }
 
     /// The targets on one shard.
@@ -91,6 +101,21 @@ impl Routes {
     /// All shards that have targets, in ascending order.
     pub fn shards(&self) -> &[ShardTargets] {
         &self.targets
+    }
+
+    /// Whether all receivers of one protocol version get the same bytes at QoS 0.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Whether a receiver speaks MQTT 3.1 or 3.1.1.
+    pub fn has_v3(&self) -> bool {
+        self.has_v3
+    }
+
+    /// Whether a receiver speaks MQTT 5.0.
+    pub fn has_v5(&self) -> bool {
+        self.has_v5
     }
 
     /// Whether nothing receives the topic.

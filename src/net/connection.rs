@@ -152,7 +152,7 @@ fn poll_write(
         let Some(output) = shard.output(key) else {
             return Poll::Ready(Ok(Written::Closing));
         };
-        if output.bytes.is_empty() {
+        if output.buffer.is_empty() {
             let is_closing = output.is_closing;
             drop(shard);
             ready!(Pin::new(&mut *transport).poll_flush(cx))?;
@@ -162,7 +162,8 @@ fn poll_write(
                 Written::Open
             }));
         }
-        let count = ready!(Pin::new(&mut *transport).poll_write(cx, output.bytes))?;
+        let front = output.buffer.front();
+        let count = ready!(Pin::new(&mut *transport).poll_write(cx, front))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

@@ -26,6 +26,8 @@ pub(crate) struct Driver {
     pub(crate) read_buffer: RefCell<Box<[u8]>>,
     wake: Arc<Notify>,
     mailboxes: Arc<[Mailbox]>,
+    /// Connections to write, kept for its memory.
+    touched: RefCell<Vec<Key>>,
 }
 
 impl Driver {
@@ -41,6 +43,7 @@ impl Driver {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             wake,
             mailboxes,
+            touched: RefCell::default(),
         }
     }
 
@@ -102,10 +105,12 @@ impl Driver {
             }
         }
         self.send_mail();
-        let touched = self.shard.borrow_mut().take_touched();
-        for key in touched {
+        let mut touched = self.touched.take();
+        self.shard.borrow_mut().take_touched(&mut touched);
+        for key in touched.drain(..) {
             self.write(key, now_ms);
         }
+        self.touched.replace(touched);
         self.send_mail();
     }
 
@@ -144,13 +149,13 @@ impl Driver {
                 link.fail();
                 return;
             }
-            if output.bytes.is_empty() {
+            if output.buffer.is_empty() {
                 if output.is_closing {
                     link.wake();
                 }
                 return;
             }
-            match transport.try_write(output.bytes) {
+            match transport.try_write(output.buffer) {
                 Ok(count) => {
                     shard.written(key, count);
                     shard.drained(key, now_ms);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidewire_protocol::codec::QoS;
 use tokio::sync::Notify;
 
+use crate::message::Message;
 use crate::shard::Mail;
 
 /// What other shards have for one shard.
@@ -38,12 +38,17 @@ impl Mailbox {
         let mut dropped = 0;
         let mut batch = self.batch.lock();
         for mail in mail {
-            if let Mail::Deliver { message, .. } = &mail {
-                if batch.bytes >= self.bytes_max && message.qos() == QoS::AtMostOnce {
-                    dropped += 1;
+            let is_full = batch.bytes >= self.bytes_max;
+            match &mail {
+                Mail::Run(run) if is_full => {
+                    dropped += run.count();
                     continue;
                 }
-                batch.bytes += message.bytes();
+                Mail::Run(run) => batch.bytes += run.bytes(),
+                Mail::Deliver { messages, .. } => {
+                    batch.bytes += messages.iter().map(Message::bytes).sum::<usize>();
+                }
+                _ => {}
             }
             batch.mail.push(mail);
         }

@@ -115,6 +115,18 @@ impl Socket {
         }
     }
 
+    /// As [`Socket::try_write`], for bytes in several places.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.try_write_vectored(slices),
+            Stream::Unix(stream) => stream.try_write_vectored(slices),
+            _ => Err(detached()),
+        }
+    }
+
     /// Lends the TCP stream to set options on it; none for a unix or detached socket.
     pub(crate) fn tcp_stream(&self) -> Option<&TcpStream> {
         match &self.stream {

@@ -11,6 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::net::socket::{PeerAddress, Socket};
 use crate::net::websocket::WebSocket;
+use crate::shard::OutBuffer;
 
 /// A connection ready for MQTT bytes, movable between shards.
 #[derive(Debug)]
@@ -86,12 +87,17 @@ impl Transport {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nothing was accepted, or the error of the stream.
-    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn try_write(&mut self, buffer: &OutBuffer) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.try_write(bytes),
-            Self::Tls(stream) => try_poll_write(stream.as_mut(), bytes),
-            Self::WebSocket(stream) => try_poll_write(stream.as_mut(), bytes),
-            Self::SecureWebSocket(stream) => try_poll_write(stream.as_mut(), bytes),
+            Self::Plain(socket) if buffer.pieces() > 1 => {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let filled = buffer.fill_slices(&mut slices);
+                socket.try_write_vectored(slices.get(..filled).unwrap_or_default())
+            }
+            Self::Plain(socket) => socket.try_write(buffer.front()),
+            Self::Tls(stream) => try_poll_write(stream.as_mut(), buffer.front()),
+            Self::WebSocket(stream) => try_poll_write(stream.as_mut(), buffer.front()),
+            Self::SecureWebSocket(stream) => try_poll_write(stream.as_mut(), buffer.front()),
         }
     }
 
@@ -159,6 +165,9 @@ fn try_poll_write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Re
     Ok(written)
 }
 
+/// Pieces written with one call.
+const SLICES_MAX: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -215,7 +224,7 @@ mod tests {
             transport.detach().expect("detached");
             let error = transport.read_u8().await.expect_err("detached");
             assert_eq!(error.kind(), io::ErrorKind::NotConnected);
-            assert!(transport.try_write(b"x").is_err());
+            assert!(transport.try_write(&OutBuffer::default()).is_err());
             let outside = thread::spawn(move || transport.attach().is_err()).join();
             assert!(outside.expect("no panic"));
         });

@@ -14,7 +14,7 @@ use crate::message::Message;
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The message, shared with its other receivers.
-    pub message: Arc<Message>,
+    pub message: Message,
     /// The lower of the publisher's and the subscription's QoS.
     pub qos: QoS,
     /// The RETAIN flag to send.
@@ -120,9 +120,12 @@ impl Queue {
     fn pop_front(&mut self) -> Option<Delivery> {
         let delivery = self.deliveries.pop_front()?;
         self.bytes -= delivery.message.bytes();
-        if self.deliveries.is_empty() {
+        if self.deliveries.is_empty() && self.deliveries.capacity() > DELIVERIES_KEPT {
             self.deliveries = VecDeque::new();
         }
         Some(delivery)
     }
 }
+
+/// A ring this small stays allocated when it runs empty.
+const DELIVERIES_KEPT: usize = 16;

@@ -1,7 +1,6 @@
 //! Retained messages, lock-sharded by their first level, with limits over all.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::DefaultHashBuilder;
@@ -64,7 +63,7 @@ impl Retained {
     ///
     /// # Source
     /// MQTT 5.0 section 3.3.1.3, [MQTT-3.3.1-5], [MQTT-3.3.1-6].
-    pub fn set(&self, message: Arc<Message>) -> Result<(), RetainedFull> {
+    pub fn set(&self, message: Message) -> Result<(), RetainedFull> {
         let mut part = self.parts[self.part(first_level(message.topic()))].write();
         if message.payload().is_empty() {
             if let Some(old) = part.remove(message.topic()) {
@@ -81,7 +80,7 @@ impl Retained {
     }
 
     /// Appends the messages whose topics match, in no particular order, without those expired.
-    pub fn matching(&self, filter: TopicFilter<'_>, now_ms: u64, out: &mut Vec<Arc<Message>>) {
+    pub fn matching(&self, filter: TopicFilter<'_>, now_ms: u64, out: &mut Vec<Message>) {
         let first = first_level(filter.as_str());
         if matches!(first, "+" | "#") {
             for part in &self.parts {

@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidewire_protocol::codec::QoS;
@@ -7,19 +6,17 @@ use tidewire_protocol::topic::{TopicFilter, matches};
 
 use super::trie::TopicTrie;
 use super::*;
-use crate::message::Message;
+use crate::message::{Header, Message};
 
-fn message(topic: &str, payload: &str, expires_at_ms: Option<u64>) -> Arc<Message> {
+fn message(topic: &str, payload: &str, expires_at_ms: Option<u64>) -> Message {
     let payload = payload.as_bytes();
-    Arc::new(Message::new(
-        topic,
-        &[],
-        payload,
-        QoS::AtLeastOnce,
-        true,
+    let header = Header {
+        qos: QoS::AtLeastOnce,
+        retain: true,
         expires_at_ms,
-        0,
-    ))
+        publisher: 0,
+    };
+    Message::new(topic, &[], payload, header)
 }
 
 fn topics(retained: &Retained, filter: &str, now_ms: u64) -> Vec<String> {
@@ -40,7 +37,7 @@ fn the_latest_message_of_a_topic_replaces_the_earlier() {
     let retained = store();
     assert_eq!(retained.set(message("a", "one", None)), Ok(()));
     let second = message("a", "second", None);
-    assert_eq!(retained.set(Arc::clone(&second)), Ok(()));
+    assert_eq!(retained.set(second.clone()), Ok(()));
     assert_eq!((retained.count(), retained.bytes()), (1, second.bytes()));
     let mut found = Vec::new();
     retained.matching(TopicFilter::parse("+", 1).expect("valid"), 0, &mut found);
@@ -78,7 +75,7 @@ fn wildcards_do_not_reach_dollar_topics() {
 fn a_full_store_refuses_new_topics_and_keeps_the_old() {
     let one = message("a", "12345678", None);
     let retained = Retained::new(1, one.bytes());
-    assert_eq!(retained.set(Arc::clone(&one)), Ok(()));
+    assert_eq!(retained.set(one.clone()), Ok(()));
     assert_eq!(
         retained.set(message("b", "1", None)),
         Err(RetainedFull::Count { count_max: 1 })

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 use tidewire_protocol::topic::TopicFilter;
@@ -30,7 +29,7 @@ struct Node {
     first_child: u32,
     next: u32,
     previous: u32,
-    message: Option<Arc<Message>>,
+    message: Option<Message>,
     /// Whether the level begins with `$`, which matters below the root.
     is_dollar: bool,
 }
@@ -60,12 +59,12 @@ impl Default for TopicTrie {
 
 impl TopicTrie {
     /// The message of a topic.
-    pub(super) fn find(&self, topic: &str) -> Option<&Arc<Message>> {
+    pub(super) fn find(&self, topic: &str) -> Option<&Message> {
         self.nodes[self.node(topic)? as usize].message.as_ref()
     }
 
     /// Keeps a message in place of an earlier one.
-    pub(super) fn insert(&mut self, message: Arc<Message>) {
+    pub(super) fn insert(&mut self, message: Message) {
         let mut at = ROOT;
         for level in message.topic().split('/') {
             at = self
@@ -80,7 +79,7 @@ impl TopicTrie {
     }
 
     /// Removes the message of a topic, and the nodes that only it needed.
-    pub(super) fn remove(&mut self, topic: &str) -> Option<Arc<Message>> {
+    pub(super) fn remove(&mut self, topic: &str) -> Option<Message> {
         let mut at = self.node(topic)?;
         let message = self.take(at)?;
         for level in topic.rsplit('/') {
@@ -101,12 +100,7 @@ impl TopicTrie {
     }
 
     /// Appends the messages whose topics match and that are not expired.
-    pub(super) fn matching(
-        &self,
-        filter: TopicFilter<'_>,
-        now_ms: u64,
-        out: &mut Vec<Arc<Message>>,
-    ) {
+    pub(super) fn matching(&self, filter: TopicFilter<'_>, now_ms: u64, out: &mut Vec<Message>) {
         let levels: Vec<&str> = filter.levels().collect();
         let mut open = vec![(ROOT, 0)];
         while let Some((at, depth)) = open.pop() {
@@ -141,7 +135,7 @@ impl TopicTrie {
     }
 
     /// Removes one message whose time is over.
-    pub(super) fn pop_expired(&mut self, now_ms: u64) -> Option<Arc<Message>> {
+    pub(super) fn pop_expired(&mut self, now_ms: u64) -> Option<Message> {
         let &(_, node) = self
             .expiries
             .first()
@@ -158,7 +152,7 @@ impl TopicTrie {
     }
 
     /// Takes the message out of a node, and its expiry with it.
-    fn take(&mut self, at: u32) -> Option<Arc<Message>> {
+    fn take(&mut self, at: u32) -> Option<Message> {
         let message = self.nodes[at as usize].message.take()?;
         if let Some(expires_at_ms) = message.expires_at_ms() {
             self.expiries.remove(&(expires_at_ms, at));

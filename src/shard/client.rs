@@ -11,6 +11,7 @@ use super::slots::Key;
 use crate::exchange::{GroupId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Queue};
+use crate::shard::OutBuffer;
 
 /// The session of one client id.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub(crate) struct Connection {
     pub(crate) send_quota: u16,
     pub(crate) packet_bytes_max: usize,
     /// Encoded packets that are not yet written.
-    pub(crate) out: Vec<u8>,
+    pub(crate) out: OutBuffer,
     pub(crate) is_touched: bool,
     /// Close once `out` is written.
     pub(crate) is_closing: bool,

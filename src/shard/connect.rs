@@ -95,7 +95,7 @@ impl Shard {
                 user_properties: UserProperties::default(),
                 server_reference: reference.filter(|_| reason == ReasonCode::UseAnotherServer),
             });
-            encode(&packet, connection.version, &mut connection.out)
+            encode(&packet, connection.version, connection.out.tail())
                 .expect("a DISCONNECT of ours is small");
         }
         let client_id = session
@@ -138,7 +138,7 @@ impl Shard {
             packet_bytes_max: properties
                 .maximum_packet_size
                 .map_or(usize::MAX, |bytes| bytes.get() as usize),
-            out: Vec::new(),
+            out: Default::default(),
             is_touched: false,
             is_closing: false,
             is_abandoned: false,
@@ -254,7 +254,8 @@ impl Shard {
                 ..ConnAckProperties::default()
             },
         }));
-        encode(&packet, connect.version, &mut connection.out).expect("a CONNACK of ours is small");
+        encode(&packet, connect.version, connection.out.tail())
+            .expect("a CONNACK of ours is small");
         if let Some(due_ms) =
             keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
         {
@@ -271,11 +272,11 @@ impl Shard {
         let Some(connection) = session.connection else {
             return;
         };
-        let Some(connection) = self.connections.lookup_mut(connection) else {
+        let Some(connection) = self.connections.writable(connection) else {
             return;
         };
         for (packet_id, in_flight) in session.outbound.iter() {
-            super::deliver::resend(connection, packet_id, &in_flight, now_ms);
+            super::send::resend(connection, packet_id, &in_flight, now_ms);
         }
     }
 }

@@ -5,7 +5,6 @@
 //! session [MQTT-4.8.2-4].
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 use tidewire_protocol::codec::QoS;
 
@@ -147,7 +146,7 @@ impl Shard {
     }
 
     /// A message for a group of this shard. The group may be newer here than in the routes.
-    pub(super) fn push_to_group(&mut self, id: GroupId, message: Arc<Message>, now_ms: u64) {
+    pub(super) fn push_to_group(&mut self, id: GroupId, message: Message, now_ms: u64) {
         let group = self.groups.entry(id).or_default();
         if message.qos() == QoS::AtMostOnce && !group.members.is_empty() && !group.is_reachable() {
             self.metrics.messages_dropped.add(1);

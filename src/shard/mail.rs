@@ -7,17 +7,20 @@ use tidewire_protocol::codec::QoS;
 use crate::exchange::{GroupId, ReceiverId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::Delivery;
+use crate::shard::SentRun;
 
 /// One piece of mail; a plain value.
 #[derive(Debug)]
 pub enum Mail {
-    /// Deliver a message to the receiver's part of the routes.
+    /// Deliver messages to the receiver's part of the routes.
     Deliver {
-        /// The message.
-        message: Arc<Message>,
-        /// Who gets it, on all shards.
+        /// The messages, all of one topic, in order.
+        messages: Vec<Message>,
+        /// Who gets them, on all shards.
         routes: Arc<Routes>,
     },
+    /// Deliver encoded messages to the receiver's part of the routes.
+    Run(Arc<SentRun>),
     /// A session joins a share group that lives on the receiver.
     GroupJoin {
         /// The group.
@@ -100,6 +103,26 @@ impl Outbox {
         if let Some(batch) = self.by_shard.get_mut(usize::from(to.0)) {
             batch.push(mail);
         }
+    }
+
+    /// Adds a message to the mail before, if that is for the same receivers.
+    pub(crate) fn deliver(&mut self, to: ShardId, message: Message, routes: &Arc<Routes>) {
+        let Some(batch) = self.by_shard.get_mut(usize::from(to.0)) else {
+            return;
+        };
+        if let Some(Mail::Deliver {
+            messages,
+            routes: last,
+        }) = batch.last_mut()
+            && Arc::ptr_eq(last, routes)
+        {
+            messages.push(message);
+            return;
+        }
+        batch.push(Mail::Deliver {
+            messages: vec![message],
+            routes: Arc::clone(routes),
+        });
     }
 
     /// Everything for one shard, in order.

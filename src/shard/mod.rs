@@ -7,11 +7,16 @@
 
 mod client;
 mod connect;
+mod connections;
 mod deliver;
 mod group;
 mod mail;
+mod out;
+mod outgoing;
 mod publish;
 mod receive;
+mod run;
+mod send;
 mod slots;
 mod subscribe;
 mod timers;
@@ -23,11 +28,16 @@ use hashbrown::HashMap;
 
 pub use connect::{Accepted, Handshake, refusal};
 pub use mail::{Mail, Member};
+pub use out::OutBuffer;
+pub use run::SentRun;
 pub use slots::Key;
 
-use client::{Connection, Session};
+use client::Session;
+use connections::Connections;
 use group::Group;
 use mail::Outbox;
+use outgoing::Outgoing;
+use run::OpenRun;
 use slots::Slots;
 use timers::{Timer, Timers};
 
@@ -57,14 +67,14 @@ pub struct Shard {
     shared: Arc<Shared>,
     metrics: Arc<ShardMetrics>,
     routes: RouteCache,
-    connections: Slots<Connection>,
+    connections: Connections,
     sessions: Slots<Session>,
     directory: HashMap<Arc<str>, Key>,
     groups: HashMap<GroupId, Group>,
     delayed: Slots<Message>,
     timers: Timers,
     outbox: Outbox,
-    touched: Vec<Key>,
+    run: OpenRun,
     /// Forwarded properties of the PUBLISH at hand.
     scratch: Vec<u8>,
     /// A queue refused a message of the PUBLISH at hand.
@@ -74,8 +84,8 @@ pub struct Shard {
 /// What the driver does with a connection after a turn.
 #[derive(Debug)]
 pub struct Output<'a> {
-    /// Bytes to write; the driver drains what it has written.
-    pub bytes: &'a mut Vec<u8>,
+    /// What to write; the driver reports with [`Shard::written`] what it has written.
+    pub buffer: &'a mut OutBuffer,
     /// Close once everything is written.
     pub is_closing: bool,
     /// Close now, whatever is left.
@@ -93,14 +103,14 @@ impl Shard {
             id,
             metrics,
             routes: RouteCache::new(ROUTES_CACHED_MAX),
-            connections: Slots::default(),
+            connections: Connections::default(),
             sessions: Slots::default(),
             directory: HashMap::new(),
             groups: HashMap::new(),
             delayed: Slots::default(),
             timers,
             outbox: Outbox::new(shared.shards),
-            touched: Vec::new(),
+            run: OpenRun::default(),
             scratch: Vec::new(),
             was_rejected: false,
             shared,
@@ -117,14 +127,9 @@ impl Shard {
         self.outbox.take(to)
     }
 
-    /// Connections with new output or a reason to close, collected since the last call.
-    pub fn take_touched(&mut self) -> Vec<Key> {
-        for key in &self.touched {
-            if let Some(connection) = self.connections.lookup_mut(*key) {
-                connection.is_touched = false;
-            }
-        }
-        std::mem::take(&mut self.touched)
+    /// Appends the connections with new output or a reason to close since the last call.
+    pub fn take_touched(&mut self, keys: &mut Vec<Key>) {
+        self.connections.take_touched(keys);
     }
 
     /// What a connection has to write; `None` once it has ended.
@@ -134,22 +139,14 @@ impl Shard {
             is_closing: connection.is_closing,
             is_abandoned: connection.is_abandoned,
             is_congested: connection.out.len() >= self.shared.config.limits.write_buffer_bytes_max,
-            bytes: &mut connection.out,
+            buffer: &mut connection.out,
         })
     }
 
     /// So many bytes of the output were written.
     pub fn written(&mut self, key: Key, count: usize) {
-        let Some(connection) = self.connections.lookup_mut(key) else {
-            return;
-        };
         self.metrics.bytes_sent.add(count as u64);
-        if count >= connection.out.len() {
-            connection.out.clear();
-            connection.out.shrink_to(OUT_BYTES_KEPT);
-        } else {
-            connection.out.drain(..count);
-        }
+        self.connections.written(key, count);
     }
 
     /// Counts messages that could not be passed on.
@@ -172,10 +169,8 @@ impl Shard {
     /// Mail from another shard.
     pub fn take_in(&mut self, mail: Mail, now_ms: u64) {
         match mail {
-            Mail::Deliver { message, routes } => {
-                let mut outgoing = deliver::Outgoing::of(&message);
-                self.deliver_here(&routes, &mut outgoing, now_ms);
-            }
+            Mail::Deliver { messages, routes } => self.deliver_mail(&messages, &routes, now_ms),
+            Mail::Run(run) => self.deliver_run(&run),
             Mail::GroupJoin { group, member } => self.join_group(group, member, now_ms),
             Mail::GroupLeave { group, session } => self.leave_group(group, session),
             Mail::GroupPresence {
@@ -225,7 +220,7 @@ impl Shard {
                 Timer::Will(key) => self.check_will(key, now_ms),
                 Timer::Delayed(key) => {
                     if let Some(message) = self.delayed.remove(key) {
-                        self.publish_message(message, now_ms);
+                        self.publish_message(&message, now_ms);
                     }
                 }
                 Timer::RetainedSweep => {
@@ -240,13 +235,13 @@ impl Shard {
     }
 
     /// Publishes a message of the broker itself, such as `$SYS`.
-    pub fn publish_message(&mut self, message: Message, now_ms: u64) {
-        let message = Arc::new(message);
-        let mut outgoing = deliver::Outgoing::of(&message);
+    pub fn publish_message(&mut self, message: &Message, now_ms: u64) {
+        let mut outgoing = Outgoing::of(message);
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
             tracing::warn!(topic = message.topic(), %error, "message not retained");
         }
-        self.route(&mut outgoing, None, now_ms);
+        self.route(message.topic(), &mut outgoing, None, now_ms);
+        self.close_run();
     }
 
     /// Sends to another shard, or to this one after the work at hand.
@@ -255,12 +250,7 @@ impl Shard {
     }
 
     fn touch(&mut self, key: Key) {
-        if let Some(connection) = self.connections.lookup_mut(key)
-            && !connection.is_touched
-        {
-            connection.is_touched = true;
-            self.touched.push(key);
-        }
+        self.connections.writable(key);
     }
 
     fn receiver(&self, session: Key) -> ReceiverId {
@@ -276,8 +266,6 @@ impl Shard {
 const RETAINED_SWEEP_MS: u64 = 10_000;
 /// Topics whose routes a shard remembers.
 const ROUTES_CACHED_MAX: usize = 65_536;
-/// An idle client holds no buffer.
-const OUT_BYTES_KEPT: usize = 0;
 
 fn key_of(receiver: ReceiverId) -> Key {
     Key {

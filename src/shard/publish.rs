@@ -4,12 +4,12 @@ use tidewire_protocol::codec::{Packet, ProtocolVersion, Publish, QoS, ReasonCode
 use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
-use super::deliver::Outgoing;
+use super::outgoing::Outgoing;
 use super::receive::plain_ack;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
-use crate::message::Message;
+use crate::message::Header;
 use crate::retained::RetainedFull;
 
 impl Shard {
@@ -126,19 +126,21 @@ impl Shard {
         let mut forwarded = std::mem::take(&mut self.scratch);
         forwarded.clear();
         publish.properties.encode_forwarded(&mut forwarded);
-        let mut outgoing = Outgoing::borrowed(topic, &forwarded, publish.payload);
-        outgoing.qos = publish.qos;
-        outgoing.retain = publish.retain;
-        outgoing.publisher = self
-            .session_of(key)
-            .map_or(0, |session| publisher_of(self.receiver(session)));
-        outgoing.expires_at_ms = publish
-            .properties
-            .message_expiry_seconds
-            .map(|seconds| now_ms + u64::from(seconds) * 1_000);
+        let header = Header {
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at_ms: publish
+                .properties
+                .message_expiry_seconds
+                .map(|seconds| now_ms + u64::from(seconds) * 1_000),
+            publisher: self
+                .session_of(key)
+                .map_or(0, |session| publisher_of(self.receiver(session))),
+        };
+        let mut outgoing = Outgoing::borrowed(topic, &forwarded, publish.payload, header);
         let reason = match delay_seconds {
-            Some(seconds) => self.delay(&outgoing, seconds, now_ms),
-            None => self.retain_and_route(key, &mut outgoing, now_ms),
+            Some(seconds) => self.delay(&mut outgoing, seconds, now_ms),
+            None => self.retain_and_route(key, topic, &mut outgoing, now_ms),
         };
         self.scratch = forwarded;
         reason
@@ -147,6 +149,7 @@ impl Shard {
     fn retain_and_route(
         &mut self,
         key: Key,
+        topic: &str,
         outgoing: &mut Outgoing<'_>,
         now_ms: u64,
     ) -> ReasonCode {
@@ -156,7 +159,7 @@ impl Shard {
             return ReasonCode::QuotaExceeded;
         }
         self.was_rejected = false;
-        let is_routed = self.route(outgoing, Some(key), now_ms);
+        let is_routed = self.route(topic, outgoing, Some(key), now_ms);
         if self.was_rejected && self.is_v5(key) {
             ReasonCode::QuotaExceeded
         } else if is_routed || !self.is_v5(key) {
@@ -171,7 +174,7 @@ impl Shard {
         &mut self,
         outgoing: &mut Outgoing<'_>,
     ) -> Result<(), RetainedFull> {
-        if !outgoing.retain {
+        if !outgoing.header.retain {
             return Ok(());
         }
         if outgoing.payload.len() > self.shared.config.limits.retained_payload_bytes_max {
@@ -183,34 +186,16 @@ impl Shard {
     }
 
     /// `$delayed/seconds/topic`: kept until it is due.
-    fn delay(&mut self, outgoing: &Outgoing<'_>, seconds: u32, now_ms: u64) -> ReasonCode {
+    fn delay(&mut self, outgoing: &mut Outgoing<'_>, seconds: u32, now_ms: u64) -> ReasonCode {
         let limits = &self.shared.config.limits;
         if self.delayed.len() >= limits.delayed_messages_max || seconds > limits.delayed_seconds_max
         {
             return ReasonCode::QuotaExceeded;
         }
-        let Outgoing {
-            topic,
-            forwarded,
-            payload,
-            qos,
-            retain,
-            expires_at_ms,
-            publisher,
-            ..
-        } = *outgoing;
         let delay_ms = u64::from(seconds) * 1_000;
-        let expires_at_ms = expires_at_ms.map(|at_ms| at_ms + delay_ms);
-        let message = Message::new(
-            topic,
-            forwarded,
-            payload,
-            qos,
-            retain,
-            expires_at_ms,
-            publisher,
-        );
-        let delayed = self.delayed.insert(message);
+        let expires_at_ms = &mut outgoing.header.expires_at_ms;
+        *expires_at_ms = expires_at_ms.map(|at_ms| at_ms + delay_ms);
+        let delayed = self.delayed.insert(outgoing.message());
         self.timers.add(now_ms + delay_ms, Timer::Delayed(delayed));
         ReasonCode::Success
     }

@@ -18,7 +18,8 @@ impl Shard {
         let mut used = 0;
         while let Some(connection) = self.connections.lookup_mut(key) {
             if connection.is_closing || connection.session.is_none() {
-                return bytes.len();
+                used = bytes.len();
+                break;
             }
             let rest = bytes.get(used..).unwrap_or_default();
             if rest.is_empty() {
@@ -33,17 +34,24 @@ impl Shard {
                 }
                 Ok(None) => break,
                 Err(error) => {
+                    self.close_run();
                     self.disconnect(key, error.reason(), &error.to_string(), now_ms);
                     return bytes.len();
                 }
             }
         }
+        self.close_run();
         used
     }
 
     fn handle(&mut self, key: Key, packet: Packet<'_>, now_ms: u64) {
+        if let Packet::Publish(publish) = packet {
+            self.receive_publish(key, &publish, now_ms);
+            return;
+        }
+        self.close_run();
         match packet {
-            Packet::Publish(publish) => self.receive_publish(key, &publish, now_ms),
+            Packet::Publish(_) => {}
             Packet::PubAck(ack) => self.receive_puback(key, &ack, now_ms),
             Packet::PubRec(ack) => self.receive_pubrec(key, &ack, now_ms),
             Packet::PubRel(ack) => self.receive_pubrel(key, &ack),
@@ -67,13 +75,14 @@ impl Shard {
 
     /// Writes one packet to a connection.
     pub(super) fn answer(&mut self, key: Key, packet: &Packet<'_>) {
-        let Some(connection) = self.connections.lookup_mut(key) else {
+        let Some(connection) = self.connections.writable(key) else {
             return;
         };
-        if let Err(error) = encode(packet, connection.version, &mut connection.out) {
+        if let Err(error) = encode(packet, connection.version, connection.out.tail()) {
             tracing::error!(%error, "answer not sent");
+            return;
         }
-        self.touch(key);
+        self.metrics.messages_sent.add(1);
     }
 
     pub(super) fn session_of(&self, connection: Key) -> Option<Key> {

@@ -8,7 +8,7 @@ use tidewire_protocol::session::keep_alive_deadline_ms;
 use super::client::WillMessage;
 use super::timers::Timer;
 use super::{Key, Mail, Shard, publisher_of};
-use crate::message::Message;
+use crate::message::{Header, Message};
 
 impl WillMessage {
     pub(super) fn new(will: &Will<'_>, publisher: u64) -> Self {
@@ -18,10 +18,12 @@ impl WillMessage {
             will.topic,
             &forwarded,
             will.payload,
-            will.qos,
-            will.retain,
-            None,
-            publisher,
+            Header {
+                qos: will.qos,
+                retain: will.retain,
+                expires_at_ms: None,
+                publisher,
+            },
         );
         Self {
             delay_seconds: will.properties.delay_seconds.unwrap_or(0),
@@ -40,10 +42,10 @@ impl WillMessage {
             message.topic(),
             message.forwarded(),
             message.payload(),
-            message.qos(),
-            message.retain(),
-            Some(now_ms + u64::from(seconds) * 1_000),
-            message.publisher(),
+            Header {
+                expires_at_ms: Some(now_ms + u64::from(seconds) * 1_000),
+                ..message.header()
+            },
         )
     }
 }
@@ -190,7 +192,7 @@ impl Shard {
         };
         session.will_due_ms = None;
         if let Some(will) = session.will.take() {
-            self.publish_message(will.publish_at(now_ms), now_ms);
+            self.publish_message(&will.publish_at(now_ms), now_ms);
         }
     }
 

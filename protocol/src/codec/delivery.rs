@@ -9,7 +9,7 @@ use super::{
 };
 
 /// What differs between the receivers of one message.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DeliveryHeader<'a> {
     /// Sent before.
     pub dup: bool,
@@ -30,13 +30,13 @@ pub struct DeliveryHeader<'a> {
 /// Appends the PUBLISH and returns the offset of the packet identifier in `out`, if it has one.
 ///
 /// `forwarded` are wire bytes of properties, as [`PublishProperties::encode_forwarded`] writes
-/// them. The caller has checked that [`delivery_bytes`] is at most 268,435,455 and that the topic
+/// them; `topic` are the bytes of a topic. The caller has checked that [`delivery_bytes`] is at most 268,435,455 and that the topic
 /// has at most 65,535 bytes; the topic of a decoded packet always has.
 pub fn encode_delivery(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
     header: &DeliveryHeader<'_>,
-    topic: &str,
+    topic: &[u8],
     forwarded: &[u8],
     payload: &[u8],
 ) -> Option<usize> {
@@ -55,7 +55,7 @@ pub fn encode_delivery(
     varint::put(out, lengths.remaining);
     let topic_length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&topic_length.to_be_bytes());
-    out.extend_from_slice(topic.as_bytes());
+    out.extend_from_slice(topic);
     let packet_id_at = (header.qos != QoS::AtMostOnce).then_some(out.len());
     if packet_id_at.is_some() {
         let packet_id = header.packet_id.map_or(0, PacketId::value);
@@ -83,11 +83,17 @@ pub fn encode_delivery(
 pub fn delivery_bytes(
     version: ProtocolVersion,
     header: &DeliveryHeader<'_>,
-    topic: &str,
+    topic: &[u8],
     forwarded: &[u8],
     payload: &[u8],
 ) -> usize {
     Lengths::of(version, header, topic, forwarded, payload).packet()
+}
+
+/// Splits the first packet off what [`encode_delivery`] has appended; `None` at the end.
+pub fn split_packet(packets: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (remaining, length_bytes) = varint::read_prefix(packets.get(1..)?).ok()??;
+    packets.split_at_checked(1 + length_bytes + usize::try_from(remaining).ok()?)
 }
 
 impl PublishProperties<'_> {
@@ -156,7 +162,7 @@ impl Lengths {
     fn of(
         version: ProtocolVersion,
         header: &DeliveryHeader<'_>,
-        topic: &str,
+        topic: &[u8],
         forwarded: &[u8],
         payload: &[u8],
     ) -> Self {

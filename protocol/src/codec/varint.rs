@@ -52,8 +52,12 @@ pub(super) fn bytes(value: usize) -> ([u8; 4], usize) {
 
 /// Appends `value`, at most [`MAX`].
 pub(super) fn put(out: &mut Vec<u8>, value: usize) {
+    if let Ok(byte @ 0..=0x7F) = u8::try_from(value) {
+        out.push(byte);
+        return;
+    }
     let (bytes, size) = bytes(value);
-    out.extend(bytes.iter().take(size));
+    out.extend_from_slice(bytes.get(..size).unwrap_or(&bytes));
 }
 
 /// The largest value: 268,435,455.

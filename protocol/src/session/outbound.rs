@@ -106,6 +106,14 @@ impl<D> Outbound<D> {
         Ok(PacketId(id))
     }
 
+    /// The message in flight under an identifier, until PUBACK or PUBREC.
+    pub fn published(&self, id: PacketId) -> Option<&D> {
+        match &self.slot(id.0.get())?.state {
+            State::Published(_, delivery) => Some(delivery),
+            State::Released | State::Free => None,
+        }
+    }
+
     /// PUBACK: the message is settled.
     pub fn acknowledge(&mut self, id: PacketId) -> Result<D, SettleError> {
         self.settle_published(id, QoS::AtLeastOnce)
@@ -266,7 +274,7 @@ impl<D> Slot<D> {
 const NONE: u16 = 0;
 const SLOTS_MIN: usize = 8;
 /// A window this small stays allocated when it runs empty.
-const SLOTS_KEPT: usize = 64;
+const SLOTS_KEPT: usize = 256;
 const SLOTS_MAX: usize = 65_536;
 
 #[cfg(test)]

@@ -1,0 +1,73 @@
+//! A message on its way through the shard.
+
+use tidewire_protocol::codec::QoS;
+
+use crate::message::{Header, Message};
+
+/// A message in parts; it becomes a [`Message`] only if it outlives the read.
+#[derive(Debug)]
+pub(super) struct Outgoing<'a> {
+    /// The bytes of a `str`.
+    pub(super) topic: &'a [u8],
+    pub(super) forwarded: &'a [u8],
+    pub(super) payload: &'a [u8],
+    pub(super) header: Header,
+    shared: Option<Message>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn borrowed(
+        topic: &'a str,
+        forwarded: &'a [u8],
+        payload: &'a [u8],
+        header: Header,
+    ) -> Self {
+        Self {
+            topic: topic.as_bytes(),
+            forwarded,
+            payload,
+            header,
+            shared: None,
+        }
+    }
+
+    pub(super) fn of(message: &'a Message) -> Self {
+        Self {
+            topic: message.topic_bytes(),
+            forwarded: message.forwarded(),
+            payload: message.payload(),
+            header: message.header(),
+            shared: Some(message.clone()),
+        }
+    }
+
+    /// The message as a value to keep: copied once, exactly, however many keep it.
+    pub(super) fn message(&mut self) -> Message {
+        let Self {
+            topic,
+            forwarded,
+            payload,
+            header,
+            ..
+        } = *self;
+        self.shared
+            .get_or_insert_with(|| Message::from_parts(topic, forwarded, payload, header))
+            .clone()
+    }
+
+    /// Whether every receiver gets the same bytes, whatever the time and its subscription.
+    pub(super) fn is_uniform(&self) -> bool {
+        self.header.qos == QoS::AtMostOnce
+            && !self.header.retain
+            && self.header.expires_at_ms.is_none()
+    }
+
+    pub(super) fn expiry_seconds_left(&self, now_ms: u64) -> Option<u32> {
+        let left_ms = self.header.expires_at_ms?.saturating_sub(now_ms);
+        Some(
+            u32::try_from(left_ms.div_ceil(1_000))
+                .unwrap_or(u32::MAX)
+                .max(1),
+        )
+    }
+}

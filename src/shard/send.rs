@@ -1,0 +1,231 @@
+//! From a session's queue through its window into its connection's buffer.
+
+use tidewire_protocol::codec::{
+    Ack, DeliveryHeader, Packet, PacketId, QoS, ReasonCode, UserProperties, delivery_bytes, encode,
+    encode_delivery,
+};
+use tidewire_protocol::session::InFlight;
+
+use super::client::{Connection, Session};
+use super::{Key, Mail, Shard};
+use crate::config::Limits;
+use crate::exchange::{GroupId, ShardId};
+use crate::queue::{Delivery, Pushed};
+
+impl Shard {
+    /// Sends to one session now, or lets the message wait in its queue.
+    pub(super) fn send_or_queue(&mut self, key: Key, delivery: Delivery, now_ms: u64) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        if delivery.qos == QoS::AtMostOnce && session.connection.is_none() {
+            self.metrics.messages_dropped.add(1);
+            return;
+        }
+        let limits = &self.shared.config.limits;
+        if session.queue.is_empty()
+            && let Some(connection) = session
+                .connection
+                .and_then(|key| self.connections.writable(key))
+            && has_room(session, connection, limits)
+        {
+            let sent = transmit(session, connection, delivery, now_ms);
+            self.account(key, sent);
+            return;
+        }
+        match session.queue.push(delivery, limits) {
+            Pushed::Queued => {}
+            Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
+            Pushed::DroppedNewest => self.metrics.messages_dropped.add(1),
+            Pushed::Rejected => {
+                self.metrics.messages_dropped.add(1);
+                self.was_rejected = true;
+            }
+            Pushed::Disconnect => {
+                self.metrics.messages_dropped.add(1);
+                if let Some(connection) = session.connection {
+                    self.disconnect(connection, ReasonCode::QuotaExceeded, "queue full", now_ms);
+                }
+            }
+        }
+        self.send_waiting(key, now_ms);
+    }
+
+    /// Moves waiting messages into the window while there is room.
+    pub(super) fn send_waiting(&mut self, key: Key, now_ms: u64) {
+        loop {
+            let Some(session) = self.sessions.lookup_mut(key) else {
+                return;
+            };
+            if session.queue.is_empty() {
+                return;
+            }
+            let connection = session
+                .connection
+                .and_then(|key| self.connections.writable(key));
+            let Some(connection) = connection else {
+                return;
+            };
+            if !has_room(session, connection, &self.shared.config.limits) {
+                return;
+            }
+            let Some(delivery) = session.queue.next(now_ms) else {
+                return;
+            };
+            let sent = transmit(session, connection, delivery, now_ms);
+            self.account(key, sent);
+        }
+    }
+
+    /// Counts what became of a delivery, and gives its group credit back if it is settled.
+    fn account(&mut self, key: Key, transmitted: Transmitted) {
+        let settled = match transmitted {
+            Transmitted::InFlight => {
+                self.metrics.publishes_sent.add(1);
+                self.metrics.messages_sent.add(1);
+                return;
+            }
+            Transmitted::Settled(group) => {
+                self.metrics.publishes_sent.add(1);
+                self.metrics.messages_sent.add(1);
+                group
+            }
+            Transmitted::TooLarge(group) => {
+                self.metrics.messages_dropped.add(1);
+                group
+            }
+        };
+        if let Some((group, home)) = settled {
+            let session = self.receiver(key);
+            self.send_mail(
+                home,
+                Mail::GroupSettled {
+                    group,
+                    session,
+                    count: 1,
+                },
+            );
+        }
+    }
+}
+
+type Lender = Option<(GroupId, ShardId)>;
+
+/// What became of a delivery.
+#[derive(Clone, Copy)]
+enum Transmitted {
+    /// It waits for its acknowledgement.
+    InFlight,
+    /// At most once: it is sent and gone.
+    Settled(Lender),
+    /// [MQTT-3.1.2-25]: dropped as if sent, and it takes no quota.
+    TooLarge(Lender),
+}
+
+fn has_room(session: &Session, connection: &Connection, limits: &Limits) -> bool {
+    session.outbound.len() < usize::from(connection.send_quota)
+        && connection.out.len() < limits.write_buffer_bytes_max
+        && !connection.is_closing
+}
+
+/// Writes a delivery; the window has room for it.
+fn transmit(
+    session: &mut Session,
+    connection: &mut Connection,
+    delivery: Delivery,
+    now_ms: u64,
+) -> Transmitted {
+    if wire_bytes(connection, &delivery, now_ms) > connection.packet_bytes_max {
+        return Transmitted::TooLarge(delivery.group);
+    }
+    if delivery.qos == QoS::AtMostOnce {
+        write_delivery(connection, &delivery, None, false, now_ms);
+        return Transmitted::Settled(delivery.group);
+    }
+    let packet_id = session
+        .outbound
+        .send(delivery.qos, delivery)
+        .expect("the window is smaller than the number of packet identifiers");
+    if let Some(delivery) = session.outbound.published(packet_id) {
+        write_delivery(connection, delivery, Some(packet_id), false, now_ms);
+    }
+    Transmitted::InFlight
+}
+
+/// Writes again what was in flight when the connection ended.
+pub(super) fn resend(
+    connection: &mut Connection,
+    packet_id: PacketId,
+    in_flight: &InFlight<'_, Delivery>,
+    now_ms: u64,
+) {
+    match in_flight {
+        InFlight::Published(_, delivery) => {
+            if wire_bytes(connection, delivery, now_ms) <= connection.packet_bytes_max {
+                write_delivery(connection, delivery, Some(packet_id), true, now_ms);
+            }
+        }
+        InFlight::Released => {
+            let packet = Packet::PubRel(Ack {
+                packet_id,
+                reason: ReasonCode::Success,
+                reason_string: None,
+                user_properties: UserProperties::default(),
+            });
+            let out = connection.out.tail();
+            encode(&packet, connection.version, out).expect("a PUBREL is small");
+        }
+    }
+}
+
+fn write_delivery(
+    connection: &mut Connection,
+    delivery: &Delivery,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    now_ms: u64,
+) {
+    let header = header_of(delivery, packet_id, dup, now_ms);
+    let message = &delivery.message;
+    encode_delivery(
+        connection.out.tail(),
+        connection.version,
+        &header,
+        message.topic_bytes(),
+        message.forwarded(),
+        message.payload(),
+    );
+}
+
+fn wire_bytes(connection: &Connection, delivery: &Delivery, now_ms: u64) -> usize {
+    if connection.packet_bytes_max >= PACKET_BYTES_ANY {
+        return 0;
+    }
+    let message = &delivery.message;
+    let packet_id =
+        (delivery.qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN));
+    let header = header_of(delivery, packet_id, false, now_ms);
+    let topic = message.topic_bytes();
+    let (forwarded, payload) = (message.forwarded(), message.payload());
+    delivery_bytes(connection.version, &header, topic, forwarded, payload)
+}
+
+fn header_of(
+    delivery: &Delivery,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    now_ms: u64,
+) -> DeliveryHeader<'_> {
+    DeliveryHeader {
+        dup,
+        qos: delivery.qos,
+        retain: delivery.retain,
+        packet_id,
+        topic_alias: None,
+        message_expiry_seconds: delivery.message.expiry_seconds_left(now_ms),
+        subscription_ids: delivery.subscription_ids.as_deref().unwrap_or(&[]),
+    }
+}
+
+/// No MQTT packet is larger: a client with this maximum or none needs no check.
+pub(super) const PACKET_BYTES_ANY: usize = 268_435_460;
