@@ -1,11 +1,10 @@
 //! PUBLISH from a client.
 
-use tidewire_protocol::codec::{Packet, ProtocolVersion, Publish, QoS, ReasonCode};
+use tidewire_protocol::codec::{Ack, Packet, ProtocolVersion, Publish, QoS, ReasonCode};
 use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
 use super::outgoing::Outgoing;
-use super::receive::plain_ack;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
@@ -14,16 +13,16 @@ use crate::retained::RetainedFull;
 
 impl Shard {
     pub(super) fn receive_publish(&mut self, key: Key, publish: &Publish<'_>, now_ms: u64) {
+        let Some(alias) = publish.properties.topic_alias else {
+            self.accept_publish(key, publish, publish.topic, now_ms);
+            return;
+        };
         let Some(connection) = self.connections.lookup_mut(key) else {
             return;
         };
         let mut aliases = std::mem::take(&mut connection.aliases);
         let alias_max = self.shared.config.mqtt.topic_alias_maximum;
-        let topic = match publish.properties.topic_alias {
-            Some(alias) => aliases.resolve(publish.topic, alias, alias_max),
-            None => Ok(publish.topic),
-        };
-        match topic {
+        match aliases.resolve(publish.topic, alias, alias_max) {
             Ok(topic) => self.accept_publish(key, publish, topic, now_ms),
             Err(error) => {
                 let reason = match error {
@@ -49,7 +48,7 @@ impl Shard {
         };
         if publish.qos == QoS::AtLeastOnce {
             let reason = self.publish(key, publish, topic, now_ms);
-            self.answer(key, &Packet::PubAck(plain_ack(packet_id, reason)));
+            self.answer(key, &Packet::PubAck(Ack::plain(packet_id, reason)));
             return;
         }
         let Some(session) = self
@@ -61,7 +60,7 @@ impl Shard {
         if !session.awaiting_release.insert(packet_id) {
             self.answer(
                 key,
-                &Packet::PubRec(plain_ack(packet_id, ReasonCode::Success)),
+                &Packet::PubRec(Ack::plain(packet_id, ReasonCode::Success)),
             );
             return;
         }
@@ -83,7 +82,7 @@ impl Shard {
         if reason.is_error() {
             self.forget_receipt(key, packet_id);
         }
-        self.answer(key, &Packet::PubRec(plain_ack(packet_id, reason)));
+        self.answer(key, &Packet::PubRec(Ack::plain(packet_id, reason)));
     }
 
     /// A PUBREC with an error ends the exchange [MQTT-4.3.3-9].
@@ -102,30 +101,21 @@ impl Shard {
     /// Retains and routes; answers with the reason for PUBACK or PUBREC.
     fn publish(&mut self, key: Key, publish: &Publish<'_>, topic: &str, now_ms: u64) -> ReasonCode {
         self.metrics.publishes_received.add(1);
-        let shared = std::sync::Arc::clone(&self.shared);
-        let limits = &shared.config.limits;
-        if shared.config.mqtt.check_payload_format
+        if self.shared.config.mqtt.check_payload_format
             && publish.properties.payload_is_utf8 == Some(true)
             && std::str::from_utf8(publish.payload).is_err()
         {
             return ReasonCode::PayloadFormatInvalid;
         }
-        let (topic, delay_seconds) = match DelayedTopic::parse(topic, limits.topic_levels_max) {
-            None => (topic, None),
-            Some(Ok(delayed)) => (delayed.topic.as_str(), Some(delayed.seconds)),
-            Some(Err(_)) => return ReasonCode::TopicNameInvalid,
+        let (topic, delay_seconds) = match self.check_topic(key, topic) {
+            Ok(checked) => checked,
+            Err(reason) => return reason,
         };
-        let is_too_long = topic.len() > limits.topic_bytes_max
-            || topic.bytes().filter(|byte| *byte == b'/').count() >= limits.topic_levels_max;
-        if is_too_long {
-            return ReasonCode::TopicNameInvalid;
-        }
-        if !may_publish(topic) {
-            return self.refuse_publish(key, topic);
-        }
         let mut forwarded = std::mem::take(&mut self.scratch);
         forwarded.clear();
-        publish.properties.encode_forwarded(&mut forwarded);
+        if publish.properties.has_forwarded() {
+            publish.properties.encode_forwarded(&mut forwarded);
+        }
         let header = Header {
             qos: publish.qos,
             retain: publish.retain,
@@ -144,6 +134,38 @@ impl Shard {
         };
         self.scratch = forwarded;
         reason
+    }
+
+    /// The topic to publish to, and the delay that it asks for.
+    fn check_topic<'a>(
+        &mut self,
+        key: Key,
+        topic: &'a str,
+    ) -> Result<(&'a str, Option<u32>), ReasonCode> {
+        // The last topic has passed all of this.
+        if self
+            .connections
+            .lookup(key)
+            .and_then(|connection| connection.last_routes.as_ref())
+            .is_some_and(|(last, _)| **last == *topic)
+        {
+            return Ok((topic, None));
+        }
+        let limits = &self.shared.config.limits;
+        let (topic, delay_seconds) = match DelayedTopic::parse(topic, limits.topic_levels_max) {
+            None => (topic, None),
+            Some(Ok(delayed)) => (delayed.topic.as_str(), Some(delayed.seconds)),
+            Some(Err(_)) => return Err(ReasonCode::TopicNameInvalid),
+        };
+        let is_too_long = topic.len() > limits.topic_bytes_max
+            || topic.bytes().filter(|byte| *byte == b'/').count() >= limits.topic_levels_max;
+        if is_too_long {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if !may_publish(topic) {
+            return Err(self.refuse_publish(key, topic));
+        }
+        Ok((topic, delay_seconds))
     }
 
     fn retain_and_route(

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use tidewire_protocol::codec::{
-    Ack, Disconnect, Packet, PacketId, ProtocolVersion, ReasonCode, Receiver, UserProperties,
-    decode, encode,
+    Ack, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver, decode, encode,
 };
 
 use super::{Key, Mail, Shard};
@@ -126,7 +125,7 @@ impl Shard {
             }
             Err(_) => ReasonCode::PacketIdentifierNotFound,
         };
-        self.answer(key, &Packet::PubRel(plain_ack(ack.packet_id, reason)));
+        self.answer(key, &Packet::PubRel(Ack::plain(ack.packet_id, reason)));
     }
 
     fn receive_pubrel(&mut self, key: Key, ack: &Ack<'_>) {
@@ -147,7 +146,7 @@ impl Shard {
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
-        self.answer(key, &Packet::PubComp(plain_ack(ack.packet_id, reason)));
+        self.answer(key, &Packet::PubComp(Ack::plain(ack.packet_id, reason)));
     }
 
     fn receive_pubcomp(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
@@ -213,14 +212,5 @@ impl Shard {
         self.connections
             .lookup(connection)
             .is_some_and(|it| it.version == ProtocolVersion::V5)
-    }
-}
-
-pub(super) fn plain_ack(packet_id: PacketId, reason: ReasonCode) -> Ack<'static> {
-    Ack {
-        packet_id,
-        reason,
-        reason_string: None,
-        user_properties: UserProperties::default(),
     }
 }

@@ -99,8 +99,9 @@ impl OpenRun {
 }
 
 /// The bytes of a run for one protocol version.
-#[derive(Clone, Copy)]
 enum RunBytes<'a> {
+    /// Moved into the buffer of the only receiver, if that is empty.
+    GivenAway(&'a mut Vec<u8>),
     /// Copied into the receiver's buffer.
     Copied(&'a [u8]),
     /// Written to the receiver from where they are.
@@ -127,7 +128,15 @@ impl Shard {
         let here = routes.for_shard(self.id);
         let is_worth_sharing = here.len() > 1 && run.v3.len().max(run.v5.len()) >= SHARED_BYTES_MIN;
         let is_all_here = routes.shards().len() == usize::from(!here.is_empty());
-        if is_all_here && !is_worth_sharing {
+        if let [target] = here
+            && is_all_here
+        {
+            let bytes = match target.version {
+                ProtocolVersion::V5 => &mut run.v5,
+                _ => &mut run.v3,
+            };
+            self.deliver_run_to(target, &run.facts, RunBytes::GivenAway(bytes));
+        } else if is_all_here && !is_worth_sharing {
             for target in here {
                 let bytes = RunBytes::Copied(match target.version {
                     ProtocolVersion::V5 => &run.v5,
@@ -195,10 +204,14 @@ impl Shard {
         if connection.is_closing || connection.out.len() >= bytes_max {
             return 0;
         }
+        if facts.packet_bytes_max > connection.packet_bytes_max {
+            return append_what_fits(connection, &bytes);
+        }
         match bytes {
-            _ if facts.packet_bytes_max > connection.packet_bytes_max => {
-                return append_what_fits(connection, bytes);
+            RunBytes::GivenAway(bytes) if connection.out.is_empty() => {
+                std::mem::swap(connection.out.tail(), bytes);
             }
+            RunBytes::GivenAway(bytes) => connection.out.tail().extend_from_slice(bytes),
             RunBytes::Shared(bytes) => connection.out.push_shared(bytes),
             RunBytes::Copied(bytes) => connection.out.tail().extend_from_slice(bytes),
         }
@@ -207,8 +220,9 @@ impl Shard {
 }
 
 /// [MQTT-3.1.2-24]: packets above the client's maximum are left out.
-fn append_what_fits(connection: &mut Connection, bytes: RunBytes<'_>) -> u64 {
+fn append_what_fits(connection: &mut Connection, bytes: &RunBytes<'_>) -> u64 {
     let mut rest = match bytes {
+        RunBytes::GivenAway(bytes) => &bytes[..],
         RunBytes::Copied(bytes) => bytes,
         RunBytes::Shared(bytes) => bytes,
     };

@@ -1,8 +1,7 @@
 //! From a session's queue through its window into its connection's buffer.
 
 use tidewire_protocol::codec::{
-    Ack, DeliveryHeader, Packet, PacketId, QoS, ReasonCode, UserProperties, delivery_bytes, encode,
-    encode_delivery,
+    Ack, DeliveryHeader, Packet, PacketId, QoS, ReasonCode, delivery_bytes, encode, encode_delivery,
 };
 use tidewire_protocol::session::InFlight;
 
@@ -166,12 +165,7 @@ pub(super) fn resend(
             }
         }
         InFlight::Released => {
-            let packet = Packet::PubRel(Ack {
-                packet_id,
-                reason: ReasonCode::Success,
-                reason_string: None,
-                user_properties: UserProperties::default(),
-            });
+            let packet = Packet::PubRel(Ack::plain(packet_id, ReasonCode::Success));
             let out = connection.out.tail();
             encode(&packet, connection.version, out).expect("a PUBREL is small");
         }

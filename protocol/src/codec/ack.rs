@@ -68,6 +68,16 @@ impl<'a> Ack<'a> {
         })
     }
 
+    /// An acknowledgement without properties.
+    pub fn plain(packet_id: PacketId, reason: ReasonCode) -> Self {
+        Self {
+            packet_id,
+            reason,
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        }
+    }
+
     /// Appends the shortest form.
     pub(super) fn encode_body(
         &self,

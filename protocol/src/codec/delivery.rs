@@ -97,6 +97,16 @@ pub fn split_packet(packets: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl PublishProperties<'_> {
+    /// Whether there is any property that a broker passes on unaltered.
+    #[inline]
+    pub fn has_forwarded(&self) -> bool {
+        self.payload_is_utf8.is_some()
+            || self.content_type.is_some()
+            || self.response_topic.is_some()
+            || self.correlation_data.is_some()
+            || self.user_properties.iter().next().is_some()
+    }
+
     /// Appends the properties that a broker passes on unaltered, for [`encode_delivery`].
     ///
     /// # Shape

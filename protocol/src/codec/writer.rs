@@ -37,6 +37,10 @@ pub(super) fn put_with_length(
     if bytes > varint::MAX {
         return Err(EncodeError::PacketTooLong { bytes });
     }
+    if let (Ok(byte @ 0..=0x7F), Some(length)) = (u8::try_from(bytes), out.get_mut(length_at)) {
+        *length = byte;
+        return Ok(());
+    }
     let (length, size) = varint::bytes(bytes);
     out.splice(length_at..=length_at, length.into_iter().take(size));
     Ok(())
