@@ -75,6 +75,14 @@ impl Queue {
         }
     }
 
+    /// Appends deliveries that the caller has bounded.
+    pub fn append(&mut self, deliveries: impl Iterator<Item = Delivery>) {
+        for delivery in deliveries {
+            self.bytes += delivery.message.bytes();
+            self.deliveries.push_back(delivery);
+        }
+    }
+
     /// The next delivery that has not expired; expired ones before it are dropped.
     pub fn next(&mut self, now_ms: u64) -> Option<Delivery> {
         loop {

@@ -6,7 +6,7 @@
 mod store;
 mod trie;
 
-pub use store::{Retained, RetainedFull};
+pub use store::{Retained, RetainedFull, Walk};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! Retained messages, lock-sharded by their first level, with limits over all.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::DefaultHashBuilder;
@@ -8,7 +10,7 @@ use parking_lot::RwLock;
 use thiserror::Error;
 use tidewire_protocol::topic::TopicFilter;
 
-use super::trie::TopicTrie;
+use super::trie::{ROOT, Step, TopicTrie};
 use crate::message::Message;
 
 /// The retained messages of the broker, shared by all shards.
@@ -23,6 +25,21 @@ pub struct Retained {
     count_max: usize,
     bytes_max: usize,
     hasher: DefaultHashBuilder,
+    /// Cloned by every [`Walk`].
+    walkers: Arc<()>,
+}
+
+/// A search for retained messages that can be left and taken up again.
+#[derive(Debug)]
+pub struct Walk {
+    filter: Box<str>,
+    /// The part being searched, if there is one.
+    part: Option<usize>,
+    /// Those to search after it.
+    parts: Range<usize>,
+    open: Vec<Step>,
+    /// Keeps the places in `open` from being used for something else.
+    _walker: Arc<()>,
 }
 
 /// A message was not retained because a limit is reached; what was there before remains.
@@ -52,6 +69,7 @@ impl Retained {
             count_max,
             bytes_max,
             hasher: DefaultHashBuilder::default(),
+            walkers: Arc::default(),
         }
     }
 
@@ -66,7 +84,7 @@ impl Retained {
     pub fn set(&self, message: Message) -> Result<(), RetainedFull> {
         let mut part = self.parts[self.part(first_level(message.topic()))].write();
         if message.payload().is_empty() {
-            if let Some(old) = part.remove(message.topic()) {
+            if let Some(old) = part.remove(message.topic(), self.is_walked()) {
                 self.give_back(&old);
             }
             return Ok(());
@@ -75,22 +93,61 @@ impl Retained {
         let old_bytes = old.map_or(0, |old| old.bytes());
         let count = usize::from(old.is_none());
         self.reserve(count, message.bytes(), old_bytes)?;
-        part.insert(message);
+        part.insert(message, self.is_walked());
         Ok(())
     }
 
     /// Appends the messages whose topics match, in no particular order, without those expired.
     pub fn matching(&self, filter: TopicFilter<'_>, now_ms: u64, out: &mut Vec<Message>) {
+        let mut walk = self.walk(filter);
+        while self.advance(&mut walk, now_ms, usize::MAX, out) {}
+    }
+
+    /// Begins to look for the messages whose topics match.
+    pub fn walk(&self, filter: TopicFilter<'_>) -> Walk {
         let first = first_level(filter.as_str());
-        if matches!(first, "+" | "#") {
-            for part in &self.parts {
-                part.read().matching(filter, now_ms, out);
-            }
+        let parts = if matches!(first, "+" | "#") {
+            0..self.parts.len()
         } else {
-            self.parts[self.part(first)]
-                .read()
-                .matching(filter, now_ms, out);
+            let part = self.part(first);
+            part..part + 1
+        };
+        Walk {
+            filter: filter.as_str().into(),
+            part: None,
+            parts,
+            open: Vec::new(),
+            _walker: Arc::clone(&self.walkers),
         }
+    }
+
+    /// Goes on for at most `visits_max` places and appends what matches, without those expired;
+    /// false once all was seen. A message that is there all the time is found exactly once.
+    pub fn advance(
+        &self,
+        walk: &mut Walk,
+        now_ms: u64,
+        visits_max: usize,
+        out: &mut Vec<Message>,
+    ) -> bool {
+        let levels: Vec<&str> = walk.filter.split('/').collect();
+        let mut visits_left = visits_max;
+        while visits_left > 0 {
+            if walk.open.is_empty() {
+                walk.part = walk.parts.next();
+                walk.open.push(Step {
+                    node: ROOT,
+                    depth: 0,
+                    then_siblings: false,
+                });
+            }
+            let Some(part) = walk.part.and_then(|part| self.parts.get(part)) else {
+                return false;
+            };
+            part.read()
+                .advance(&levels, &mut walk.open, &mut visits_left, now_ms, out);
+        }
+        true
     }
 
     /// Removes the messages whose time is over and returns how many.
@@ -102,7 +159,7 @@ impl Retained {
                 continue;
             }
             let mut part = part.write();
-            while let Some(message) = part.pop_expired(now_ms) {
+            while let Some(message) = part.pop_expired(now_ms, self.is_walked()) {
                 self.give_back(&message);
                 removed += 1;
             }
@@ -151,6 +208,10 @@ impl Retained {
             });
         }
         Ok(())
+    }
+
+    fn is_walked(&self) -> bool {
+        Arc::strong_count(&self.walkers) > 1
     }
 
     fn give_back(&self, message: &Message) {

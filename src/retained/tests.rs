@@ -107,15 +107,15 @@ fn expired_messages_are_not_found_and_then_removed() {
 #[test]
 fn removing_leaves_no_nodes_behind() {
     let mut trie = TopicTrie::default();
-    trie.insert(message("a/b", "x", None));
+    trie.insert(message("a/b", "x", None), false);
     let before = trie.parts();
     let added = ["a/b/c/d", "a", "a/c", "/", "b//"];
     for topic in added {
-        trie.insert(message(topic, "x", Some(5)));
+        trie.insert(message(topic, "x", Some(5)), false);
     }
     for topic in added {
-        assert!(trie.remove(topic).is_some());
-        assert!(trie.remove(topic).is_none());
+        assert!(trie.remove(topic, false).is_some());
+        assert!(trie.remove(topic, false).is_none());
     }
     assert_eq!(trie.parts(), before);
 }
@@ -152,4 +152,40 @@ proptest! {
             prop_assert_eq!(topics(&retained, &filter, 0), expected, "{}", filter);
         }
     }
+}
+
+#[test]
+fn a_walk_left_and_taken_up_again_finds_what_stays_exactly_once() {
+    let retained = store();
+    for number in 0..100 {
+        let topic = format!("stay/{number}");
+        assert_eq!(retained.set(message(&topic, "x", None)), Ok(()));
+        let topic = format!("go/{number}");
+        assert_eq!(retained.set(message(&topic, "x", None)), Ok(()));
+    }
+    let filter = TopicFilter::parse("+/+", 128).expect("a valid filter");
+    let mut walk = retained.walk(filter);
+    let (mut found, mut step) = (Vec::new(), 0);
+    while retained.advance(&mut walk, 0, 3, &mut found) {
+        let clear = format!("go/{step}");
+        assert_eq!(retained.set(message(&clear, "", None)), Ok(()));
+        let new = format!("new/{step}/deeper");
+        assert_eq!(retained.set(message(&new, "x", None)), Ok(()));
+        step += 1;
+    }
+    let mut stayed: Vec<&str> = found
+        .iter()
+        .map(|message| message.topic())
+        .filter(|topic| topic.starts_with("stay/"))
+        .collect();
+    stayed.sort_unstable();
+    stayed.dedup();
+    assert!(step > 20, "left {step} times");
+    assert_eq!(stayed.len(), 100);
+    assert!(
+        found
+            .iter()
+            .all(|message| !message.topic().starts_with("new/"))
+    );
+    assert!(found.len() <= 200);
 }

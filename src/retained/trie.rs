@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 use hashbrown::{Equivalent, HashMap};
-use tidewire_protocol::topic::TopicFilter;
 
 use crate::message::Message;
 
@@ -20,6 +19,15 @@ pub(super) struct TopicTrie {
     edges: HashMap<Edge, u32>,
     /// The messages that expire, earliest first, by the node that holds them.
     expiries: BTreeSet<(u64, u32)>,
+}
+
+/// A node to visit, for the filter level at `depth`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) node: u32,
+    pub(super) depth: u32,
+    /// Afterwards its next sibling is to be visited likewise.
+    pub(super) then_siblings: bool,
 }
 
 /// One level of at least one topic; every index may be [`NONE`].
@@ -63,13 +71,14 @@ impl TopicTrie {
         self.nodes[self.node(topic)? as usize].message.as_ref()
     }
 
-    /// Keeps a message in place of an earlier one.
-    pub(super) fn insert(&mut self, message: Message) {
+    /// Keeps a message in place of an earlier one. While somebody walks here, the places of
+    /// removed nodes are not used again.
+    pub(super) fn insert(&mut self, message: Message, is_walked: bool) {
         let mut at = ROOT;
         for level in message.topic().split('/') {
             at = self
                 .child(at, level)
-                .unwrap_or_else(|| self.add_child(at, level));
+                .unwrap_or_else(|| self.add_child(at, level, is_walked));
         }
         self.take(at);
         if let Some(expires_at_ms) = message.expires_at_ms() {
@@ -79,7 +88,7 @@ impl TopicTrie {
     }
 
     /// Removes the message of a topic, and the nodes that only it needed.
-    pub(super) fn remove(&mut self, topic: &str) -> Option<Message> {
+    pub(super) fn remove(&mut self, topic: &str, is_walked: bool) -> Option<Message> {
         let mut at = self.node(topic)?;
         let message = self.take(at)?;
         for level in topic.rsplit('/') {
@@ -93,38 +102,68 @@ impl TopicTrie {
             self.free.push(at);
             at = parent;
         }
-        if self.edges.is_empty() {
+        if self.edges.is_empty() && !is_walked {
             *self = Self::default();
         }
         Some(message)
     }
 
-    /// Appends the messages whose topics match and that are not expired.
-    pub(super) fn matching(&self, filter: TopicFilter<'_>, now_ms: u64, out: &mut Vec<Message>) {
-        let levels: Vec<&str> = filter.levels().collect();
-        let mut open = vec![(ROOT, 0)];
-        while let Some((at, depth)) = open.pop() {
-            let node = &self.nodes[at as usize];
-            match levels.get(depth).copied() {
-                None | Some("#") => {
-                    let live = node
-                        .message
-                        .iter()
-                        .filter(|message| !message.is_expired(now_ms));
-                    out.extend(live.cloned());
-                    if depth < levels.len() {
-                        // `#` stays the level to match for everything below.
-                        open.extend(self.wildcard_children(at).map(|child| (child, depth)));
-                    }
-                }
-                Some("+") => {
-                    open.extend(self.wildcard_children(at).map(|child| (child, depth + 1)));
-                }
-                Some(level) => {
-                    open.extend(self.child(at, level).map(|child| (child, depth + 1)));
-                }
+    /// Visits nodes from where `open` was left, at most as many as `visits_left`, and appends the
+    /// messages that match and are not expired.
+    pub(super) fn advance(
+        &self,
+        levels: &[&str],
+        open: &mut Vec<Step>,
+        visits_left: &mut usize,
+        now_ms: u64,
+        out: &mut Vec<Message>,
+    ) {
+        while *visits_left > 0
+            && let Some(step) = open.pop()
+        {
+            *visits_left -= 1;
+            let Some(node) = self.nodes.get(step.node as usize) else {
+                continue;
+            };
+            if step.then_siblings && node.next != NONE {
+                open.push(Step {
+                    node: node.next,
+                    ..step
+                });
             }
+            // Below the root, no wildcard matches a level with `$` [MQTT-4.7.2-1].
+            if step.then_siblings && node.parent == ROOT && node.is_dollar {
+                continue;
+            }
+            self.visit(step, levels, open, now_ms, out);
         }
+    }
+
+    fn visit(
+        &self,
+        step: Step,
+        levels: &[&str],
+        open: &mut Vec<Step>,
+        now_ms: u64,
+        out: &mut Vec<Message>,
+    ) {
+        let node = &self.nodes[step.node as usize];
+        let level = levels.get(step.depth as usize).copied();
+        if matches!(level, None | Some("#")) {
+            let message = node.message.as_ref();
+            out.extend(message.filter(|it| !it.is_expired(now_ms)).cloned());
+        }
+        let below = match level {
+            None => None,
+            Some("#") | Some("+") => (node.first_child != NONE).then_some(node.first_child),
+            Some(level) => self.child(step.node, level),
+        };
+        open.extend(below.map(|node| Step {
+            node,
+            // `#` stays the level to match for everything below.
+            depth: step.depth + u32::from(level != Some("#")),
+            then_siblings: matches!(level, Some("#" | "+")),
+        }));
     }
 
     /// Whether [`Self::pop_expired`] would find a message.
@@ -135,13 +174,13 @@ impl TopicTrie {
     }
 
     /// Removes one message whose time is over.
-    pub(super) fn pop_expired(&mut self, now_ms: u64) -> Option<Message> {
+    pub(super) fn pop_expired(&mut self, now_ms: u64, is_walked: bool) -> Option<Message> {
         let &(_, node) = self
             .expiries
             .first()
             .filter(|(at_ms, _)| *at_ms <= now_ms)?;
         let message = self.nodes[node as usize].message.clone()?;
-        self.remove(message.topic())
+        self.remove(message.topic(), is_walked)
     }
 
     /// The nodes in use without the root, the edges and the expiries.
@@ -170,19 +209,12 @@ impl TopicTrie {
         self.edges.get(&EdgeKey { parent, level }).copied()
     }
 
-    /// The children that a wildcard matches: below the root, none with `$` ([MQTT-4.7.2-1]).
-    fn wildcard_children(&self, parent: u32) -> impl Iterator<Item = u32> {
-        let some = |index: u32| (index != NONE).then_some(index);
-        let first = some(self.nodes[parent as usize].first_child);
-        std::iter::successors(first, move |&child| some(self.nodes[child as usize].next))
-            .filter(move |&child| parent != ROOT || !self.nodes[child as usize].is_dollar)
-    }
-
-    fn add_child(&mut self, parent: u32, level: &str) -> u32 {
+    fn add_child(&mut self, parent: u32, level: &str, is_walked: bool) -> u32 {
         let mut node = Node::new(parent, level);
         node.next = self.nodes[parent as usize].first_child;
         let next = node.next;
-        let child = match self.free.pop() {
+        let free = if is_walked { None } else { self.free.pop() };
+        let child = match free {
             Some(index) => {
                 self.nodes[index as usize] = node;
                 index
@@ -263,5 +295,6 @@ impl Equivalent<Edge> for EdgeKey<'_> {
     }
 }
 
-const ROOT: u32 = 0;
+/// Where every walk begins.
+pub(super) const ROOT: u32 = 0;
 const NONE: u32 = u32::MAX;

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
 use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound};
 
+use super::retained::RetainedDelivery;
 use super::slots::Key;
 use crate::exchange::{GroupId, Routes, ShardId};
 use crate::message::Message;
@@ -27,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) subscriptions: HashMap<Box<str>, Subscribed>,
     pub(crate) outbound: Outbound<Delivery>,
     pub(crate) queue: Queue,
+    /// Subscriptions whose retained messages are still to be sent, in order.
+    pub(crate) retained: Vec<RetainedDelivery>,
     pub(crate) awaiting_release: AwaitingRelease,
     pub(crate) will: Option<Box<WillMessage>>,
     pub(crate) will_due_ms: Option<u64>,

@@ -202,6 +202,7 @@ impl Shard {
             subscriptions: Default::default(),
             outbound: Default::default(),
             queue: Default::default(),
+            retained: Vec::new(),
             awaiting_release: Default::default(),
             will: None,
             will_due_ms: None,
@@ -262,22 +263,6 @@ impl Shard {
             self.timers.add(due_ms, Timer::KeepAlive(key));
         }
         self.touch(key);
-    }
-
-    /// Messages sent and not settled are sent again, in order, with DUP [MQTT-4.4.0-1].
-    fn resend_in_flight(&mut self, key: Key, now_ms: u64) {
-        let Some(session) = self.sessions.lookup(key) else {
-            return;
-        };
-        let Some(connection) = session.connection else {
-            return;
-        };
-        let Some(connection) = self.connections.writable(connection) else {
-            return;
-        };
-        for (packet_id, in_flight) in session.outbound.iter() {
-            super::send::resend(connection, packet_id, &in_flight, now_ms);
-        }
     }
 }
 

@@ -15,6 +15,7 @@ mod out;
 mod outgoing;
 mod publish;
 mod receive;
+mod retained;
 mod run;
 mod send;
 mod slots;
@@ -223,6 +224,7 @@ impl Shard {
                         self.publish_message(&message, now_ms);
                     }
                 }
+                Timer::Retained(key) => self.send_waiting(key, now_ms),
                 Timer::RetainedSweep => {
                     if self.id.0 == 0 {
                         self.shared.retained.remove_expired(now_ms);

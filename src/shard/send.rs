@@ -23,6 +23,7 @@ impl Shard {
         }
         let limits = &self.shared.config.limits;
         if session.queue.is_empty()
+            && !session.outbound.has_unsent()
             && let Some(connection) = session
                 .connection
                 .and_then(|key| self.connections.writable(key))
@@ -56,7 +57,8 @@ impl Shard {
             let Some(session) = self.sessions.lookup_mut(key) else {
                 return;
             };
-            if session.queue.is_empty() {
+            let is_drained = session.queue.is_empty() && !session.outbound.has_unsent();
+            if is_drained && session.retained.is_empty() {
                 return;
             }
             let connection = session
@@ -68,11 +70,48 @@ impl Shard {
             if !has_room(session, connection, &self.shared.config.limits) {
                 return;
             }
-            let Some(delivery) = session.queue.next(now_ms) else {
+            if let Some(packet_id) = session.outbound.resend_next() {
+                let sent = resend(session, connection, packet_id, now_ms);
+                self.account(key, sent);
+            } else if let Some(delivery) = session.queue.next(now_ms) {
+                let sent = transmit(session, connection, delivery, now_ms);
+                self.account(key, sent);
+            } else if !self.queue_retained(key, now_ms) {
+                return;
+            }
+        }
+    }
+
+    /// PUBREL instead of PUBLISH after PUBREC; what has no PUBREC is sent again with DUP as far as
+    /// the receive maximum allows, in the order of sending [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+    pub(super) fn resend_in_flight(&mut self, key: Key, now_ms: u64) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        session.outbound.begin_resend();
+        let in_flight: Vec<(PacketId, bool)> = session
+            .outbound
+            .iter()
+            .map(|(packet_id, it)| (packet_id, matches!(it, InFlight::Released)))
+            .collect();
+        for (packet_id, is_released) in in_flight {
+            let Some(session) = self.sessions.lookup_mut(key) else {
                 return;
             };
-            let sent = transmit(session, connection, delivery, now_ms);
-            self.account(key, sent);
+            let connection = session
+                .connection
+                .and_then(|key| self.connections.writable(key));
+            let Some(connection) = connection else {
+                return;
+            };
+            if is_released {
+                write_pubrel(connection, packet_id);
+            } else if has_room(session, connection, &self.shared.config.limits)
+                && let Some(packet_id) = session.outbound.resend_next()
+            {
+                let sent = resend(session, connection, packet_id, now_ms);
+                self.account(key, sent);
+            }
         }
     }
 
@@ -122,7 +161,8 @@ enum Transmitted {
 }
 
 fn has_room(session: &Session, connection: &Connection, limits: &Limits) -> bool {
-    session.outbound.len() < usize::from(connection.send_quota)
+    session.outbound.quota_used() < usize::from(connection.send_quota)
+        && session.outbound.len() < PACKET_IDS
         && connection.out.len() < limits.write_buffer_bytes_max
         && !connection.is_closing
 }
@@ -152,24 +192,36 @@ fn transmit(
 }
 
 /// Writes again what was in flight when the connection ended.
-pub(super) fn resend(
+fn resend(
+    session: &mut Session,
     connection: &mut Connection,
     packet_id: PacketId,
-    in_flight: &InFlight<'_, Delivery>,
     now_ms: u64,
-) {
-    match in_flight {
-        InFlight::Published(_, delivery) => {
-            if wire_bytes(connection, delivery, now_ms) <= connection.packet_bytes_max {
-                write_delivery(connection, delivery, Some(packet_id), true, now_ms);
-            }
-        }
-        InFlight::Released => {
-            let packet = Packet::PubRel(Ack::plain(packet_id, ReasonCode::Success));
-            let out = connection.out.tail();
-            encode(&packet, connection.version, out).expect("a PUBREL is small");
-        }
+) -> Transmitted {
+    let Some(delivery) = session.outbound.published(packet_id) else {
+        debug_assert!(false, "only messages without PUBREC are sent again");
+        return Transmitted::InFlight;
+    };
+    if wire_bytes(connection, delivery, now_ms) <= connection.packet_bytes_max {
+        write_delivery(connection, delivery, Some(packet_id), true, now_ms);
+        return Transmitted::InFlight;
     }
+    // The client has made its maximum smaller. It may have seen a QoS 2 message before: PUBREL
+    // tells it that this identifier is free again.
+    let delivery = session.outbound.release(packet_id);
+    if delivery
+        .as_ref()
+        .is_some_and(|it| it.qos == QoS::ExactlyOnce)
+    {
+        write_pubrel(connection, packet_id);
+    }
+    Transmitted::TooLarge(delivery.and_then(|it| it.group))
+}
+
+fn write_pubrel(connection: &mut Connection, packet_id: PacketId) {
+    let packet = Packet::PubRel(Ack::plain(packet_id, ReasonCode::Success));
+    let out = connection.out.tail();
+    encode(&packet, connection.version, out).expect("a PUBREL is small");
 }
 
 fn write_delivery(
@@ -221,5 +273,7 @@ fn header_of(
     }
 }
 
+/// All packet identifiers.
+const PACKET_IDS: usize = 65_535;
 /// No MQTT packet is larger: a client with this maximum or none needs no check.
 pub(super) const PACKET_BYTES_ANY: usize = 268_435_460;

@@ -12,7 +12,6 @@ use tidewire_protocol::topic::{Subscribable, TopicFilter};
 use super::client::Subscribed;
 use super::{Key, Mail, Member, Shard};
 use crate::exchange::{Binding, Destination};
-use crate::queue::Delivery;
 
 impl Shard {
     pub(super) fn receive_subscribe(&mut self, key: Key, packet: &Subscribe<'_>, now_ms: u64) {
@@ -83,6 +82,7 @@ impl Shard {
         let Some(subscribed) = session.subscriptions.remove(filter) else {
             return false;
         };
+        session.retained.retain(|it| !it.is_for(filter));
         let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
         match Subscribable::parse(filter, levels_max) {
@@ -224,34 +224,6 @@ impl Shard {
             credit: self.group_credit(key),
         };
         self.send_mail(home, Mail::GroupJoin { group, member });
-    }
-
-    /// Retained messages for a subscription just made; shared ones get none.
-    fn send_retained(
-        &mut self,
-        key: Key,
-        subscription: &Subscription<'_>,
-        subscription_id: Option<NonZeroU32>,
-        now_ms: u64,
-    ) {
-        let levels_max = self.shared.config.limits.topic_levels_max;
-        let (Ok(Subscribable::Plain(filter)) | Ok(Subscribable::Exclusive(filter))) =
-            Subscribable::parse(subscription.filter, levels_max)
-        else {
-            return;
-        };
-        let mut messages = Vec::new();
-        self.shared.retained.matching(filter, now_ms, &mut messages);
-        for message in messages {
-            let delivery = Delivery {
-                qos: subscription.options.qos.min(message.qos()),
-                message,
-                retain: true,
-                subscription_ids: subscription_id.map(|id| Arc::from([id])),
-                group: None,
-            };
-            self.send_or_queue(key, delivery, now_ms);
-        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Will(Key),
     /// A delayed message is due.
     Delayed(Key),
+    /// A session goes on looking for its retained messages.
+    Retained(Key),
     /// Expired retained messages are to be removed.
     RetainedSweep,
 }

@@ -64,6 +64,9 @@ impl Shard {
             return;
         };
         session.connection = None;
+        for delivery in &mut session.retained {
+            delivery.pause();
+        }
         let expiry_seconds = session.expiry_seconds;
         self.announce_presence(key, false);
         if expiry_seconds == 0 {

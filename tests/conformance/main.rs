@@ -5,6 +5,7 @@ mod client;
 mod connect;
 mod delivery;
 mod extensions;
+mod resume;
 mod retained;
 mod shared;
 mod subscribe;

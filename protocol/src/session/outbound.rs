@@ -17,6 +17,10 @@ pub struct Outbound<D> {
     newest: u16,
     count: u16,
     last_id: u16,
+    /// Messages of an earlier connection that this one has not seen yet.
+    unsent: u16,
+    /// Before this identifier nothing is unsent.
+    resend_at: u16,
 }
 
 /// What waits for an answer under one packet identifier.
@@ -44,6 +48,7 @@ struct Slot<D> {
     id: u16,
     previous: u16,
     next: u16,
+    is_unsent: bool,
     state: State<D>,
 }
 
@@ -62,6 +67,8 @@ impl<D> Default for Outbound<D> {
             newest: NONE,
             count: 0,
             last_id: 0,
+            unsent: 0,
+            resend_at: NONE,
         }
     }
 }
@@ -93,6 +100,7 @@ impl<D> Outbound<D> {
             id: id.get(),
             previous,
             next: NONE,
+            is_unsent: false,
             state: State::Published(qos, delivery),
         };
         if previous == NONE {
@@ -104,6 +112,58 @@ impl<D> Outbound<D> {
         self.last_id = id.get();
         self.count += 1;
         Ok(PacketId(id))
+    }
+
+    /// A new connection: every message without PUBREC has to be sent again.
+    pub fn begin_resend(&mut self) {
+        self.unsent = 0;
+        self.resend_at = self.oldest;
+        let mut at = self.oldest;
+        while let Some(slot) = self.slot_mut(at) {
+            slot.is_unsent = matches!(slot.state, State::Published(..));
+            let is_unsent = slot.is_unsent;
+            at = slot.next;
+            self.unsent += u16::from(is_unsent);
+        }
+    }
+
+    /// The oldest message that the new connection has not seen, in the order of sending.
+    pub fn resend_next(&mut self) -> Option<PacketId> {
+        while let Some(slot) = self.slot_mut(self.resend_at) {
+            let (id, next) = (slot.id, slot.next);
+            let was_unsent = std::mem::take(&mut slot.is_unsent);
+            self.resend_at = next;
+            if was_unsent {
+                self.unsent -= 1;
+                return NonZeroU16::new(id).map(PacketId);
+            }
+        }
+        None
+    }
+
+    /// Whether the connection has to see messages of an earlier one.
+    pub fn has_unsent(&self) -> bool {
+        self.unsent > 0
+    }
+
+    /// How much of the receiver's quota is used: the connection has seen these.
+    pub fn quota_used(&self) -> usize {
+        usize::from(self.count - self.unsent)
+    }
+
+    /// Ends the exchange of a message that can no longer be sent: as if PUBREC had come.
+    pub fn release(&mut self, id: PacketId) -> Option<D> {
+        match self.published_qos(id)? {
+            QoS::ExactlyOnce => self.receive(id).ok().flatten(),
+            _ => self.acknowledge(id).ok(),
+        }
+    }
+
+    fn published_qos(&self, id: PacketId) -> Option<QoS> {
+        match &self.slot(id.0.get())?.state {
+            State::Published(qos, _) => Some(*qos),
+            State::Released | State::Free => None,
+        }
     }
 
     /// The message in flight under an identifier, until PUBACK or PUBREC.
@@ -131,7 +191,11 @@ impl<D> Outbound<D> {
             .slot_mut(id.0.get())
             .ok_or_else(|| SettleError::NotInFlight(id.0.get()))?;
         match std::mem::replace(&mut slot.state, State::Released) {
-            State::Published(QoS::ExactlyOnce, delivery) => Ok(Some(delivery)),
+            State::Published(QoS::ExactlyOnce, delivery) => {
+                let was_unsent = std::mem::take(&mut slot.is_unsent);
+                self.unsent -= u16::from(was_unsent);
+                Ok(Some(delivery))
+            }
             State::Released => Ok(None),
             other => {
                 slot.state = other;
@@ -220,7 +284,12 @@ impl<D> Outbound<D> {
             return;
         };
         let (previous, next) = (slot.previous, slot.next);
+        let was_unsent = slot.is_unsent;
         *slot = Slot::free();
+        self.unsent -= u16::from(was_unsent);
+        if self.resend_at == id {
+            self.resend_at = next;
+        }
         match self.slot_mut(previous) {
             Some(slot) => slot.next = next,
             None => self.oldest = next,
@@ -265,6 +334,7 @@ impl<D> Slot<D> {
             id: NONE,
             previous: NONE,
             next: NONE,
+            is_unsent: false,
             state: State::Free,
         }
     }
@@ -330,6 +400,26 @@ mod tests {
                 InFlight::Published(QoS::ExactlyOnce, &4),
             ]
         );
+    }
+
+    #[test]
+    fn what_the_new_connection_has_not_seen_uses_no_quota() {
+        let mut outbound = Outbound::default();
+        let ids: Vec<_> = (0..5)
+            .map(|n| outbound.send(QoS::ExactlyOnce, n).unwrap())
+            .collect();
+        assert_eq!(outbound.receive(ids[1]), Ok(Some(1)));
+        outbound.begin_resend();
+        assert_eq!(outbound.quota_used(), 1);
+        assert_eq!(outbound.resend_next(), Some(ids[0]));
+        assert_eq!(outbound.quota_used(), 2);
+        assert_eq!(outbound.refuse(ids[2]), Ok(2));
+        assert_eq!(outbound.receive(ids[3]), Ok(Some(3)));
+        assert_eq!(outbound.quota_used(), 3);
+        assert_eq!(outbound.release(ids[4]), Some(4));
+        assert!(!outbound.has_unsent());
+        assert_eq!(outbound.resend_next(), None);
+        assert_eq!((outbound.quota_used(), outbound.len()), (4, 4));
     }
 
     #[test]
