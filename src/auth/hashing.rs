@@ -133,3 +133,46 @@ fn next_job(queue: &Queue) -> Option<Job> {
 }
 
 const NICENESS: i32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A hash of mosquitto_passwd's kind that takes the better part of a second.
+    const SLOW: &str = "slow:$7$400000$2bSkxZjOXB7wqEER$8ox8N1ION7JiLBsNQCGt+5jJ2qx9PH3ah3hvSryvX\
+                        JsoVf4Ahcuy9wWkbjWBV2+azksyOoyYjrANllfdQN93Sg==";
+
+    fn job(users: &Arc<PasswordFile>) -> (Job, oneshot::Receiver<bool>) {
+        let (verdict, receiver) = oneshot::channel();
+        let job = Job {
+            users: Arc::clone(users),
+            user_name: "slow".into(),
+            password: b"wrong".into(),
+            verdict,
+        };
+        (job, receiver)
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_those_who_gave_up_make_room() {
+        let users = PasswordFile::parse(Path::new("users"), SLOW).expect("valid");
+        let users = Arc::new(users);
+        let pool = HashingPool::start(1, 1).expect("started");
+        let (job_at_work, at_work) = job(&users);
+        assert!(pool.submit(job_at_work).is_ok());
+        while !pool.queue.state.lock().jobs.is_empty() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let (waiting_job, waiting) = job(&users);
+        assert!(pool.submit(waiting_job).is_ok());
+        let (late_job, late) = job(&users);
+        let late_job = pool.submit(late_job).expect_err("full");
+        drop(waiting);
+        assert!(pool.submit(late_job).is_ok());
+        assert_eq!(at_work.blocking_recv(), Ok(false));
+        assert_eq!(late.blocking_recv(), Ok(false));
+    }
+}
