@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 /// What is kept of a password.
 ///
 /// # Shape
-/// As text `$argon2id$v=19$m=KIB,t=PASSES,p=LANES$SALT$HASH` (a PHC string, base64 without padding),
-/// `$7$ITERATIONS$SALT$HASH` (PBKDF2 with SHA-512) or `$6$SALT$HASH` (SHA-512 over password and
+/// As text `$argon2id$v=19$m=KIB,t=PASSES,p=LANES$SALT$HASH` (a PHC string, base64 without
+/// padding), `$7$ITERATIONS$SALT$HASH` (PBKDF2 with SHA-512) or `$6$SALT$HASH` (SHA-512 over password and
 /// salt), both with padding.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
@@ -40,7 +40,7 @@ pub enum HashError {
     Shape(&'static str),
     /// A cost that argon2id does not have, or that would take the broker down.
     #[error(
-        "argon2id needs 8 KiB per lane to 1 GiB of memory (m), 1 to 64 passes (t), 1 to 64 lanes (p)"
+        "argon2id takes 8 KiB per lane to 1 GiB of memory (m), and 1 to 64 passes (t) and lanes (p)"
     )]
     Argon2Cost,
     /// A number of iterations that protects nothing or never ends.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
@@ -19,6 +20,8 @@ pub struct PasswordFile {
     users: Vec<User>,
     /// User name to its place in `users`.
     places: HashMap<Box<str>, usize>,
+    /// The first verifier: those of unknown users look like it.
+    model: Option<ScramVerifier>,
     /// Decides what an unknown user looks like; as secret as the hashes that it comes from.
     secret: Box<[u8]>,
 }
@@ -81,8 +84,8 @@ pub enum LineError {
 /// A user name that a line cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a user name has 1 to 65535 bytes, no colon and no control character, does not begin with # and \
-     has no space at its ends"
+    "a user name has 1 to 65535 bytes, no colon and no control character, does not begin with # \
+     and has no space at its ends"
 )]
 pub struct UserNameError;
 
@@ -92,10 +95,18 @@ impl PasswordFile {
     /// # Errors
     /// It cannot be read, has a line that cannot be used, or no user.
     pub fn read(file: &Path) -> Result<Self, PasswordFileError> {
-        let text = std::fs::read_to_string(file).map_err(|source| PasswordFileError::Read {
+        let refused = |source| PasswordFileError::Read {
             file: file.to_owned(),
             source,
-        })?;
+        };
+        let text = std::fs::read_to_string(file).map_err(refused)?;
+        let mode = std::fs::metadata(file)
+            .map_err(refused)?
+            .permissions()
+            .mode();
+        if mode & OTHERS != 0 {
+            tracing::warn!(file = %file.display(), "everyone on this machine can read the password file");
+        }
         Self::parse(file, &text)
     }
 
@@ -127,10 +138,12 @@ impl PasswordFile {
         if users.is_empty() {
             return Err(PasswordFileError::Empty(file.to_owned()));
         }
+        let model = users.iter().find_map(|user: &User| user.verifier.clone());
         let secret = digest::digest(&digest::SHA256, text.as_bytes());
         Ok(Self {
             users,
             places,
+            model,
             secret: secret.as_ref().into(),
         })
     }
@@ -150,8 +163,7 @@ impl PasswordFile {
     /// What SCRAM checks the proof of a user against; one that no proof fits to for users who are
     /// unknown or have none. `None` if nobody has one.
     pub fn verifier(&self, user_name: &str) -> Option<ScramVerifier> {
-        let model = self.users.iter().find_map(|user| user.verifier.as_ref())?;
-        let decoy = model.decoy(&self.secret, user_name);
+        let decoy = self.model.as_ref()?.decoy(&self.secret, user_name);
         let place = self.places.get(user_name);
         let user = place.and_then(|place| self.users.get(*place));
         Some(user.and_then(|user| user.verifier.clone()).unwrap_or(decoy))
@@ -159,7 +171,7 @@ impl PasswordFile {
 
     /// Whether anyone can log in by SCRAM.
     pub fn has_verifiers(&self) -> bool {
-        self.users.iter().any(|user| user.verifier.is_some())
+        self.model.is_some()
     }
 
     /// How many users there are, at least one.
@@ -227,6 +239,8 @@ fn is_remark(line: &str) -> bool {
     line.trim().is_empty() || line.starts_with('#')
 }
 
+/// Permission bits of those who are neither owner nor in the group.
+const OTHERS: u32 = 0o007;
 const USER_NAME_BYTES_MAX: usize = 65_535;
 
 #[cfg(test)]
@@ -256,6 +270,19 @@ mod tests {
             "the right password of another user"
         );
         assert!(!file.has("", b"secret"));
+    }
+
+    #[test]
+    fn an_unknown_user_costs_the_hash_of_another_and_always_the_same() {
+        let file = parse(&format!("bob:{SHA512}\nalice:{SHA512}")).expect("valid");
+        let mut places = [0, 0];
+        for number in 0..100 {
+            let name = format!("nobody-{number}");
+            let place = file.decoy_place(&name);
+            assert_eq!(place, file.decoy_place(&name));
+            places[place] += 1;
+        }
+        assert!(places.iter().all(|count| *count > 20), "{places:?}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum PasswdError {
     #[error("{} exists already; leave out -c to add to it", .0.display())]
     Exists(PathBuf),
     /// Another change of the file goes on, or was interrupted.
-    #[error("{} exists: the password file is being changed, or a change was interrupted", .0.display())]
+    #[error("{} exists: another change goes on or was interrupted", .0.display())]
     Busy(PathBuf),
     /// The user to delete is not there.
     #[error("{} has no user {user:?}", file.display())]

@@ -7,6 +7,7 @@ use tidewire_protocol::codec::{
     UserProperties, decode, encode,
 };
 use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
 
 use super::handshake::{Door, connect_of, random_bytes, read_more};
 use super::transport::Transport;
@@ -47,7 +48,7 @@ pub(crate) enum LoginError {
 impl LoginError {
     fn failed(authentication: &EnhancedAuthentication, source: EnhancedError) -> Self {
         Self::Enhanced {
-            user_name: authentication.claimed_name().to_owned(),
+            user_name: shown(authentication.claimed_name()),
             source,
         }
     }
@@ -78,36 +79,18 @@ pub(super) async fn log_in(
 ) -> Result<Identity, LoginError> {
     let connect = connect_of(packet);
     if let Some(method) = connect.properties.authentication_method {
-        let secret = random_bytes();
-        let offered = door.authenticator.enhanced(secret);
-        let Some(authentication) = offered.filter(|_| method == METHOD) else {
-            // [MQTT-4.12.0-1]
-            return Err(LoginError::Method {
-                method: method.to_owned(),
-            });
-        };
-        let bytes_max = door.handshake_bytes_max().saturating_sub(packet.len());
+        let authentication = begin_enhanced(door, method)?;
         let mut dialogue = Dialogue {
+            bytes_max: door.handshake_bytes_max().saturating_sub(packet.len()),
             transport,
             rest,
-            bytes_max,
         };
         return dialogue.run(&connect, authentication).await;
     }
     if let Some(user_name) = connect.user_name {
         let password = connect.password.unwrap_or_default();
         if let Some(verdict) = door.authenticator.check_password(user_name, password) {
-            let is_right = verdict?.await.map_err(|_| LoginError::Stopped)?;
-            return if is_right {
-                Ok(Identity {
-                    user_name: Some(user_name.into()),
-                    enhanced: None,
-                })
-            } else {
-                Err(LoginError::Password {
-                    user_name: user_name.to_owned(),
-                })
-            };
+            return await_verdict(user_name, verdict?).await;
         }
     }
     // A verified client certificate is an identity; without one the client is anonymous.
@@ -117,6 +100,31 @@ pub(super) async fn log_in(
         return Err(LoginError::Anonymous);
     }
     Ok(Identity::default())
+}
+
+/// [MQTT-4.12.0-1]
+fn begin_enhanced(door: &Door, method: &str) -> Result<EnhancedAuthentication, LoginError> {
+    let offered = door.authenticator.enhanced(random_bytes());
+    let refused = || LoginError::Method {
+        method: shown(method),
+    };
+    offered.filter(|_| method == METHOD).ok_or_else(refused)
+}
+
+async fn await_verdict(
+    user_name: &str,
+    verdict: oneshot::Receiver<bool>,
+) -> Result<Identity, LoginError> {
+    let is_right = verdict.await.map_err(|_| LoginError::Stopped)?;
+    if !is_right {
+        return Err(LoginError::Password {
+            user_name: shown(user_name),
+        });
+    }
+    Ok(Identity {
+        user_name: Some(user_name.into()),
+        enhanced: None,
+    })
 }
 
 /// AUTH packets between CONNECT and CONNACK.
@@ -201,5 +209,11 @@ impl Dialogue<'_> {
     }
 }
 
+/// As much of a peer's text as a log line needs.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS).collect()
+}
+
+const SHOWN_CHARACTERS: usize = 64;
 /// The first byte of a DISCONNECT.
 const DISCONNECT: u8 = 0xE0;
