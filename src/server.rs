@@ -60,10 +60,7 @@ impl Server {
             shards => usize::from(shards),
         };
         let shard_count = u16::try_from(shards).unwrap_or(u16::MAX);
-        let users = config.auth.password_file.as_deref();
-        let users = users.map(PasswordFile::read).transpose()?;
-        let authenticator = Authenticator::start(users, &config.auth, &config.limits)?;
-        let authenticator = Arc::new(authenticator);
+        let authenticator = authenticator(&config)?;
         let doors = open_doors(&config, &authenticator)?;
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
@@ -138,6 +135,13 @@ impl Server {
         drop(self.authenticator);
         Ok(())
     }
+}
+
+fn authenticator(config: &Config) -> Result<Arc<Authenticator>, StartError> {
+    let users = config.auth.password_file.as_deref();
+    let users = users.map(PasswordFile::read).transpose()?;
+    let authenticator = Authenticator::start(users, &config.auth, &config.limits)?;
+    Ok(Arc::new(authenticator))
 }
 
 /// Everything one shard's thread begins with.

@@ -6,6 +6,7 @@
 )]
 
 mod broker;
+mod command;
 mod enhanced;
 mod password;
 mod scram_client;
