@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_local;
 
+use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::{Exchange, ShardId};
@@ -31,6 +32,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
+    /// The last owner: its threads end after the shards.
+    authenticator: Arc<Authenticator>,
 }
 
 /// Why a broker does not start.
@@ -39,8 +42,11 @@ pub enum StartError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Listener(#[from] OpenError),
+    /// The users cannot be read.
+    #[error(transparent)]
+    Users(#[from] PasswordFileError),
     /// A thread cannot be started.
-    #[error("cannot start a shard: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
 
@@ -54,7 +60,8 @@ impl Server {
             shards => usize::from(shards),
         };
         let shard_count = u16::try_from(shards).unwrap_or(u16::MAX);
-        let doors = open_doors(&config)?;
+        let authenticator = authenticator(&config)?;
+        let doors = open_doors(&config, &authenticator)?;
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
         let shared = Arc::new(Shared {
@@ -108,6 +115,7 @@ impl Server {
             stop,
             threads,
             addresses,
+            authenticator,
         })
     }
 
@@ -124,8 +132,16 @@ impl Server {
                 .join()
                 .map_err(|_| io::Error::other("a shard panicked"))??;
         }
+        drop(self.authenticator);
         Ok(())
     }
+}
+
+fn authenticator(config: &Config) -> Result<Arc<Authenticator>, StartError> {
+    let users = config.auth.password_file.as_deref();
+    let users = users.map(PasswordFile::read).transpose()?;
+    let authenticator = Authenticator::start(users, &config.auth, &config.limits)?;
+    Ok(Arc::new(authenticator))
 }
 
 /// Everything one shard's thread begins with.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tidewire::auth::Identity;
 use tidewire::config::Config;
 use tidewire::exchange::{Exchange, ShardId};
 use tidewire::retained::Retained;
@@ -48,6 +49,7 @@ impl Broker {
             connect,
             client_id: connect.client_id,
             peer: "test",
+            identity: &Identity::default(),
         };
         let key = self.shards[shard]
             .connect(&handshake, self.now_ms)

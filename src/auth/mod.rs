@@ -1,4 +1,26 @@
 //! Who a client is, and what it may do.
+//!
+//! Owns the password file, the check of passwords on threads of their own, and SCRAM-SHA-256. It
+//! refuses to know sockets: a login comes in as text and bytes, and is answered by a verdict.
+
+mod authenticator;
+mod enhanced;
+mod hashing;
+mod identity;
+mod password;
+mod password_file;
+mod scram;
+
+pub use authenticator::{Authenticator, Busy};
+pub use enhanced::{Answer, EnhancedAuthentication, EnhancedError, METHOD};
+pub use hashing::HashingPool;
+pub use identity::{Enhanced, Identity, may_take_over};
+pub use password::{HashError, PasswordHash};
+pub(crate) use password_file::user_of_line;
+pub use password_file::{
+    LineError, PasswordFile, PasswordFileError, User, UserNameError, check_user_name,
+};
+pub use scram::{ClientFirst, Exchange, ScramError, ScramVerifier, ScramVerifierError};
 
 /// Whether clients may publish to a topic: the broker's own topics and the prefixes that are
 /// subscription syntax are not theirs.

@@ -4,6 +4,7 @@
 
 mod bench;
 mod client;
+mod passwd;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use client::{
     ConnectionArguments, Credentials, PublishArguments, ServerUrl, SubscribeArguments,
     UserProperty, WillArguments,
 };
+pub use passwd::PasswdArguments;
 pub use run::RunArguments;
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
@@ -78,6 +80,9 @@ pub enum Command {
     /// Make an authority, a server and a client certificate for development
     #[command(after_help = EXIT_CODES)]
     Certs(CertsArguments),
+    /// Add, change or delete a user of a password file
+    #[command(after_help = EXIT_CODES)]
+    Passwd(PasswdArguments),
     /// Publish messages
     #[command(after_help = EXIT_CODES)]
     Pub(PublishArguments),

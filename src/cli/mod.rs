@@ -5,6 +5,7 @@ pub mod bench;
 pub mod certs;
 pub mod client;
 mod log;
+pub mod passwd;
 pub mod publish;
 pub mod run;
 pub mod subscribe;

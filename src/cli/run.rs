@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
+use crate::auth::{PasswordFile, PasswordFileError};
 use crate::config::{Config, ConfigError};
 use crate::net::door::{OpenError, check_certificates};
 use crate::server::{Server, StartError};
@@ -18,6 +19,9 @@ pub enum RunError {
     /// A certificate or key is wrong.
     #[error(transparent)]
     Files(#[from] OpenError),
+    /// The password file is wrong.
+    #[error(transparent)]
+    Users(#[from] PasswordFileError),
     /// The broker cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -29,7 +33,10 @@ pub enum RunError {
 impl RunError {
     /// Whether the operator has to change the configuration.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Files(_))
+        matches!(
+            self,
+            Self::Config(_) | Self::Files(_) | Self::Users(_) | Self::Start(StartError::Users(_))
+        )
     }
 }
 
@@ -65,12 +72,24 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config()?;
     check_certificates(&config)?;
-    let Config { listeners, .. } = config;
+    let Config {
+        listeners, auth, ..
+    } = config;
+    let users = auth.password_file.as_deref();
+    let users = users.map(PasswordFile::read).transpose()?;
+    let mut out = io::stdout().lock();
     writeln!(
-        io::stdout(),
+        out,
         "configuration is valid: {} listener(s)",
         listeners.len()
     )?;
+    if let Some(users) = users {
+        writeln!(
+            out,
+            "password file is valid: {} user(s)",
+            users.user_count()
+        )?;
+    }
     Ok(())
 }
 

@@ -24,11 +24,11 @@ pub(super) struct Index {
 pub(super) const LISTS: [&str; 2] = ["listeners", "listeners.#.certificates"];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 3] = ["limits", "mqtt", "log"];
+pub(super) const TABLES: [&str; 4] = ["auth", "limits", "mqtt", "log"];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
-    [ROOT, LISTENER, CERTIFICATE, LIMITS, MQTT, LOG]
+    [ROOT, LISTENER, CERTIFICATE, AUTH, LIMITS, MQTT, LOG]
         .into_iter()
         .flatten()
 }
@@ -86,11 +86,18 @@ keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
     key ANY;
 });
 
+keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {
+    password_file ANY;
+    hashing_threads (0, 64);
+    session_takeover ANY;
+});
+
 keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connections_max POSITIVE;
     connect_seconds (1, 3600);
     connect_bytes_max PACKET;
     packet_bytes_max PACKET;
+    logins_waiting_max POSITIVE;
     topic_bytes_max TOPIC;
     topic_levels_max TOPIC;
     subscriptions_per_client_max POSITIVE;

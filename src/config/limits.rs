@@ -16,6 +16,8 @@ pub struct Limits {
     pub connect_bytes_max: usize,
     /// Bytes of one packet, its fixed header included.
     pub packet_bytes_max: usize,
+    /// Logins that wait for their password to be checked, in the whole broker.
+    pub logins_waiting_max: usize,
     /// Bytes of a topic name or topic filter.
     pub topic_bytes_max: usize,
     /// Levels of a topic name or topic filter.
@@ -55,6 +57,7 @@ impl Default for Limits {
             connect_seconds: 10,
             connect_bytes_max: 256 << 10,
             packet_bytes_max: 16 << 20,
+            logins_waiting_max: 128,
             topic_bytes_max: 65_535,
             topic_levels_max: 128,
             subscriptions_per_client_max: 100_000,

@@ -3,6 +3,7 @@
 //! Owns every key: its name, type, range and default, and the rules between keys. It refuses to
 //! know sockets and certificates: that an address can be bound or a key read is for `net` to say.
 
+mod auth;
 mod error;
 mod keys;
 mod limits;
@@ -18,6 +19,7 @@ mod value;
 
 use std::path::Path;
 
+pub use auth::{Auth, SessionTakeover};
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
 pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode};
@@ -36,6 +38,8 @@ pub struct Config {
     pub sys_interval_seconds: u32,
     /// Addresses that accept connections, at least one.
     pub listeners: Vec<Listener>,
+    /// How clients prove who they are.
+    pub auth: Auth,
     /// What no client may exceed.
     pub limits: Limits,
     /// How MQTT is spoken.
@@ -51,6 +55,7 @@ impl Default for Config {
             allow_anonymous: None,
             sys_interval_seconds: 10,
             listeners: vec![Listener::default()],
+            auth: Auth::default(),
             limits: Limits::default(),
             mqtt: Mqtt::default(),
             log: Log::default(),

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
-use super::{ClientCertificates, LogLevel, QueueOverflow, ShareStrategy, Transport, UnixMode};
+use super::{
+    ClientCertificates, LogLevel, QueueOverflow, SessionTakeover, ShareStrategy, Transport,
+    UnixMode,
+};
 
 /// A value before its key has given it a type.
 #[derive(Clone, Debug)]
@@ -246,6 +249,9 @@ words! {
     QueueOverflow {
         "drop_oldest" => DropOldest, "drop_newest" => DropNewest, "reject" => Reject,
         "disconnect" => Disconnect
+    }
+    SessionTakeover {
+        "anyone" => Anyone, "not_other_users" => NotOtherUsers, "same_user" => SameUser
     }
     ShareStrategy { "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic }
     LogLevel {

@@ -47,6 +47,7 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
             connect: &arrival.connect(),
             client_id: &arrival.client_id,
             peer: &arrival.peer,
+            identity: &arrival.identity,
         };
         driver
             .shard

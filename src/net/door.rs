@@ -11,6 +11,7 @@ use super::handshake::Door;
 use super::listener::{Bound, ListenAddress, LocalAddress, bind};
 use super::tls::{ClientCertificates, TlsError, TlsSettings, server_config};
 use super::websocket::WebSocketSettings;
+use crate::auth::Authenticator;
 use crate::config::{self, Config, Transport};
 
 /// A bound listener and what its connections go through.
@@ -41,11 +42,14 @@ pub enum OpenError {
 }
 
 /// Opens every listener, or none.
-pub(crate) fn open_doors(config: &Config) -> Result<Vec<OpenDoor>, OpenError> {
+pub(crate) fn open_doors(
+    config: &Config,
+    authenticator: &Arc<Authenticator>,
+) -> Result<Vec<OpenDoor>, OpenError> {
     config
         .listeners
         .iter()
-        .map(|listener| OpenDoor::open(listener, config))
+        .map(|listener| OpenDoor::open(listener, config, authenticator))
         .collect()
 }
 
@@ -58,7 +62,11 @@ pub fn check_certificates(config: &Config) -> Result<(), OpenError> {
 }
 
 impl OpenDoor {
-    fn open(listener: &config::Listener, config: &Config) -> Result<Self, OpenError> {
+    fn open(
+        listener: &config::Listener,
+        config: &Config,
+        authenticator: &Arc<Authenticator>,
+    ) -> Result<Self, OpenError> {
         let tls = acceptor(listener)?;
         let address = match listener.transport {
             Transport::Unix => ListenAddress::Unix {
@@ -91,6 +99,7 @@ impl OpenDoor {
                 ..WebSocketSettings::default()
             },
             allow_anonymous,
+            authenticator: Arc::clone(authenticator),
             limits: config.limits.clone(),
             room: listener
                 .connections_max

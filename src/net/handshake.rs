@@ -1,6 +1,7 @@
 //! From an accepted socket to a CONNECT at its client's home shard.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use super::login::{LoginError, log_in};
 use super::proxy_protocol::{ProxyError, read_header};
 use super::socket::{PeerAddress, Socket};
 use super::transport::Transport;
 use super::websocket::{self, WebSocketError, WebSocketSettings};
+use crate::auth::{Authenticator, Identity};
 use crate::config::{self, Limits};
 use crate::shard::refusal;
 
@@ -27,6 +30,7 @@ pub(crate) struct Door {
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) websocket: WebSocketSettings,
     pub(crate) allow_anonymous: bool,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) limits: Limits,
     /// Room for connections of this listener.
     pub(crate) room: Option<Arc<Semaphore>>,
@@ -38,6 +42,7 @@ pub(crate) struct Arrival {
     /// The bytes of the CONNECT, checked once.
     packet: Vec<u8>,
     pub(crate) client_id: String,
+    pub(crate) identity: Identity,
     pub(crate) peer: String,
     /// What was read beyond the CONNECT.
     pub(crate) rest: Vec<u8>,
@@ -54,9 +59,7 @@ pub(crate) struct Permit {
 impl Arrival {
     /// The CONNECT packet.
     pub(crate) fn connect(&self) -> Connect<'_> {
-        let decoded = decode_connect(&self.packet, usize::MAX);
-        let decoded = decoded.expect("these bytes were decoded before the move");
-        decoded.expect("these bytes are one whole packet").0
+        connect_of(&self.packet)
     }
 
     /// The number of the shard where the client lives.
@@ -71,7 +74,7 @@ impl Arrival {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("{0}")]
     Proxy(#[from] ProxyError),
     #[error("{0}")]
@@ -84,6 +87,8 @@ pub(crate) enum HandshakeError {
     Closed,
     #[error("refused with {reason:?}")]
     Refused { reason: ReasonCode },
+    #[error("{0}")]
+    Login(#[from] LoginError),
 }
 
 /// Everything before the session, within one deadline and one cap of bytes.
@@ -107,47 +112,73 @@ async fn receive_connect(
     read_proxy_header(door, &mut socket).await?;
     let mut transport = open_transport(door, socket).await?;
     let peer = transport.peer().to_string();
+    let (packet, mut rest) = read_connect(door, &mut transport).await?;
+    let connect = connect_of(&packet);
+    if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect)) {
+        refuse(&mut transport, connect.version, reason).await;
+        return Err(HandshakeError::Refused { reason });
+    }
+    let identity = match log_in(door, &mut transport, &packet, &mut rest).await {
+        Ok(identity) => identity,
+        Err(error) => {
+            if let Some(reason) = error.reason() {
+                refuse(&mut transport, connect.version, reason).await;
+            }
+            return Err(error.into());
+        }
+    };
+    let client_id = match connect.client_id {
+        "" => assigned_client_id(),
+        client_id => client_id.to_owned(),
+    };
+    transport.detach()?;
+    Ok(Arrival {
+        transport,
+        packet,
+        client_id,
+        identity,
+        peer,
+        rest,
+        permit,
+    })
+}
+
+/// The bytes of the CONNECT, and what was read beyond it.
+async fn read_connect(
+    door: &Door,
+    transport: &mut Transport,
+) -> Result<(Vec<u8>, Vec<u8>), HandshakeError> {
     let mut bytes = Vec::new();
-    let mut chunk = [0; 2_048];
     loop {
-        let count = transport.read(&mut chunk).await?;
-        if count == 0 {
+        if !read_more(transport, &mut bytes).await? {
             return Err(HandshakeError::Closed);
         }
-        bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
-        let bytes_max = door
-            .limits
-            .connect_bytes_max
-            .min(door.limits.packet_bytes_max);
-        let decoded = match decode_connect(&bytes, bytes_max) {
-            Ok(decoded) => decoded,
+        match decode_connect(&bytes, door.handshake_bytes_max()) {
+            Ok(Some((_, length))) => {
+                let rest = bytes.split_off(length);
+                return Ok((bytes, rest));
+            }
+            Ok(None) => {}
             Err(error) => {
-                answer_malformed(&mut transport, &bytes, &error).await;
+                answer_malformed(transport, &bytes, &error).await;
                 return Err(error.into());
             }
-        };
-        let Some((connect, length)) = decoded else {
-            continue;
-        };
-        if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect, &transport)) {
-            refuse(&mut transport, connect.version, reason).await;
-            return Err(HandshakeError::Refused { reason });
         }
-        let client_id = match connect.client_id {
-            "" => assigned_client_id(),
-            client_id => client_id.to_owned(),
-        };
-        let rest = bytes.split_off(length);
-        transport.detach()?;
-        return Ok(Arrival {
-            transport,
-            packet: bytes,
-            client_id,
-            peer,
-            rest,
-            permit,
-        });
     }
+}
+
+/// Waits for more bytes; false at the end of the connection.
+pub(super) async fn read_more(transport: &mut Transport, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    let mut chunk = [0; 2_048];
+    let count = transport.read(&mut chunk).await?;
+    bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+    Ok(count > 0)
+}
+
+/// The CONNECT in bytes that were found to be one.
+pub(super) fn connect_of(packet: &[u8]) -> Connect<'_> {
+    let decoded = decode_connect(packet, usize::MAX).expect("these bytes were decoded before");
+    decoded.expect("these bytes are one whole packet").0
 }
 
 impl Door {
@@ -163,18 +194,15 @@ impl Door {
         })
     }
 
-    fn refusal(&self, connect: &Connect<'_>, transport: &Transport) -> Option<ReasonCode> {
-        if !self.listener.versions.contains(&connect.version) {
-            return Some(ReasonCode::UnsupportedProtocolVersion);
-        }
-        // A verified client certificate is an identity; without one the client is anonymous.
-        let certificates = transport
-            .tls_session()
-            .and_then(|session| session.peer_certificates());
-        if !self.allow_anonymous && certificates.is_none() {
-            return Some(ReasonCode::NotAuthorized);
-        }
-        None
+    /// Bytes of everything that a client sends before its CONNACK.
+    pub(super) fn handshake_bytes_max(&self) -> usize {
+        let limits = &self.limits;
+        limits.connect_bytes_max.min(limits.packet_bytes_max)
+    }
+
+    fn refusal(&self, connect: &Connect<'_>) -> Option<ReasonCode> {
+        let is_spoken = self.listener.versions.contains(&connect.version);
+        (!is_spoken).then_some(ReasonCode::UnsupportedProtocolVersion)
     }
 }
 
@@ -269,11 +297,17 @@ async fn refuse(transport: &mut Transport, version: ProtocolVersion, reason: Rea
 
 /// Unique and not to be guessed.
 fn assigned_client_id() -> String {
-    let mut random = [0; 12];
-    SystemRandom::new()
-        .fill(&mut random)
-        .expect("the system gives random numbers");
+    let random: [u8; 12] = random_bytes();
     random.iter().fold(String::from("tidewire-"), |id, byte| {
         format!("{id}{byte:02x}")
     })
+}
+
+/// Bytes that nobody can guess.
+pub(super) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
+    let mut random = [0; COUNT];
+    SystemRandom::new()
+        .fill(&mut random)
+        .expect("the system gives random numbers");
+    random
 }

@@ -8,6 +8,7 @@ pub mod door;
 pub(crate) mod driver;
 pub(crate) mod handshake;
 pub mod listener;
+mod login;
 pub(crate) mod mailbox;
 pub mod proxy_protocol;
 pub mod socket;

@@ -9,6 +9,7 @@ use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound};
 
 use super::retained::RetainedDelivery;
 use super::slots::Key;
+use crate::auth::EnhancedAuthentication;
 use crate::exchange::{GroupId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Queue};
@@ -18,6 +19,8 @@ use crate::shard::OutBuffer;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
+    /// Who had the session last; `None` if that client proved nothing.
+    pub(crate) user_name: Option<Arc<str>>,
     pub(crate) connection: Option<Key>,
     pub(crate) version: ProtocolVersion,
     /// `u32::MAX` never expires.
@@ -76,4 +79,6 @@ pub(crate) struct Connection {
     /// The routes of the last topic: most clients publish to one.
     pub(crate) last_routes: Option<(Box<str>, Arc<Routes>)>,
     pub(crate) peer: Arc<str>,
+    /// For a client that named an authentication method.
+    pub(crate) authentication: Option<Box<EnhancedAuthentication>>,
 }

@@ -12,7 +12,7 @@ use tidewire_protocol::session::keep_alive_deadline_ms;
 use super::client::{Connection, Session};
 use super::timers::Timer;
 use super::{Key, Shard};
-use crate::auth::may_publish;
+use crate::auth::{Identity, METHOD, may_publish, may_take_over};
 
 /// A CONNECT that has passed authentication, at its client's home shard.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub struct Handshake<'a> {
     pub client_id: &'a str,
     /// Where the client is, for the log.
     pub peer: &'a str,
+    /// Who the client has proved to be.
+    pub identity: &'a Identity,
 }
 
 /// The result of a CONNECT.
@@ -47,9 +49,13 @@ impl Shard {
             self.refuse(connection, ReasonCode::QuotaExceeded);
             return Accepted { connection };
         }
+        if !self.may_have(client_id, handshake.identity) {
+            self.refuse(connection, ReasonCode::NotAuthorized);
+            return Accepted { connection };
+        }
         self.take_over(client_id, now_ms);
         let (session, is_present) = self.resume_or_begin(connect, client_id, now_ms);
-        self.attach(connection, session, connect);
+        self.attach(connection, session, handshake);
         self.acknowledge_connect(connection, handshake, is_present);
         tracing::debug!(
             client_id,
@@ -121,7 +127,12 @@ impl Shard {
     }
 
     fn new_connection(&self, handshake: &Handshake<'_>, now_ms: u64) -> Connection {
-        let Handshake { connect, peer, .. } = *handshake;
+        let Handshake {
+            connect,
+            peer,
+            identity,
+            ..
+        } = *handshake;
         let mqtt = &self.shared.config.mqtt;
         let properties = &connect.properties;
         Connection {
@@ -144,6 +155,10 @@ impl Shard {
             is_abandoned: false,
             last_routes: None,
             peer: peer.into(),
+            authentication: identity
+                .enhanced
+                .as_ref()
+                .map(|enhanced| Box::new(enhanced.authentication.clone())),
         }
     }
 
@@ -161,6 +176,17 @@ impl Shard {
             (_, false) => u32::MAX,
         };
         asked.min(self.shared.config.limits.session_expiry_seconds_max)
+    }
+
+    /// Whether the rule for sessions of other users lets this one in.
+    fn may_have(&self, client_id: &str, identity: &Identity) -> bool {
+        let session = self.directory.get(client_id);
+        let Some(session) = session.and_then(|key| self.sessions.lookup(*key)) else {
+            return true;
+        };
+        let rule = self.shared.config.auth.session_takeover;
+        let (owner, newcomer) = (&session.user_name, &identity.user_name);
+        may_take_over(rule, owner.as_deref(), newcomer.as_deref())
     }
 
     /// [MQTT-3.1.4-3]: the older connection with this client id ends with 0x8E.
@@ -195,6 +221,7 @@ impl Shard {
         let client_id: Arc<str> = client_id.into();
         let key = self.sessions.insert(Session {
             client_id: Arc::clone(&client_id),
+            user_name: None,
             connection: None,
             version: connect.version,
             expiry_seconds: 0,
@@ -212,11 +239,15 @@ impl Shard {
         (key, false)
     }
 
-    fn attach(&mut self, connection: Key, key: Key, connect: &Connect<'_>) {
+    fn attach(&mut self, connection: Key, key: Key, handshake: &Handshake<'_>) {
+        let Handshake {
+            connect, identity, ..
+        } = *handshake;
         let will = self.will_of(key, connect.will.as_ref());
         let expiry_seconds = self.expiry_of(connect);
         if let Some(session) = self.sessions.lookup_mut(key) {
             session.connection = Some(connection);
+            session.user_name.clone_from(&identity.user_name);
             session.expiry_seconds = expiry_seconds;
             session.expires_at_ms = None;
             session.will = will;
@@ -229,7 +260,10 @@ impl Shard {
 
     fn acknowledge_connect(&mut self, key: Key, handshake: &Handshake<'_>, is_present: bool) {
         let Handshake {
-            connect, client_id, ..
+            connect,
+            client_id,
+            identity,
+            ..
         } = *handshake;
         let shared = Arc::clone(&self.shared);
         let (mqtt, limits) = (&shared.config.mqtt, &shared.config.limits);
@@ -238,6 +272,7 @@ impl Shard {
         let Some(connection) = self.connections.lookup_mut(key) else {
             return;
         };
+        let enhanced = identity.enhanced.as_ref();
         let asked_expiry = connect.properties.session_expiry_seconds.unwrap_or(0);
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: is_present && connect.version != ProtocolVersion::V3_1,
@@ -252,6 +287,9 @@ impl Shard {
                 topic_alias_maximum: Some(mqtt.topic_alias_maximum),
                 server_keep_alive_seconds: (keep_alive_seconds != connect.keep_alive_seconds)
                     .then_some(keep_alive_seconds),
+                // [MQTT-4.12.0-5]
+                authentication_method: enhanced.map(|_| METHOD),
+                authentication_data: enhanced.map(|it| it.last_data.as_slice()),
                 ..ConnAckProperties::default()
             },
         }));
@@ -271,9 +309,6 @@ const CLOSING_MS: u64 = 5_000;
 
 /// The reason to refuse a CONNECT whatever its session, if there is one.
 pub fn refusal(connect: &Connect<'_>) -> Option<ReasonCode> {
-    if connect.properties.authentication_method.is_some() {
-        return Some(ReasonCode::BadAuthenticationMethod);
-    }
     let is_v5 = connect.version == ProtocolVersion::V5;
     if connect.client_id.is_empty() && !is_v5 {
         let may_be_assigned = connect.clean_start && connect.version == ProtocolVersion::V3_1_1;

@@ -5,6 +5,7 @@
 //! buffer ([`Shard::output`]), mail in an outbox ([`Shard::take_mail`]), and time is an argument.
 //! So a whole broker of several shards can be driven from one thread in a test.
 
+mod authenticate;
 mod client;
 mod connect;
 mod connections;

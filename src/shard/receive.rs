@@ -62,10 +62,7 @@ impl Shard {
             Packet::Connect(_) => {
                 self.disconnect(key, ReasonCode::ProtocolError, "second CONNECT", now_ms);
             }
-            Packet::Auth(_) => {
-                let why = "AUTH without an authentication method in CONNECT";
-                self.disconnect(key, ReasonCode::ProtocolError, why, now_ms);
-            }
+            Packet::Auth(auth) => self.receive_auth(key, &auth, now_ms),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 self.disconnect(key, ReasonCode::ProtocolError, "packet for clients", now_ms);
             }

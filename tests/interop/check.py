@@ -18,6 +18,11 @@ from paho.mqtt.properties import Properties
 
 DEADLINE_SECONDS = 20
 WHOLE_RUN_SECONDS = 300
+# The password "secret", by mosquitto_passwd.
+HASH_OF_MOSQUITTO = (
+    "$7$101$2bSkxZjOXB7wqEER$8ox8N1ION7JiLBsNQCGt+5jJ2qx9PH3ah3hvSryvXJsoVf4Ahcuy9wWkbjWBV2+azksyO"
+    "oyYjrANllfdQN93Sg=="
+)
 HERE = Path(__file__).resolve().parent
 
 
@@ -92,15 +97,23 @@ class Broker(Process):
             f"tls://127.0.0.1:0?{tls}",
             "ws://127.0.0.1:0/mqtt",
             f"unix://{self.socket}",
+            # Last, since its URL looks like that of the first.
+            "tcp://127.0.0.1:0?allow_anonymous=false",
         ]
+        users = folder / "users"
+        add_user(program, "-c", users, "alice", "secret")
+        add_user(program, users, "bob", "other")
+        with users.open("a") as lines:
+            lines.write(f"carol:{HASH_OF_MOSQUITTO}\n")
         arguments = [word for url in listeners for word in ("--listen", url)]
-        super().__init__(program, "run", *arguments)
+        super().__init__(program, "run", "--password-file", users, *arguments)
         port = r"  listening on {}://[^/]*:(\d+)"
         try:
             self.tcp = int(self.wait_for(port.format("mqtt"))[1])
             self.tls = int(self.wait_for(port.format("mqtts"))[1])
             self.ws = int(self.wait_for(port.format("ws") + "/mqtt")[1])
             self.wait_for(r"  listening on .*t\.sock")
+            self.closed = int(self.wait_for(port.format("mqtt"))[1])
         except BaseException:
             self.kill()
             raise
@@ -112,6 +125,13 @@ def run(*command, status=0):
         process.ends_with(status)
     finally:
         process.kill()
+
+
+def add_user(program, *arguments):
+    *arguments, password = arguments
+    command = [program, "passwd", "--password-stdin", *arguments]
+    limits = {"check": True, "timeout": DEADLINE_SECONDS}
+    subprocess.run(command, input=password, text=True, capture_output=True, **limits)
 
 
 def equal(actual, expected, what):
@@ -192,6 +212,18 @@ def mosquitto_leaves_a_will(broker, transport, version):
         watcher.kill()
 
 
+def mosquitto_logs_in(broker, version):
+    # The status is the code of CONNACK, or that the client gave up.
+    address = ["-h", "127.0.0.1", "-p", broker.closed, "-V", version, "-t", "a", "-m", "b"]
+    for user, password in (("alice", "secret"), ("bob", "other"), ("carol", "secret")):
+        run("mosquitto_pub", *address, "-u", user, "-P", password)
+    is_v5 = version == "mqttv5"
+    wrong = 134 if is_v5 else 4
+    run("mosquitto_pub", *address, "-u", "alice", "-P", "other", status=wrong)
+    run("mosquitto_pub", *address, "-u", "mallory", "-P", "secret", status=wrong)
+    run("mosquitto_pub", *address, status=135 if is_v5 else 5)
+
+
 def mosquitto_rr_is_answered(broker, version):
     client = Paho(broker, "tcp", 5)
     try:
@@ -250,10 +282,13 @@ class Paho:
             extra["properties"].SessionExpiryInterval = options.get("expiry", 0)
         host = str(broker.socket) if transport == "unix" else "127.0.0.1"
         port = {"tcp": broker.tcp, "tls": broker.tls, "ws": broker.ws}.get(transport, 1)
+        if "password" in options:
+            self.client.username_pw_set(options.get("user"), options["password"])
+            port = broker.closed
         self.client.connect(host, port, keepalive=30, **extra)
         self.client.loop_start()
         _, reason, self.flags = self._event("connected")
-        equal(str(reason), "Success", "CONNACK")
+        equal(str(reason), options.get("reason", "Success"), "CONNACK")
 
     def _event(self, kind):
         try:
@@ -351,6 +386,25 @@ def paho_properties_arrive(broker, transport):
 # All
 
 
+def paho_logs_in(broker, version):
+    client = Paho(broker, "tcp", version, user="alice", password="secret")
+    try:
+        client.subscribe("paho/login", 1)
+        client.publish("paho/login", b"hello", 1)
+        equal(client.message().payload, b"hello", "message of a user")
+    finally:
+        client.close()
+    refused = "Bad user name or password"
+    Paho(broker, "tcp", version, user="alice", password="other", reason=refused).close()
+    Paho(broker, "tcp", version, user="mallory", password="secret", reason=refused).close()
+
+
+def mqttjs_logs_in_by_scram(broker, modules, user, password, is_right):
+    url = f"mqtt://127.0.0.1:{broker.closed}"
+    words = (user, password, str(is_right).lower())
+    run("node", HERE / "scram.cjs", modules, url, *words, DEADLINE_SECONDS - 5)
+
+
 def mqttjs_talks(broker, modules, transport, version):
     url = f"mqtt://127.0.0.1:{broker.tcp}"
     if transport == "ws":
@@ -375,6 +429,16 @@ def all_checks(broker, modules):
     for transport in ("tcp", "ws"):
         for version in (3, 4, 5):
             yield mqttjs_talks, (broker, modules, transport, version)
+    for version in ("mqttv31", "mqttv311", "mqttv5"):
+        yield mosquitto_logs_in, (broker, version)
+    for version in (3, 4, 5):
+        yield paho_logs_in, (broker, version)
+    for user, password, is_right in (
+        ("alice", "secret", True),
+        ("alice", "other", False),
+        ("mallory", "secret", False),
+    ):
+        yield mqttjs_logs_in_by_scram, (broker, modules, user, password, is_right)
 
 
 def check_everything(program, modules, folder):

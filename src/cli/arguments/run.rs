@@ -22,6 +22,9 @@ pub struct RunArguments {
     /// Let clients come without credentials, except where a listener forbids it
     #[arg(long)]
     pub allow_anonymous: bool,
+    /// File of the users whose password is checked, written by `tidewire passwd`
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// Threads that serve clients, 0 = one per core
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
@@ -85,6 +88,10 @@ impl RunArguments {
         }
         if self.allow_anonymous {
             loader.argument("--allow-anonymous", "allow_anonymous", "true")?;
+        }
+        if let Some(file) = &self.password_file {
+            let file = file.to_string_lossy();
+            loader.argument("--password-file", "auth.password_file", &file)?;
         }
         if let Some(shards) = &self.shards {
             loader.argument("--shards", "shards", shards)?;

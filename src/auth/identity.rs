@@ -1,0 +1,56 @@
+//! Who a client has proved to be.
+
+use std::sync::Arc;
+
+use super::EnhancedAuthentication;
+use crate::config::SessionTakeover;
+
+/// Who a client has proved to be with its CONNECT.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// `None` for a client that proved nothing.
+    pub user_name: Option<Arc<str>>,
+    /// For a client that named an authentication method.
+    pub enhanced: Option<Enhanced>,
+}
+
+/// A client that logged in by enhanced authentication.
+#[derive(Clone, Debug)]
+pub struct Enhanced {
+    /// The last word of the exchange, for CONNACK.
+    pub last_data: Vec<u8>,
+    /// For authentication again on the same connection.
+    pub authentication: EnhancedAuthentication,
+}
+
+/// Whether a client may take the session of its client id from who had it last.
+pub fn may_take_over(rule: SessionTakeover, owner: Option<&str>, newcomer: Option<&str>) -> bool {
+    match rule {
+        SessionTakeover::Anyone => true,
+        SessionTakeover::NotOtherUsers => {
+            owner.is_none() || newcomer.is_none() || owner == newcomer
+        }
+        SessionTakeover::SameUser => owner == newcomer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_decides_who_takes_a_session_over() {
+        use SessionTakeover::{Anyone, NotOtherUsers, SameUser};
+        for (owner, newcomer, allowed) in [
+            (Some("a"), Some("a"), [true, true, true]),
+            (Some("a"), Some("b"), [true, false, false]),
+            (Some("a"), None, [true, true, false]),
+            (None, Some("a"), [true, true, false]),
+            (None, None, [true, true, true]),
+        ] {
+            let found =
+                [Anyone, NotOtherUsers, SameUser].map(|rule| may_take_over(rule, owner, newcomer));
+            assert_eq!(found, allowed, "{owner:?} {newcomer:?}");
+        }
+    }
+}

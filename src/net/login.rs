@@ -1,0 +1,219 @@
+//! Who the client of a CONNECT is: its password is checked, or AUTH packets are exchanged.
+
+use std::io;
+
+use tidewire_protocol::codec::{
+    Auth, Connect, DecodeError, EncodeError, Packet, ProtocolVersion, ReasonCode, Receiver,
+    UserProperties, decode, encode,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+
+use super::handshake::{Door, connect_of, random_bytes, read_more};
+use super::transport::Transport;
+use crate::auth::{
+    Answer, Busy, Enhanced, EnhancedAuthentication, EnhancedError, Identity, METHOD,
+};
+
+/// Why a client is not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("no user name, and anonymous clients are not allowed here")]
+    Anonymous,
+    #[error("wrong password or unknown user {user_name:?}")]
+    Password { user_name: String },
+    #[error("{0}")]
+    Busy(#[from] Busy),
+    #[error("passwords are not checked any more")]
+    Stopped,
+    #[error("authentication method {method:?} is not offered")]
+    Method { method: String },
+    #[error("login of {user_name:?} failed: {source}")]
+    Enhanced {
+        user_name: String,
+        source: EnhancedError,
+    },
+    #[error("a packet other than AUTH before CONNACK")]
+    NotAuth,
+    #[error("connection closed during authentication")]
+    Closed,
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    #[error("{0}")]
+    Encode(#[from] EncodeError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl LoginError {
+    fn failed(authentication: &EnhancedAuthentication, source: EnhancedError) -> Self {
+        Self::Enhanced {
+            user_name: shown(authentication.claimed_name()),
+            source,
+        }
+    }
+
+    /// What the client is told, if it is still there.
+    pub(crate) fn reason(&self) -> Option<ReasonCode> {
+        Some(match self {
+            Self::Anonymous => ReasonCode::NotAuthorized,
+            Self::Password { .. } => ReasonCode::BadUserNameOrPassword,
+            Self::Busy(_) | Self::Stopped => ReasonCode::ServerBusy,
+            Self::Method { .. } => ReasonCode::BadAuthenticationMethod,
+            Self::Enhanced { source, .. } => source.reason(),
+            // [MQTT-3.1.2-30]
+            Self::NotAuth => ReasonCode::ProtocolError,
+            Self::Decode(error) => error.reason(),
+            Self::Encode(_) => ReasonCode::UnspecifiedError,
+            Self::Closed | Self::Io(_) => return None,
+        })
+    }
+}
+
+/// Finds out who the client is. `packet` is its CONNECT, `rest` what was read beyond.
+pub(super) async fn log_in(
+    door: &Door,
+    transport: &mut Transport,
+    packet: &[u8],
+    rest: &mut Vec<u8>,
+) -> Result<Identity, LoginError> {
+    let connect = connect_of(packet);
+    if let Some(method) = connect.properties.authentication_method {
+        let authentication = begin_enhanced(door, method)?;
+        let mut dialogue = Dialogue {
+            bytes_max: door.handshake_bytes_max().saturating_sub(packet.len()),
+            transport,
+            rest,
+        };
+        return dialogue.run(&connect, authentication).await;
+    }
+    if let Some(user_name) = connect.user_name {
+        let password = connect.password.unwrap_or_default();
+        if let Some(verdict) = door.authenticator.check_password(user_name, password) {
+            return await_verdict(user_name, verdict?).await;
+        }
+    }
+    // A verified client certificate is an identity; without one the client is anonymous.
+    let session = transport.tls_session();
+    let certificates = session.and_then(|session| session.peer_certificates());
+    if !door.allow_anonymous && certificates.is_none() {
+        return Err(LoginError::Anonymous);
+    }
+    Ok(Identity::default())
+}
+
+/// [MQTT-4.12.0-1]
+fn begin_enhanced(door: &Door, method: &str) -> Result<EnhancedAuthentication, LoginError> {
+    let offered = door.authenticator.enhanced(random_bytes());
+    let refused = || LoginError::Method {
+        method: shown(method),
+    };
+    offered.filter(|_| method == METHOD).ok_or_else(refused)
+}
+
+async fn await_verdict(
+    user_name: &str,
+    verdict: oneshot::Receiver<bool>,
+) -> Result<Identity, LoginError> {
+    let is_right = verdict.await.map_err(|_| LoginError::Stopped)?;
+    if !is_right {
+        return Err(LoginError::Password {
+            user_name: shown(user_name),
+        });
+    }
+    Ok(Identity {
+        user_name: Some(user_name.into()),
+        enhanced: None,
+    })
+}
+
+/// AUTH packets between CONNECT and CONNACK.
+struct Dialogue<'a> {
+    transport: &'a mut Transport,
+    rest: &'a mut Vec<u8>,
+    /// What the client may still send.
+    bytes_max: usize,
+}
+
+impl Dialogue<'_> {
+    async fn run(
+        &mut self,
+        connect: &Connect<'_>,
+        mut authentication: EnhancedAuthentication,
+    ) -> Result<Identity, LoginError> {
+        let data = connect.properties.authentication_data;
+        let mut step = authentication.begin(data);
+        let last_data = loop {
+            match step {
+                Err(source) => return Err(LoginError::failed(&authentication, source)),
+                Ok(answer) if answer.reason == ReasonCode::Success => break answer.data,
+                Ok(answer) => self.send(&answer).await?,
+            }
+            step = self.receive(&mut authentication).await?;
+        };
+        // What was sent before our CONNACK may only be an end [MQTT-3.1.2-30].
+        if self.rest.first().is_some_and(|byte| *byte != DISCONNECT) {
+            return Err(LoginError::NotAuth);
+        }
+        let user_name = authentication.user_name().cloned();
+        if connect.user_name.is_some() && connect.user_name != user_name.as_deref() {
+            let source = EnhancedError::OtherUser;
+            return Err(LoginError::failed(&authentication, source));
+        }
+        Ok(Identity {
+            user_name,
+            enhanced: Some(Enhanced {
+                last_data,
+                authentication,
+            }),
+        })
+    }
+
+    async fn send(&mut self, answer: &Answer) -> Result<(), LoginError> {
+        let packet = Packet::Auth(Auth {
+            reason: answer.reason,
+            authentication_method: Some(METHOD),
+            authentication_data: Some(&answer.data),
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        });
+        let mut bytes = Vec::new();
+        encode(&packet, ProtocolVersion::V5, &mut bytes)?;
+        self.transport.write_all(&bytes).await?;
+        self.transport.flush().await?;
+        Ok(())
+    }
+
+    /// Waits for the next packet, which has to be AUTH.
+    async fn receive(
+        &mut self,
+        authentication: &mut EnhancedAuthentication,
+    ) -> Result<Result<Answer, EnhancedError>, LoginError> {
+        loop {
+            let version = ProtocolVersion::V5;
+            match decode(self.rest, version, Receiver::Server, self.bytes_max)? {
+                Some((Packet::Auth(auth), length)) => {
+                    let answer = authentication.receive(&auth);
+                    self.bytes_max = self.bytes_max.saturating_sub(length);
+                    self.rest.drain(..length);
+                    return Ok(answer);
+                }
+                Some((Packet::Disconnect(_), _)) => return Err(LoginError::Closed),
+                Some(_) => return Err(LoginError::NotAuth),
+                None => {}
+            }
+            if !read_more(self.transport, self.rest).await? {
+                return Err(LoginError::Closed);
+            }
+        }
+    }
+}
+
+/// As much of a peer's text as a log line needs.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS).collect()
+}
+
+const SHOWN_CHARACTERS: usize = 64;
+/// The first byte of a DISCONNECT.
+const DISCONNECT: u8 = 0xE0;

@@ -1,0 +1,13 @@
+//! Logins at a real listener: passwords, SCRAM-SHA-256, and who may have whose session.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod broker;
+mod command;
+mod enhanced;
+mod password;
+mod scram_client;
+mod takeover;
