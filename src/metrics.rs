@@ -15,6 +15,8 @@ pub struct ShardMetrics {
     pub publishes_sent: Counter,
     pub connections: Counter,
     pub sessions: Counter,
+    pub socket_reads: Counter,
+    pub socket_writes: Counter,
 }
 
 /// A number with one writer.

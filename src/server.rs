@@ -32,6 +32,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
+    metrics: Arc<[Arc<ShardMetrics>]>,
     /// The last owner: its threads end after the shards.
     authenticator: Arc<Authenticator>,
 }
@@ -115,6 +116,7 @@ impl Server {
             stop,
             threads,
             addresses,
+            metrics,
             authenticator,
         })
     }
@@ -122,6 +124,11 @@ impl Server {
     /// Where the broker listens, as URLs.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// What each shard has counted.
+    pub fn metrics(&self) -> &[Arc<ShardMetrics>] {
+        &self.metrics
     }
 
     /// Says goodbye to all clients and waits until everything has ended.

@@ -116,12 +116,16 @@ fn poll(
     }
     let mut budget = READ_BUDGET_BYTES;
     loop {
+        if driver.holds_back(key, cx.waker()) {
+            return Poll::Pending;
+        }
         let count = {
             let mut buffer = driver.read_buffer.borrow_mut();
             let mut buffer = ReadBuf::new(&mut buffer);
             ready!(Pin::new(&mut *transport).poll_read(cx, &mut buffer))?;
             buffer.filled().len()
         };
+        driver.shard.borrow().count_read(count);
         if count == 0 {
             return Poll::Ready(Ok(()));
         }

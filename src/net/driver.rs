@@ -6,6 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -26,6 +27,8 @@ pub(crate) struct Driver {
     pub(crate) read_buffer: RefCell<Box<[u8]>>,
     wake: Arc<Notify>,
     mailboxes: Arc<[Mailbox]>,
+    /// They go on reading when all mailboxes have room.
+    waiting_publishers: RefCell<Vec<Waker>>,
     /// Connections to write, kept for its memory.
     touched: RefCell<Vec<Key>>,
 }
@@ -43,6 +46,7 @@ impl Driver {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             wake,
             mailboxes,
+            waiting_publishers: RefCell::default(),
             touched: RefCell::default(),
         }
     }
@@ -83,11 +87,15 @@ impl Driver {
     pub(crate) fn flush(&self) {
         let now_ms = self.clock.now_ms();
         let own = self.shard.borrow().id();
-        let mut mail = self
+        let (mut mail, was_full) = self
             .mailboxes
             .get(usize::from(own.0))
             .map(Mailbox::take)
             .unwrap_or_default();
+        if was_full {
+            // Publishers on other shards may wait for room.
+            self.mailboxes.iter().for_each(|it| it.wake.notify_one());
+        }
         {
             let mut shard = self.shard.borrow_mut();
             shard.tick(now_ms);
@@ -112,6 +120,26 @@ impl Driver {
         }
         self.touched.replace(touched);
         self.send_mail();
+        if !self.waiting_publishers.borrow().is_empty() && !self.is_mail_stuck() {
+            for waker in self.waiting_publishers.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether a publisher has to wait because a mailbox is full; it is woken afterwards.
+    pub(crate) fn holds_back(&self, publisher: Key, waker: &Waker) -> bool {
+        let has_to_wait = self.is_mail_stuck() && self.shard.borrow().is_publisher(publisher);
+        if has_to_wait {
+            self.waiting_publishers.borrow_mut().push(waker.clone());
+            // The mailbox may have been emptied since it was looked at.
+            self.schedule_flush();
+        }
+        has_to_wait
+    }
+
+    fn is_mail_stuck(&self) -> bool {
+        self.mailboxes.iter().any(Mailbox::is_full)
     }
 
     pub(crate) fn shutdown_seconds(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! Mail between shard threads: a batch behind a lock, swapped out whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -15,6 +16,7 @@ pub(crate) struct Mailbox {
     /// Wakes the flush task of the shard.
     pub(crate) wake: Arc<Notify>,
     bytes_max: usize,
+    is_full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +31,13 @@ impl Mailbox {
             batch: Mutex::default(),
             wake: Arc::default(),
             bytes_max,
+            is_full: AtomicBool::new(false),
         }
+    }
+
+    /// Whether senders are to stop reading from publishers.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     /// Appends in order and wakes the shard. A full box drops QoS 0 messages and answers how many;
@@ -52,12 +60,18 @@ impl Mailbox {
             }
             batch.mail.push(mail);
         }
+        // Under the lock, so that it is never set after the batch was taken.
+        self.is_full
+            .store(batch.bytes >= self.bytes_max, Ordering::Relaxed);
         drop(batch);
         self.wake.notify_one();
         dropped
     }
 
-    pub(crate) fn take(&self) -> Vec<Mail> {
-        std::mem::take(&mut *self.batch.lock()).mail
+    /// Everything, and whether senders may have waited for room.
+    pub(crate) fn take(&self) -> (Vec<Mail>, bool) {
+        let mut batch = self.batch.lock();
+        let was_full = self.is_full.swap(false, Ordering::Relaxed);
+        (std::mem::take(&mut *batch).mail, was_full)
     }
 }

@@ -89,7 +89,7 @@ impl Transport {
     /// [`io::ErrorKind::WouldBlock`] when nothing was accepted, or the error of the stream.
     pub fn try_write(&mut self, buffer: &OutBuffer) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) if buffer.pieces() > 1 => {
+            Self::Plain(socket) if buffer.is_scattered() => {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                 let filled = buffer.fill_slices(&mut slices);
                 socket.try_write_vectored(slices.get(..filled).unwrap_or_default())

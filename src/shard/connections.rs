@@ -9,6 +9,7 @@ pub(super) struct Connections {
     slots: Slots<Connection>,
     touched: Vec<Key>,
     spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
 }
 
 impl Connections {
@@ -46,6 +47,7 @@ impl Connections {
             if tail.capacity() == 0
                 && let Some(spare) = self.spare.pop()
             {
+                self.spare_bytes -= spare.capacity();
                 *tail = spare;
             }
         }
@@ -68,15 +70,14 @@ impl Connections {
             return;
         };
         if let Some(buffer) = connection.out.advance(count)
-            && (1..=SPARE_BYTES_MAX).contains(&buffer.capacity())
-            && self.spare.len() < SPARE_BUFFERS_MAX
+            && buffer.capacity() > 0
+            && self.spare_bytes + buffer.capacity() <= SPARE_BYTES_MAX
         {
+            self.spare_bytes += buffer.capacity();
             self.spare.push(buffer);
         }
     }
 }
 
-/// Buffers kept for the next connection that has something to write.
-const SPARE_BUFFERS_MAX: usize = 64;
-/// A larger buffer is given back to the allocator.
-const SPARE_BYTES_MAX: usize = 65_536;
+/// Buffers kept for the next connections that have something to write.
+const SPARE_BYTES_MAX: usize = 1 << 20;

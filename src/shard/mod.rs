@@ -147,8 +147,22 @@ impl Shard {
 
     /// So many bytes of the output were written.
     pub fn written(&mut self, key: Key, count: usize) {
+        self.metrics.socket_writes.add(1);
         self.metrics.bytes_sent.add(count as u64);
         self.connections.written(key, count);
+    }
+
+    /// So many bytes were read, before [`Shard::receive`] gets them.
+    pub fn count_read(&self, count: usize) {
+        self.metrics.socket_reads.add(1);
+        self.metrics.bytes_received.add(count as u64);
+    }
+
+    /// Whether the client has published on this connection.
+    pub fn is_publisher(&self, key: Key) -> bool {
+        self.connections
+            .lookup(key)
+            .is_some_and(|connection| connection.last_routes.is_some())
     }
 
     /// Counts messages that could not be passed on.

@@ -7,10 +7,12 @@ use std::sync::Arc;
 /// Bytes to write, in order: shared runs and the connection's own.
 ///
 /// # Shape
-/// `chunks` come before `tail`; of the first piece `written` bytes are gone already.
+/// `first`, then `more`, then `tail`; of the first piece `written` bytes are gone already.
 #[derive(Debug, Default)]
 pub struct OutBuffer {
-    chunks: VecDeque<Chunk>,
+    first: Option<Chunk>,
+    /// Empty without `first`.
+    more: VecDeque<Chunk>,
     chunk_bytes: usize,
     tail: Vec<u8>,
     written: usize,
@@ -53,25 +55,29 @@ impl OutBuffer {
     pub(crate) fn push_shared(&mut self, bytes: &Arc<[u8]>) {
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);
-            self.chunk_bytes += tail.len();
-            self.chunks.push_back(Chunk::Own(tail));
+            self.push(Chunk::Own(tail));
         }
-        self.chunk_bytes += bytes.len();
-        self.chunks.push_back(Chunk::Shared(Arc::clone(bytes)));
+        self.push(Chunk::Shared(Arc::clone(bytes)));
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.chunk_bytes += chunk.bytes().len();
+        match self.first {
+            None => self.first = Some(chunk),
+            Some(_) => self.more.push_back(chunk),
+        }
     }
 
     /// The first bytes to write, contiguous; empty if there are none.
     pub fn front(&self) -> &[u8] {
-        let first = self.chunks.front().map_or(&self.tail[..], Chunk::bytes);
+        let first = self.first.as_ref().map_or(&self.tail[..], Chunk::bytes);
         first.get(self.written..).unwrap_or_default()
     }
 
     /// Fills `slices` with what is to be written, in order, and returns how many it filled.
     pub fn fill_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let pieces = self
-            .chunks
-            .iter()
-            .map(Chunk::bytes)
+        let chunks = self.first.iter().chain(&self.more).map(Chunk::bytes);
+        let pieces = chunks
             .chain(std::iter::once(&self.tail[..]))
             .filter(|piece| !piece.is_empty());
         let mut filled = 0;
@@ -83,14 +89,14 @@ impl OutBuffer {
         filled
     }
 
-    /// How many separate pieces there are.
-    pub fn pieces(&self) -> usize {
-        self.chunks.len() + usize::from(!self.tail.is_empty())
+    /// Whether there is more than [`OutBuffer::front`].
+    pub fn is_scattered(&self) -> bool {
+        self.first.is_some() && (!self.more.is_empty() || !self.tail.is_empty())
     }
 
     /// So many bytes were written. Gives back the buffer of the connection once it is empty.
     pub(crate) fn advance(&mut self, mut count: usize) -> Option<Vec<u8>> {
-        while let Some(chunk) = self.chunks.front() {
+        while let Some(chunk) = &self.first {
             let length = chunk.bytes().len();
             let left = length - self.written;
             if count < left {
@@ -100,15 +106,11 @@ impl OutBuffer {
             count -= left;
             self.written = 0;
             self.chunk_bytes -= length;
-            self.chunks.pop_front();
-        }
-        if self.chunks.capacity() > 0 {
-            self.chunks = VecDeque::new();
+            self.first = self.more.pop_front();
         }
         self.written += count;
         if self.written >= self.tail.len() {
-            self.written = 0;
-            let mut tail = std::mem::take(&mut self.tail);
+            let mut tail = std::mem::take(self).tail;
             tail.clear();
             return Some(tail);
         }
@@ -119,10 +121,10 @@ impl OutBuffer {
         None
     }
 
-    /// Takes out all bytes, written or not.
+    /// Takes out all bytes that are not written.
     pub fn take(&mut self) -> Vec<u8> {
-        let mut all = Vec::with_capacity(self.len());
-        for chunk in self.chunks.drain(..) {
+        let mut all = Vec::with_capacity(self.len() + self.written);
+        for chunk in self.first.iter().chain(&self.more) {
             all.extend_from_slice(chunk.bytes());
         }
         all.append(&mut self.tail);
