@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use super::header::RETAIN;
 use super::property_block::{self as block, id};
 use super::{
     EncodeError, PacketId, PacketType, ProtocolVersion, PublishProperties, QoS, UserProperties,
@@ -94,6 +95,60 @@ pub fn delivery_bytes(
 pub fn split_packet(packets: &[u8]) -> Option<(&[u8], &[u8])> {
     let (remaining, length_bytes) = varint::read_prefix(packets.get(1..)?).ok()??;
     packets.split_at_checked(1 + length_bytes + usize::try_from(remaining).ok()?)
+}
+
+/// Appends a QoS 0 packet of [`encode_delivery`] with another topic and with a topic alias, which is
+/// left out before 5.0; `None`, and nothing is appended, if `packet` is no such packet.
+pub fn encode_readdressed(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    packet: &[u8],
+    topic: &[u8],
+    topic_alias: Option<NonZeroU16>,
+) -> Option<()> {
+    let parts = Parts::of(version, packet)?;
+    let header = DeliveryHeader {
+        retain: parts.flags & RETAIN != 0,
+        topic_alias,
+        ..DeliveryHeader::default()
+    };
+    encode_delivery(
+        out,
+        version,
+        &header,
+        topic,
+        parts.properties,
+        parts.payload,
+    );
+    Some(())
+}
+
+/// A QoS 0 packet, taken apart.
+struct Parts<'a> {
+    flags: u8,
+    properties: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(version: ProtocolVersion, packet: &'a [u8]) -> Option<Self> {
+        let (flags, rest) = packet.split_first()?;
+        let (_, length_bytes) = varint::read_prefix(rest).ok()??;
+        let (length, rest) = rest.get(length_bytes..)?.split_first_chunk::<2>()?;
+        let rest = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
+        let (properties, payload) = if version == ProtocolVersion::V5 {
+            let (length, length_bytes) = varint::read_prefix(rest).ok()??;
+            rest.get(length_bytes..)?
+                .split_at_checked(usize::try_from(length).ok()?)?
+        } else {
+            rest.split_at(0)
+        };
+        Some(Self {
+            flags: *flags,
+            properties,
+            payload,
+        })
+    }
 }
 
 impl PublishProperties<'_> {
