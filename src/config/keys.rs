@@ -65,6 +65,7 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
     client_ca ANY;
     client_certificates ANY;
     allow_anonymous ANY;
+    mount_point ANY;
     connections_max POSITIVE;
     versions ANY;
     nodelay ANY;
@@ -117,8 +118,10 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
 
 keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     server_keep_alive_seconds POSITIVE;
+    keep_alive_seconds_max POSITIVE;
     receive_maximum POSITIVE;
     topic_alias_maximum ANY;
+    topic_alias_outbound_max ANY;
     inflight_max POSITIVE;
     check_payload_format ANY;
     server_reference ANY;

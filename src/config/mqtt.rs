@@ -5,10 +5,14 @@
 pub struct Mqtt {
     /// Keep alive imposed on MQTT 5.0 clients; `None` accepts what the client asks for.
     pub server_keep_alive_seconds: Option<u16>,
+    /// Longest keep alive of MQTT 5.0 clients; `None` accepts any, and none at all.
+    pub keep_alive_seconds_max: Option<u16>,
     /// QoS 1 and 2 messages a client may send before it awaits an acknowledgement.
     pub receive_maximum: u16,
     /// Topic aliases a client may set on one connection, 0 = none.
     pub topic_alias_maximum: u16,
+    /// Topic aliases we set on one connection, within what the client takes, 0 = none.
+    pub topic_alias_outbound_max: u16,
     /// QoS 1 and 2 messages sent to one client and not yet acknowledged.
     pub inflight_max: u16,
     /// Whether a payload that claims to be text is refused unless it is valid UTF-8.
@@ -25,8 +29,10 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             server_keep_alive_seconds: None,
+            keep_alive_seconds_max: None,
             receive_maximum: 1024,
             topic_alias_maximum: 64,
+            topic_alias_outbound_max: 16,
             inflight_max: u16::MAX,
             check_payload_format: false,
             server_reference: None,

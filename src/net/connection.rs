@@ -48,6 +48,7 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
             client_id: &arrival.client_id,
             peer: &arrival.peer,
             identity: &arrival.identity,
+            mount_point: arrival.mount_point.as_deref(),
         };
         driver
             .shard

@@ -43,6 +43,7 @@ pub(crate) struct Arrival {
     packet: Vec<u8>,
     pub(crate) client_id: String,
     pub(crate) identity: Identity,
+    pub(crate) mount_point: Option<String>,
     pub(crate) peer: String,
     /// What was read beyond the CONNECT.
     pub(crate) rest: Vec<u8>,
@@ -137,6 +138,7 @@ async fn receive_connect(
         packet,
         client_id,
         identity,
+        mount_point: door.listener.mount_point.clone(),
         peer,
         rest,
         permit,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
-use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound};
+use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound, OutboundAliases};
 
 use super::retained::RetainedDelivery;
 use super::slots::Key;
@@ -19,6 +19,10 @@ use crate::shard::OutBuffer;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
+    /// The key of the directory: the client id within its mount point.
+    pub(crate) name: Arc<str>,
+    /// Put before the topics of the client.
+    pub(crate) mount_point: Option<Arc<str>>,
     /// Who had the session last; `None` if that client proved nothing.
     pub(crate) user_name: Option<Arc<str>>,
     pub(crate) connection: Option<Key>,
@@ -64,6 +68,10 @@ pub(crate) struct Connection {
     pub(crate) keep_alive_seconds: u16,
     pub(crate) last_received_ms: u64,
     pub(crate) aliases: InboundAliases,
+    /// For a client that takes topic aliases.
+    pub(crate) outbound_aliases: Option<Box<OutboundAliases>>,
+    /// Put before the topics of the client.
+    pub(crate) mount_point: Option<Arc<str>>,
     /// QoS 2 messages of this connection that await PUBREL.
     pub(crate) receive_quota_used: u16,
     /// The client's Receive Maximum, within our own limit.

@@ -7,9 +7,10 @@ use tidewire_protocol::codec::{
     ConnAck, ConnAckProperties, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode,
     UserProperties, encode,
 };
-use tidewire_protocol::session::keep_alive_deadline_ms;
+use tidewire_protocol::session::{OutboundAliases, keep_alive_deadline_ms};
 
 use super::client::{Connection, Session};
+use super::mount::{mounted, session_name};
 use super::timers::Timer;
 use super::{Key, Shard};
 use crate::auth::{Identity, METHOD, may_publish, may_take_over};
@@ -25,6 +26,8 @@ pub struct Handshake<'a> {
     pub peer: &'a str,
     /// Who the client has proved to be.
     pub identity: &'a Identity,
+    /// Put before the topics of the client; ends with `/`.
+    pub mount_point: Option<&'a str>,
 }
 
 /// The result of a CONNECT.
@@ -38,23 +41,32 @@ impl Shard {
     /// Attaches a connection to its session, ending whatever the client id was connected to.
     pub fn connect(&mut self, handshake: &Handshake<'_>, now_ms: u64) -> Accepted {
         let Handshake {
-            connect, client_id, ..
+            connect,
+            client_id,
+            mount_point,
+            ..
         } = *handshake;
+        let name = &*session_name(mount_point, client_id);
         let connection = self
             .connections
             .insert(self.new_connection(handshake, now_ms));
         self.metrics.connections.add(1);
         let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
-        if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(client_id) {
+        if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(name) {
             self.refuse(connection, ReasonCode::QuotaExceeded);
             return Accepted { connection };
         }
-        if !self.may_have(client_id, handshake.identity) {
+        let will = connect.will.as_ref();
+        if let Some(Err(reason)) = will.map(|will| mounted(mount_point, will.topic)) {
+            self.refuse(connection, reason);
+            return Accepted { connection };
+        }
+        if !self.may_have(name, handshake.identity) {
             self.refuse(connection, ReasonCode::NotAuthorized);
             return Accepted { connection };
         }
-        self.take_over(client_id, now_ms);
-        let (session, is_present) = self.resume_or_begin(connect, client_id, now_ms);
+        self.take_over(name, now_ms);
+        let (session, is_present) = self.resume_or_begin(handshake, name, now_ms);
         self.attach(connection, session, handshake);
         self.acknowledge_connect(connection, handshake, is_present);
         tracing::debug!(
@@ -131,6 +143,7 @@ impl Shard {
             connect,
             peer,
             identity,
+            mount_point,
             ..
         } = *handshake;
         let mqtt = &self.shared.config.mqtt;
@@ -141,6 +154,12 @@ impl Shard {
             keep_alive_seconds: self.keep_alive_of(connect),
             last_received_ms: now_ms,
             aliases: Default::default(),
+            outbound_aliases: properties
+                .topic_alias_maximum
+                .map(|alias_max| alias_max.min(mqtt.topic_alias_outbound_max))
+                .and_then(NonZeroU16::new)
+                .map(|alias_max| Box::new(OutboundAliases::new(alias_max))),
+            mount_point: mount_point.map(Into::into),
             receive_quota_used: 0,
             send_quota: properties
                 .receive_maximum
@@ -163,9 +182,16 @@ impl Shard {
     }
 
     fn keep_alive_of(&self, connect: &Connect<'_>) -> u16 {
-        match self.shared.config.mqtt.server_keep_alive_seconds {
-            Some(seconds) if connect.version == ProtocolVersion::V5 => seconds,
-            _ => connect.keep_alive_seconds,
+        let asked = connect.keep_alive_seconds;
+        // Before 5.0 there is no way to tell the client.
+        if connect.version != ProtocolVersion::V5 {
+            return asked;
+        }
+        let mqtt = &self.shared.config.mqtt;
+        match (mqtt.server_keep_alive_seconds, mqtt.keep_alive_seconds_max) {
+            (Some(seconds), _) => seconds,
+            (None, Some(seconds_max)) if asked == 0 || asked > seconds_max => seconds_max,
+            _ => asked,
         }
     }
 
@@ -179,8 +205,8 @@ impl Shard {
     }
 
     /// Whether the rule for sessions of other users lets this one in.
-    fn may_have(&self, client_id: &str, identity: &Identity) -> bool {
-        let session = self.directory.get(client_id);
+    fn may_have(&self, name: &str, identity: &Identity) -> bool {
+        let session = self.directory.get(name);
         let Some(session) = session.and_then(|key| self.sessions.lookup(*key)) else {
             return true;
         };
@@ -190,10 +216,10 @@ impl Shard {
     }
 
     /// [MQTT-3.1.4-3]: the older connection with this client id ends with 0x8E.
-    fn take_over(&mut self, client_id: &str, now_ms: u64) {
+    fn take_over(&mut self, name: &str, now_ms: u64) {
         let older = self
             .directory
-            .get(client_id)
+            .get(name)
             .and_then(|key| self.sessions.lookup(*key))
             .and_then(|session| session.connection);
         if let Some(older) = older {
@@ -208,19 +234,30 @@ impl Shard {
 
     fn resume_or_begin(
         &mut self,
-        connect: &Connect<'_>,
-        client_id: &str,
+        handshake: &Handshake<'_>,
+        name: &str,
         now_ms: u64,
     ) -> (Key, bool) {
-        if let Some(key) = self.directory.get(client_id).copied() {
+        let Handshake {
+            connect,
+            client_id,
+            mount_point,
+            ..
+        } = *handshake;
+        if let Some(key) = self.directory.get(name).copied() {
             if !connect.clean_start {
                 return (key, true);
             }
             self.end_session(key, now_ms);
         }
-        let client_id: Arc<str> = client_id.into();
+        let name: Arc<str> = name.into();
         let key = self.sessions.insert(Session {
-            client_id: Arc::clone(&client_id),
+            client_id: match mount_point {
+                None => Arc::clone(&name),
+                Some(_) => client_id.into(),
+            },
+            name: Arc::clone(&name),
+            mount_point: mount_point.map(Into::into),
             user_name: None,
             connection: None,
             version: connect.version,
@@ -235,7 +272,7 @@ impl Shard {
             will_due_ms: None,
         });
         self.metrics.sessions.add(1);
-        self.directory.insert(client_id, key);
+        self.directory.insert(name, key);
         (key, false)
     }
 

@@ -3,10 +3,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{DeliveryHeader, QoS, delivery_bytes, encode_delivery};
+use tidewire_protocol::codec::{DeliveryHeader, QoS};
 
 use super::outgoing::Outgoing;
-use super::send::PACKET_BYTES_ANY;
 use super::{Key, Shard, key_of, publisher_of};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
 use crate::message::Message;
@@ -141,16 +140,13 @@ impl Shard {
             payload,
             ..
         } = *outgoing;
-        let version = connection.version;
-        let is_too_large = connection.packet_bytes_max < PACKET_BYTES_ANY
-            && delivery_bytes(version, &header, topic, forwarded, payload)
-                > connection.packet_bytes_max;
-        if is_too_large || connection.is_closing || connection.out.len() >= bytes_max {
+        if connection.is_closing
+            || connection.out.len() >= bytes_max
+            || !connection.write_publish(&header, topic, forwarded, payload)
+        {
             self.metrics.messages_dropped.add(1);
             return;
         }
-        let out = connection.out.tail();
-        encode_delivery(out, version, &header, topic, forwarded, payload);
         self.metrics.publishes_sent.add(1);
         self.metrics.messages_sent.add(1);
     }

@@ -12,6 +12,7 @@ mod connections;
 mod deliver;
 mod group;
 mod mail;
+mod mount;
 mod out;
 mod outgoing;
 mod publish;
@@ -23,6 +24,7 @@ mod slots;
 mod subscribe;
 mod timers;
 mod will;
+mod write;
 
 use std::sync::Arc;
 

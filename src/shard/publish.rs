@@ -1,9 +1,12 @@
 //! PUBLISH from a client.
 
+use std::sync::Arc;
+
 use tidewire_protocol::codec::{Ack, Packet, ProtocolVersion, Publish, QoS, ReasonCode};
 use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
+use super::mount::mounted;
 use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
@@ -111,6 +114,13 @@ impl Shard {
             Ok(checked) => checked,
             Err(reason) => return reason,
         };
+        let mount_point = self.mount_point_of(key);
+        let topic = match mounted(mount_point.as_deref(), topic) {
+            Ok(topic) => topic,
+            Err(ReasonCode::NotAuthorized) => return self.refuse_publish(key, topic),
+            Err(reason) => return reason,
+        };
+        let topic = &*topic;
         let mut forwarded = std::mem::take(&mut self.scratch);
         forwarded.clear();
         if publish.properties.has_forwarded() {
@@ -146,6 +156,7 @@ impl Shard {
         if self
             .connections
             .lookup(key)
+            .filter(|connection| connection.mount_point.is_none())
             .and_then(|connection| connection.last_routes.as_ref())
             .is_some_and(|(last, _)| **last == *topic)
         {
@@ -166,6 +177,10 @@ impl Shard {
             return Err(self.refuse_publish(key, topic));
         }
         Ok((topic, delay_seconds))
+    }
+
+    fn mount_point_of(&self, key: Key) -> Option<Arc<str>> {
+        self.connections.lookup(key)?.mount_point.clone()
     }
 
     fn retain_and_route(

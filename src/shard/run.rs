@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{DeliveryHeader, ProtocolVersion, encode_delivery, split_packet};
+use tidewire_protocol::codec::{DeliveryHeader, ProtocolVersion, encode_delivery};
 
-use super::client::Connection;
 use super::outgoing::Outgoing;
 use super::{Mail, Shard, key_of, publisher_of};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
@@ -108,6 +107,16 @@ enum RunBytes<'a> {
     Shared(&'a Arc<[u8]>),
 }
 
+impl RunBytes<'_> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::GivenAway(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
 impl Shard {
     /// Adds a message to the run of its routes.
     pub(super) fn add_to_run(&mut self, outgoing: &Outgoing<'_>, routes: &Arc<Routes>) {
@@ -204,8 +213,8 @@ impl Shard {
         if connection.is_closing || connection.out.len() >= bytes_max {
             return 0;
         }
-        if facts.packet_bytes_max > connection.packet_bytes_max {
-            return append_what_fits(connection, &bytes);
+        if facts.packet_bytes_max > connection.packet_bytes_max || !connection.takes_any_topic() {
+            return connection.write_run(bytes.as_slice());
         }
         match bytes {
             RunBytes::GivenAway(bytes) if connection.out.is_empty() => {
@@ -217,24 +226,6 @@ impl Shard {
         }
         facts.count
     }
-}
-
-/// [MQTT-3.1.2-24]: packets above the client's maximum are left out.
-fn append_what_fits(connection: &mut Connection, bytes: &RunBytes<'_>) -> u64 {
-    let mut rest = match bytes {
-        RunBytes::GivenAway(bytes) => &bytes[..],
-        RunBytes::Copied(bytes) => bytes,
-        RunBytes::Shared(bytes) => bytes,
-    };
-    let mut taken = 0;
-    while let Some((packet, after)) = split_packet(rest) {
-        if packet.len() <= connection.packet_bytes_max {
-            connection.out.tail().extend_from_slice(packet);
-            taken += 1;
-        }
-        rest = after;
-    }
-    taken
 }
 
 /// A run is handed over when it is this large, so that mail stays small.

@@ -1,8 +1,6 @@
 //! From a session's queue through its window into its connection's buffer.
 
-use tidewire_protocol::codec::{
-    Ack, DeliveryHeader, Packet, PacketId, QoS, ReasonCode, delivery_bytes, encode, encode_delivery,
-};
+use tidewire_protocol::codec::{Ack, DeliveryHeader, Packet, PacketId, QoS, ReasonCode, encode};
 use tidewire_protocol::session::InFlight;
 
 use super::client::{Connection, Session};
@@ -174,7 +172,7 @@ fn transmit(
     delivery: Delivery,
     now_ms: u64,
 ) -> Transmitted {
-    if wire_bytes(connection, &delivery, now_ms) > connection.packet_bytes_max {
+    if !takes(connection, &delivery, now_ms) {
         return Transmitted::TooLarge(delivery.group);
     }
     if delivery.qos == QoS::AtMostOnce {
@@ -202,7 +200,7 @@ fn resend(
         debug_assert!(false, "only messages without PUBREC are sent again");
         return Transmitted::InFlight;
     };
-    if wire_bytes(connection, delivery, now_ms) <= connection.packet_bytes_max {
+    if takes(connection, delivery, now_ms) {
         write_delivery(connection, delivery, Some(packet_id), true, now_ms);
         return Transmitted::InFlight;
     }
@@ -233,27 +231,19 @@ fn write_delivery(
 ) {
     let header = header_of(delivery, packet_id, dup, now_ms);
     let message = &delivery.message;
-    encode_delivery(
-        connection.out.tail(),
-        connection.version,
-        &header,
-        message.topic_bytes(),
-        message.forwarded(),
-        message.payload(),
-    );
+    let topic = message.topic_bytes();
+    let is_written =
+        connection.write_publish(&header, topic, message.forwarded(), message.payload());
+    debug_assert!(is_written, "the caller has asked");
 }
 
-fn wire_bytes(connection: &Connection, delivery: &Delivery, now_ms: u64) -> usize {
-    if connection.packet_bytes_max >= PACKET_BYTES_ANY {
-        return 0;
-    }
+fn takes(connection: &Connection, delivery: &Delivery, now_ms: u64) -> bool {
     let message = &delivery.message;
     let packet_id =
         (delivery.qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN));
     let header = header_of(delivery, packet_id, false, now_ms);
     let topic = message.topic_bytes();
-    let (forwarded, payload) = (message.forwarded(), message.payload());
-    delivery_bytes(connection.version, &header, topic, forwarded, payload)
+    connection.takes(&header, topic, message.forwarded(), message.payload())
 }
 
 fn header_of(
@@ -275,5 +265,3 @@ fn header_of(
 
 /// All packet identifiers.
 const PACKET_IDS: usize = 65_535;
-/// No MQTT packet is larger: a client with this maximum or none needs no check.
-pub(super) const PACKET_BYTES_ANY: usize = 268_435_460;

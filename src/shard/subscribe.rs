@@ -10,6 +10,7 @@ use tidewire_protocol::codec::{
 use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
 use super::client::Subscribed;
+use super::mount::Mounted;
 use super::{Key, Mail, Member, Shard};
 use crate::exchange::{Binding, Destination};
 
@@ -83,9 +84,15 @@ impl Shard {
             return false;
         };
         session.retained.retain(|it| !it.is_for(filter));
+        let mount_point = session.mount_point.clone();
         let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
-        match Subscribable::parse(filter, levels_max) {
+        let mounted = mounted_of(mount_point.as_deref(), filter, levels_max);
+        match mounted
+            .as_ref()
+            .map_err(|it| *it)
+            .and_then(Mounted::subscribable)
+        {
             Ok(Subscribable::Plain(filter)) => {
                 exchange.unbind(filter, Destination::Session(receiver));
             }
@@ -106,7 +113,7 @@ impl Shard {
                     );
                 }
             }
-            Err(error) => debug_assert!(false, "a subscription of a bad filter: {error}"),
+            Err(reason) => debug_assert!(false, "a subscription of a bad filter: {reason:?}"),
         }
         true
     }
@@ -120,6 +127,7 @@ impl Shard {
             return;
         }
         session.version = version;
+        let mount_point = session.mount_point.clone();
         let subscriptions: Vec<(Box<str>, Subscribed)> = session
             .subscriptions
             .iter()
@@ -127,8 +135,11 @@ impl Shard {
             .collect();
         for (filter, subscribed) in subscriptions {
             let levels_max = self.shared.config.limits.topic_levels_max;
-            if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) =
-                Subscribable::parse(&filter, levels_max)
+            let mounted = mounted_of(mount_point.as_deref(), &filter, levels_max);
+            if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) = mounted
+                .as_ref()
+                .map_err(|it| *it)
+                .and_then(Mounted::subscribable)
             {
                 self.bind(key, filter, &subscribed, version);
             }
@@ -146,12 +157,12 @@ impl Shard {
         if subscription.filter.len() > limits.topic_bytes_max {
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        let parsed = Subscribable::parse(subscription.filter, limits.topic_levels_max)
-            .map_err(|_| ReasonCode::TopicFilterInvalid)?;
         let session = self
             .sessions
             .lookup(key)
             .ok_or(ReasonCode::UnspecifiedError)?;
+        let mount_point = session.mount_point.as_deref();
+        let mounted = mounted_of(mount_point, subscription.filter, limits.topic_levels_max)?;
         let version = session.version;
         let before = session.subscriptions.get(subscription.filter).copied();
         if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
@@ -162,7 +173,7 @@ impl Shard {
             subscription_id,
             group: None,
         };
-        match parsed {
+        match mounted.subscribable()? {
             Subscribable::Plain(filter) => self.bind(key, filter, &subscribed, version),
             Subscribable::Exclusive(filter) => {
                 let receiver = self.receiver(key);
@@ -225,6 +236,17 @@ impl Shard {
         };
         self.send_mail(home, Mail::GroupJoin { group, member });
     }
+}
+
+/// The subscription that the text of a client asks for, in the broker's tree.
+pub(super) fn mounted_of<'f>(
+    mount_point: Option<&str>,
+    text: &'f str,
+    levels_max: usize,
+) -> Result<Mounted<'f>, ReasonCode> {
+    let asked =
+        Subscribable::parse(text, levels_max).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    Mounted::new(mount_point, asked)
 }
 
 fn granted(qos: QoS) -> ReasonCode {

@@ -123,6 +123,13 @@ pub fn encode_readdressed(
     Some(())
 }
 
+/// The topic of a QoS 0 packet of [`encode_delivery`].
+pub fn topic_of(packet: &[u8]) -> Option<&[u8]> {
+    let (_, length_bytes) = varint::read_prefix(packet.get(1..)?).ok()??;
+    let (length, rest) = packet.get(1 + length_bytes..)?.split_first_chunk::<2>()?;
+    rest.get(..usize::from(u16::from_be_bytes(*length)))
+}
+
 /// A QoS 0 packet, taken apart.
 struct Parts<'a> {
     flags: u8,
