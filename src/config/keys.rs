@@ -102,6 +102,9 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     topic_bytes_max TOPIC;
     topic_levels_max TOPIC;
     subscriptions_per_client_max POSITIVE;
+    publish_messages_per_second_max ANY;
+    publish_bytes_per_second_max ANY;
+    publish_burst_seconds (1, 3600);
     queue_messages_max POSITIVE;
     queue_bytes_max POSITIVE;
     queue_overflow ANY;

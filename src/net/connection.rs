@@ -6,8 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::driver::Driver;
 use super::handshake::Arrival;
@@ -64,6 +66,7 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
     driver.links.borrow_mut().insert(key, Rc::clone(&link));
     driver.schedule_flush();
     let mut rest = Vec::new();
+    let mut pause = Pause::default();
     take_in(&driver, key, &mut rest, &arrival.rest);
     // The guard counts the connection until the end of this task.
     let _permit = arrival.permit;
@@ -71,7 +74,7 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
     let end = std::future::poll_fn(|cx| {
         // A panic ends this connection alone.
         catch_unwind(AssertUnwindSafe(|| {
-            poll(&driver, &link, key, &mut rest, cx)
+            poll(&driver, &link, key, &mut rest, &mut pause, cx)
         }))
         .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("panicked"))))
     })
@@ -90,6 +93,7 @@ fn poll(
     link: &Link,
     key: Key,
     rest: &mut Vec<u8>,
+    pause: &mut Pause,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     *link.waker.borrow_mut() = Some(cx.waker().clone());
@@ -117,6 +121,7 @@ fn poll(
     }
     let mut budget = READ_BUDGET_BYTES;
     loop {
+        ready!(pause.poll(driver, key, rest, cx));
         if driver.holds_back(key, cx.waker()) {
             return Poll::Pending;
         }
@@ -138,6 +143,47 @@ fn poll(
         if budget == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+    }
+}
+
+/// The wait of a client that publishes too fast.
+#[derive(Default)]
+struct Pause {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// The end of the last wait.
+    over_ms: u64,
+}
+
+impl Pause {
+    /// Ready once the client may be heard again and what it sent before has been taken in.
+    fn poll(
+        &mut self,
+        driver: &Driver,
+        key: Key,
+        rest: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                ready!(sleep.as_mut().poll(cx));
+                self.sleep = None;
+            }
+            let mut shard = driver.shard.borrow_mut();
+            let held_until_ms = shard.output(key).and_then(|it| it.held_until_ms);
+            drop(shard);
+            let Some(until_ms) = held_until_ms.filter(|it| *it != self.over_ms) else {
+                return Poll::Ready(());
+            };
+            let now_ms = driver.clock.now_ms();
+            if until_ms > now_ms {
+                let wait = Duration::from_millis(until_ms - now_ms);
+                self.sleep = Some(Box::pin(tokio::time::sleep(wait)));
+            } else {
+                self.over_ms = until_ms;
+                take_in(driver, key, rest, &[]);
+                driver.schedule_flush();
+            }
         }
     }
 }

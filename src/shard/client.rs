@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
 use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound, OutboundAliases};
 
+use super::pace::PublishPace;
 use super::retained::RetainedDelivery;
 use super::slots::Key;
 use crate::auth::EnhancedAuthentication;
@@ -67,6 +68,7 @@ pub(crate) struct Connection {
     pub(crate) version: ProtocolVersion,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) last_received_ms: u64,
+    pub(crate) pace: PublishPace,
     pub(crate) aliases: InboundAliases,
     /// For a client that takes topic aliases.
     pub(crate) outbound_aliases: Option<Box<OutboundAliases>>,

@@ -153,6 +153,7 @@ impl Shard {
             version: connect.version,
             keep_alive_seconds: self.keep_alive_of(connect),
             last_received_ms: now_ms,
+            pace: Default::default(),
             aliases: Default::default(),
             outbound_aliases: properties
                 .topic_alias_maximum

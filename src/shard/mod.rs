@@ -15,6 +15,7 @@ mod mail;
 mod mount;
 mod out;
 mod outgoing;
+mod pace;
 mod publish;
 mod receive;
 mod retained;
@@ -96,6 +97,8 @@ pub struct Output<'a> {
     pub is_abandoned: bool,
     /// The peer takes too little: read nothing more from it until it takes more.
     pub is_congested: bool,
+    /// The client publishes too fast: neither read nor [`Shard::receive`] before this time.
+    pub held_until_ms: Option<u64>,
 }
 
 impl Shard {
@@ -142,6 +145,7 @@ impl Shard {
         Some(Output {
             is_closing: connection.is_closing,
             is_abandoned: connection.is_abandoned,
+            held_until_ms: connection.pace.held_until(),
             is_congested: connection.out.len() >= self.shared.config.limits.write_buffer_bytes_max,
             buffer: &mut connection.out,
         })

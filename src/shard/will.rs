@@ -110,8 +110,9 @@ impl Shard {
         let Some(connection) = self.connections.lookup(key) else {
             return;
         };
-        let Some(deadline_ms) =
-            keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
+        // While nothing is read from a client that publishes too fast, its silence is ours.
+        let heard_ms = connection.pace.heard_ms(connection.last_received_ms);
+        let Some(deadline_ms) = keep_alive_deadline_ms(heard_ms, connection.keep_alive_seconds)
         else {
             return;
         };

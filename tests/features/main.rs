@@ -5,4 +5,6 @@
 mod aliases;
 mod broker;
 mod keep_alive;
+mod listener;
 mod mount_point;
+mod rates;
