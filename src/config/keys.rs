@@ -127,6 +127,8 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     topic_alias_outbound_max ANY;
     inflight_max POSITIVE;
     check_payload_format ANY;
+    reason_strings ANY;
+    response_information ANY;
     server_reference ANY;
     shutdown_seconds (0, 3600);
     share_strategy ANY;

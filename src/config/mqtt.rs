@@ -17,6 +17,10 @@ pub struct Mqtt {
     pub inflight_max: u16,
     /// Whether a payload that claims to be text is refused unless it is valid UTF-8.
     pub check_payload_format: bool,
+    /// Whether errors are explained to MQTT 5.0 clients in words.
+    pub reason_strings: bool,
+    /// Where clients that ask may receive responses; `%c` stands for the client id.
+    pub response_information: Option<String>,
     /// The server named to clients that are sent elsewhere.
     pub server_reference: Option<String>,
     /// Seconds that clients get to receive their DISCONNECT when the broker stops.
@@ -35,6 +39,8 @@ impl Default for Mqtt {
             topic_alias_outbound_max: 16,
             inflight_max: u16::MAX,
             check_payload_format: false,
+            reason_strings: true,
+            response_information: None,
             server_reference: None,
             shutdown_seconds: 5,
             share_strategy: ShareStrategy::Balanced,

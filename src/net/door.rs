@@ -101,6 +101,7 @@ impl OpenDoor {
             allow_anonymous,
             authenticator: Arc::clone(authenticator),
             limits: config.limits.clone(),
+            reason_strings: config.mqtt.reason_strings,
             room: listener
                 .connections_max
                 .map(|it| Arc::new(Semaphore::new(it.min(Semaphore::MAX_PERMITS)))),

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::transport::Transport;
 use super::websocket::{self, WebSocketError, WebSocketSettings};
 use crate::auth::{Authenticator, Identity};
 use crate::config::{self, Limits};
-use crate::shard::refusal;
+use crate::shard::{refusal, text_of};
 
 /// What the connections of one listener go through.
 pub(crate) struct Door {
@@ -32,6 +33,8 @@ pub(crate) struct Door {
     pub(crate) allow_anonymous: bool,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) limits: Limits,
+    /// Whether refusals are explained in words.
+    pub(crate) reason_strings: bool,
     /// Room for connections of this listener.
     pub(crate) room: Option<Arc<Semaphore>>,
 }
@@ -116,14 +119,14 @@ async fn receive_connect(
     let (packet, mut rest) = read_connect(door, &mut transport).await?;
     let connect = connect_of(&packet);
     if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect)) {
-        refuse(&mut transport, connect.version, reason).await;
+        refuse_connect(door, &mut transport, &connect, reason).await;
         return Err(HandshakeError::Refused { reason });
     }
     let identity = match log_in(door, &mut transport, &packet, &mut rest).await {
         Ok(identity) => identity,
         Err(error) => {
             if let Some(reason) = error.reason() {
-                refuse(&mut transport, connect.version, reason).await;
+                refuse_connect(door, &mut transport, &connect, reason).await;
             }
             return Err(error.into());
         }
@@ -283,11 +286,39 @@ fn level_of(bytes: &[u8]) -> Option<u8> {
     after(b"\x00\x04MQTT").or_else(|| after(b"\x00\x06MQIsdp"))
 }
 
+/// Refuses a CONNECT that was read, in words if these make no packet that the client does not take.
+async fn refuse_connect(
+    door: &Door,
+    transport: &mut Transport,
+    connect: &Connect<'_>,
+    reason: ReasonCode,
+) {
+    let bytes_max = connect
+        .properties
+        .maximum_packet_size
+        .map_or(u32::MAX, NonZeroU32::get);
+    let reason_string = text_of(reason)
+        .filter(|text| door.reason_strings && text.len() + CONNACK_BYTES <= bytes_max as usize);
+    write_refusal(transport, connect.version, reason, reason_string).await;
+}
+
 async fn refuse(transport: &mut Transport, version: ProtocolVersion, reason: ReasonCode) {
+    write_refusal(transport, version, reason, None).await;
+}
+
+async fn write_refusal(
+    transport: &mut Transport,
+    version: ProtocolVersion,
+    reason: ReasonCode,
+    reason_string: Option<&str>,
+) {
     let packet = Packet::ConnAck(Box::new(ConnAck {
         session_present: false,
         reason,
-        properties: ConnAckProperties::default(),
+        properties: ConnAckProperties {
+            reason_string,
+            ..ConnAckProperties::default()
+        },
     }));
     let mut bytes = Vec::new();
     if encode(&packet, version, &mut bytes).is_ok() && transport.write_all(&bytes).await.is_ok() {
@@ -313,3 +344,6 @@ pub(super) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
         .expect("the system gives random numbers");
     random
 }
+
+/// A CONNACK with a reason string, without its text.
+const CONNACK_BYTES: usize = 8;

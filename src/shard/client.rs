@@ -79,6 +79,8 @@ pub(crate) struct Connection {
     /// The client's Receive Maximum, within our own limit.
     pub(crate) send_quota: u16,
     pub(crate) packet_bytes_max: usize,
+    /// Whether acknowledgements may carry reason strings.
+    pub(crate) wants_problem_information: bool,
     /// Encoded packets that are not yet written.
     pub(crate) out: OutBuffer,
     pub(crate) is_touched: bool,

@@ -8,12 +8,15 @@ use tidewire_protocol::codec::{
     UserProperties, encode,
 };
 use tidewire_protocol::session::{OutboundAliases, keep_alive_deadline_ms};
+use tidewire_protocol::topic::Topic;
 
 use super::client::{Connection, Session};
+use super::explain::{encode_explained, text_of};
 use super::mount::{mounted, session_name};
 use super::timers::Timer;
 use super::{Key, Shard};
 use crate::auth::{Identity, METHOD, may_publish, may_take_over};
+use crate::config::Mqtt;
 
 /// A CONNECT that has passed authentication, at its client's home shard.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +98,7 @@ impl Shard {
 
     /// Ends a connection from our side, with DISCONNECT where the version has it.
     pub(super) fn disconnect(&mut self, key: Key, reason: ReasonCode, why: &str, now_ms: u64) {
+        let reason_string = self.explain_end(reason, why);
         let Some(connection) = self.connections.lookup_mut(key) else {
             return;
         };
@@ -109,12 +113,11 @@ impl Shard {
             let packet = Packet::Disconnect(Disconnect {
                 reason,
                 session_expiry_seconds: None,
-                reason_string: None,
+                reason_string,
                 user_properties: UserProperties::default(),
                 server_reference: reference.filter(|_| reason == ReasonCode::UseAnotherServer),
             });
-            encode(&packet, connection.version, connection.out.tail())
-                .expect("a DISCONNECT of ours is small");
+            encode_explained(&packet, connection).expect("a DISCONNECT of ours is small");
         }
         let client_id = session
             .and_then(|session| self.sessions.lookup(session))
@@ -129,7 +132,10 @@ impl Shard {
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: false,
             reason,
-            properties: ConnAckProperties::default(),
+            properties: ConnAckProperties {
+                reason_string: text_of(reason).and_then(|why| self.explain_end(reason, why)),
+                ..ConnAckProperties::default()
+            },
         }));
         self.answer(key, &packet);
         if let Some(connection) = self.connections.lookup_mut(key) {
@@ -169,6 +175,7 @@ impl Shard {
             packet_bytes_max: properties
                 .maximum_packet_size
                 .map_or(usize::MAX, |bytes| bytes.get() as usize),
+            wants_problem_information: properties.request_problem_information != Some(false),
             out: Default::default(),
             is_touched: false,
             is_closing: false,
@@ -307,6 +314,7 @@ impl Shard {
         let (mqtt, limits) = (&shared.config.mqtt, &shared.config.limits);
         let expiry_seconds = self.expiry_of(connect);
         let keep_alive_seconds = self.keep_alive_of(connect);
+        let response_information = response_information_of(mqtt, connect, client_id);
         let Some(connection) = self.connections.lookup_mut(key) else {
             return;
         };
@@ -325,6 +333,7 @@ impl Shard {
                 topic_alias_maximum: Some(mqtt.topic_alias_maximum),
                 server_keep_alive_seconds: (keep_alive_seconds != connect.keep_alive_seconds)
                     .then_some(keep_alive_seconds),
+                response_information: response_information.as_deref(),
                 // [MQTT-4.12.0-5]
                 authentication_method: enhanced.map(|_| METHOD),
                 authentication_data: enhanced.map(|it| it.last_data.as_slice()),
@@ -340,6 +349,20 @@ impl Shard {
         }
         self.touch(key);
     }
+}
+
+/// Where a client that asks for it may receive responses: `%c` is its client id. Nothing if that
+/// makes no topic.
+///
+/// # Source
+/// MQTT 5.0 section 3.2.2.3.14.
+fn response_information_of(mqtt: &Mqtt, connect: &Connect<'_>, client_id: &str) -> Option<String> {
+    connect
+        .properties
+        .request_response_information
+        .filter(|is_asked| *is_asked)?;
+    let text = mqtt.response_information.as_ref()?.replace("%c", client_id);
+    Topic::parse(&text, usize::MAX).is_ok().then_some(text)
 }
 
 /// How long a peer has to take its last packet.

@@ -10,6 +10,7 @@ mod client;
 mod connect;
 mod connections;
 mod deliver;
+mod explain;
 mod group;
 mod mail;
 mod mount;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 pub use connect::{Accepted, Handshake, refusal};
+pub use explain::text_of;
 pub use mail::{Mail, Member};
 pub use out::OutBuffer;
 pub use run::SentRun;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{Ack, Packet, ProtocolVersion, Publish, QoS, ReasonCode};
+use tidewire_protocol::codec::{Ack, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};
 use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
@@ -51,7 +51,8 @@ impl Shard {
         };
         if publish.qos == QoS::AtLeastOnce {
             let reason = self.publish(key, publish, topic, now_ms);
-            self.answer(key, &Packet::PubAck(Ack::plain(packet_id, reason)));
+            let ack = self.ack(key, packet_id, reason);
+            self.answer(key, &Packet::PubAck(ack));
             return;
         }
         let Some(session) = self
@@ -85,11 +86,20 @@ impl Shard {
         if reason.is_error() {
             self.forget_receipt(key, packet_id);
         }
-        self.answer(key, &Packet::PubRec(Ack::plain(packet_id, reason)));
+        let ack = self.ack(key, packet_id, reason);
+        self.answer(key, &Packet::PubRec(ack));
+    }
+
+    fn ack(&self, key: Key, packet_id: PacketId, reason: ReasonCode) -> Ack<'static> {
+        let mut ack = Ack::plain(packet_id, reason);
+        if reason.is_error() {
+            ack.reason_string = self.explain(key, reason);
+        }
+        ack
     }
 
     /// A PUBREC with an error ends the exchange [MQTT-4.3.3-9].
-    fn forget_receipt(&mut self, key: Key, packet_id: tidewire_protocol::codec::PacketId) {
+    fn forget_receipt(&mut self, key: Key, packet_id: PacketId) {
         let session = self
             .session_of(key)
             .and_then(|it| self.sessions.lookup_mut(it));

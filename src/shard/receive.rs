@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tidewire_protocol::codec::{
-    Ack, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver, decode, encode,
+    Ack, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver, decode,
 };
 
+use super::explain::encode_explained;
 use super::{Key, Mail, Shard};
 use crate::queue::Delivery;
 
@@ -83,7 +84,7 @@ impl Shard {
         let Some(connection) = self.connections.writable(key) else {
             return;
         };
-        if let Err(error) = encode(packet, connection.version, connection.out.tail()) {
+        if let Err(error) = encode_explained(packet, connection) {
             tracing::error!(%error, "answer not sent");
             return;
         }

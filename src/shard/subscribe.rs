@@ -36,7 +36,7 @@ impl Shard {
         }
         let acknowledgement = SubAck {
             packet_id: packet.packet_id,
-            reason_string: None,
+            reason_string: self.explain_first(key, &reasons),
             user_properties: UserProperties::default(),
             reasons,
         };
@@ -60,14 +60,14 @@ impl Shard {
                 ReasonCode::NoSubscriptionExisted
             }
         };
-        let reasons = packet
+        let reasons: Vec<ReasonCode> = packet
             .filters
             .iter()
             .map(|filter| reason_of(self, filter))
             .collect();
         let acknowledgement = UnsubAck {
             packet_id: packet.packet_id,
-            reason_string: None,
+            reason_string: self.explain_first(key, &reasons),
             user_properties: UserProperties::default(),
             reasons,
         };

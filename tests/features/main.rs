@@ -8,3 +8,4 @@ mod keep_alive;
 mod listener;
 mod mount_point;
 mod rates;
+mod reason_strings;
