@@ -17,9 +17,12 @@ pub(crate) async fn run(
 ) {
     let interval = Duration::from_secs(u64::from(shared.config.sys_interval_seconds));
     let mut loads = Loads::default();
+    let mut connected_max = 0;
     loop {
         let now_ms = driver.clock.now_ms();
         let mut topics = state(&shared, &metrics, now_ms);
+        connected_max = connected_max.max(sum(&metrics, |it| &it.connections));
+        topics.push(("clients/maximum", connected_max.to_string()));
         topics.extend(loads.update(&metrics, interval.as_secs_f64()));
         for (topic, value) in topics {
             let message = Message::new(
@@ -77,6 +80,22 @@ fn state(
             sum(metrics, |it| &it.publishes_sent).to_string(),
         ),
         (
+            "publish/bytes/received",
+            sum(metrics, |it| &it.publish_bytes_received).to_string(),
+        ),
+        (
+            "publish/bytes/sent",
+            sum(metrics, |it| &it.publish_bytes_sent).to_string(),
+        ),
+        (
+            "clients/expired",
+            sum(metrics, |it| &it.sessions_expired).to_string(),
+        ),
+        (
+            "shared_subscriptions/count",
+            sum(metrics, |it| &it.shared_subscriptions).to_string(),
+        ),
+        (
             "publish/messages/dropped",
             sum(metrics, |it| &it.messages_dropped).to_string(),
         ),
@@ -90,7 +109,7 @@ fn state(
         ("store/messages/bytes", shared.retained.bytes().to_string()),
         (
             "subscriptions/count",
-            shared.exchange.binding_count().to_string(),
+            sum(metrics, |it| &it.subscriptions).to_string(),
         ),
     ]
 }
@@ -98,8 +117,8 @@ fn state(
 /// Moving averages per minute over 1, 5 and 15 minutes.
 #[derive(Default)]
 struct Loads {
-    averages: [[f64; 3]; 4],
-    last: [u64; 4],
+    averages: [[f64; 3]; 8],
+    last: [u64; 8],
 }
 
 impl Loads {
@@ -109,6 +128,10 @@ impl Loads {
         interval_seconds: f64,
     ) -> Vec<(&'static str, String)> {
         let totals = [
+            sum(metrics, |it| &it.messages_received),
+            sum(metrics, |it| &it.messages_sent),
+            sum(metrics, |it| &it.messages_dropped),
+            sum(metrics, |it| &it.connects),
             sum(metrics, |it| &it.publishes_received),
             sum(metrics, |it| &it.publishes_sent),
             sum(metrics, |it| &it.bytes_received),
@@ -133,7 +156,27 @@ impl Loads {
     }
 }
 
-const LOAD_TOPICS: [[&str; 3]; 4] = [
+const LOAD_TOPICS: [[&str; 3]; 8] = [
+    [
+        "load/messages/received/1min",
+        "load/messages/received/5min",
+        "load/messages/received/15min",
+    ],
+    [
+        "load/messages/sent/1min",
+        "load/messages/sent/5min",
+        "load/messages/sent/15min",
+    ],
+    [
+        "load/publish/dropped/1min",
+        "load/publish/dropped/5min",
+        "load/publish/dropped/15min",
+    ],
+    [
+        "load/connections/1min",
+        "load/connections/5min",
+        "load/connections/15min",
+    ],
     [
         "load/publish/received/1min",
         "load/publish/received/5min",

@@ -58,6 +58,7 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
             .connect(&handshake, now_ms)
             .connection
     };
+    driver.shard.borrow().count_handshake(arrival.bytes());
     let link = Rc::new(Link {
         transport: RefCell::new(arrival.transport),
         waker: RefCell::default(),

@@ -66,6 +66,11 @@ impl Arrival {
         connect_of(&self.packet)
     }
 
+    /// How many bytes were read.
+    pub(crate) fn bytes(&self) -> usize {
+        self.packet.len() + self.rest.len()
+    }
+
     /// The number of the shard where the client lives.
     pub(crate) fn home(&self, shards: usize) -> usize {
         let mut hasher = DefaultHasher::new();

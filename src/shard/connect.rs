@@ -54,6 +54,8 @@ impl Shard {
             .connections
             .insert(self.new_connection(handshake, now_ms));
         self.metrics.connections.add(1);
+        self.metrics.connects.add(1);
+        self.metrics.messages_received.add(1);
         let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
         if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(name) {
             self.refuse(connection, ReasonCode::QuotaExceeded);
@@ -118,6 +120,7 @@ impl Shard {
                 server_reference: reference.filter(|_| reason == ReasonCode::UseAnotherServer),
             });
             encode_explained(&packet, connection).expect("a DISCONNECT of ours is small");
+            self.metrics.messages_sent.add(1);
         }
         let client_id = session
             .and_then(|session| self.sessions.lookup(session))
@@ -342,6 +345,7 @@ impl Shard {
         }));
         encode(&packet, connect.version, connection.out.tail())
             .expect("a CONNACK of ours is small");
+        self.metrics.messages_sent.add(1);
         if let Some(due_ms) =
             keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
         {

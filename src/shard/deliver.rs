@@ -148,6 +148,7 @@ impl Shard {
             return;
         }
         self.metrics.publishes_sent.add(1);
+        self.metrics.publish_bytes_sent.add(payload.len() as u64);
         self.metrics.messages_sent.add(1);
     }
 }

@@ -166,6 +166,11 @@ impl Shard {
         self.metrics.bytes_received.add(count as u64);
     }
 
+    /// So many bytes were read before the connection came to this shard.
+    pub fn count_handshake(&self, count: usize) {
+        self.metrics.bytes_received.add(count as u64);
+    }
+
     /// Whether the client has published on this connection.
     pub fn is_publisher(&self, key: Key) -> bool {
         self.connections

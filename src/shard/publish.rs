@@ -114,6 +114,8 @@ impl Shard {
     /// Retains and routes; answers with the reason for PUBACK or PUBREC.
     fn publish(&mut self, key: Key, publish: &Publish<'_>, topic: &str, now_ms: u64) -> ReasonCode {
         self.metrics.publishes_received.add(1);
+        let payload_bytes = publish.payload.len() as u64;
+        self.metrics.publish_bytes_received.add(payload_bytes);
         if self.shared.config.mqtt.check_payload_format
             && publish.properties.payload_is_utf8 == Some(true)
             && std::str::from_utf8(publish.payload).is_err()

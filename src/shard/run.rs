@@ -13,6 +13,7 @@ use crate::exchange::{Destination, ReceiverId, Routes, Target};
 struct Facts {
     publisher: u64,
     count: u64,
+    payload_bytes: u64,
     /// Size of the largest packet.
     packet_bytes_max: usize,
 }
@@ -79,6 +80,7 @@ impl OpenRun {
             }
         }
         self.facts.count += 1;
+        self.facts.payload_bytes += payload.len() as u64;
     }
 
     fn sent(&self, routes: &Arc<Routes>) -> Arc<SentRun> {
@@ -195,6 +197,12 @@ impl Shard {
         }
         let taken = self.append_run(receiver, facts, bytes);
         self.metrics.publishes_sent.add(taken);
+        // Of a run taken in part, the share of the messages.
+        let payload_bytes = match taken == facts.count {
+            true => facts.payload_bytes,
+            false => facts.payload_bytes * taken / facts.count.max(1),
+        };
+        self.metrics.publish_bytes_sent.add(payload_bytes);
         self.metrics.messages_sent.add(taken);
         self.metrics.messages_dropped.add(facts.count - taken);
     }

@@ -113,18 +113,25 @@ impl Shard {
         }
     }
 
+    fn count_sent(&self, payload_bytes: usize) {
+        self.metrics.publishes_sent.add(1);
+        self.metrics.messages_sent.add(1);
+        self.metrics.publish_bytes_sent.add(payload_bytes as u64);
+    }
+
     /// Counts what became of a delivery, and gives its group credit back if it is settled.
     fn account(&mut self, key: Key, transmitted: Transmitted) {
         let settled = match transmitted {
-            Transmitted::InFlight => {
-                self.metrics.publishes_sent.add(1);
-                self.metrics.messages_sent.add(1);
+            Transmitted::InFlight { payload_bytes } => {
+                self.count_sent(payload_bytes);
                 return;
             }
-            Transmitted::Settled(group) => {
-                self.metrics.publishes_sent.add(1);
-                self.metrics.messages_sent.add(1);
-                group
+            Transmitted::Settled {
+                lender,
+                payload_bytes,
+            } => {
+                self.count_sent(payload_bytes);
+                lender
             }
             Transmitted::TooLarge(group) => {
                 self.metrics.messages_dropped.add(1);
@@ -151,9 +158,12 @@ type Lender = Option<(GroupId, ShardId)>;
 #[derive(Clone, Copy)]
 enum Transmitted {
     /// It waits for its acknowledgement.
-    InFlight,
+    InFlight { payload_bytes: usize },
     /// At most once: it is sent and gone.
-    Settled(Lender),
+    Settled {
+        lender: Lender,
+        payload_bytes: usize,
+    },
     /// [MQTT-3.1.2-25]: dropped as if sent, and it takes no quota.
     TooLarge(Lender),
 }
@@ -175,9 +185,13 @@ fn transmit(
     if !takes(connection, &delivery, now_ms) {
         return Transmitted::TooLarge(delivery.group);
     }
+    let payload_bytes = delivery.message.payload().len();
     if delivery.qos == QoS::AtMostOnce {
         write_delivery(connection, &delivery, None, false, now_ms);
-        return Transmitted::Settled(delivery.group);
+        return Transmitted::Settled {
+            lender: delivery.group,
+            payload_bytes,
+        };
     }
     let packet_id = session
         .outbound
@@ -186,7 +200,7 @@ fn transmit(
     if let Some(delivery) = session.outbound.published(packet_id) {
         write_delivery(connection, delivery, Some(packet_id), false, now_ms);
     }
-    Transmitted::InFlight
+    Transmitted::InFlight { payload_bytes }
 }
 
 /// Writes again what was in flight when the connection ended.
@@ -198,11 +212,12 @@ fn resend(
 ) -> Transmitted {
     let Some(delivery) = session.outbound.published(packet_id) else {
         debug_assert!(false, "only messages without PUBREC are sent again");
-        return Transmitted::InFlight;
+        return Transmitted::InFlight { payload_bytes: 0 };
     };
+    let payload_bytes = delivery.message.payload().len();
     if takes(connection, delivery, now_ms) {
         write_delivery(connection, delivery, Some(packet_id), true, now_ms);
-        return Transmitted::InFlight;
+        return Transmitted::InFlight { payload_bytes };
     }
     // The client has made its maximum smaller. It may have seen a QoS 2 message before: PUBREL
     // tells it that this identifier is free again.

@@ -84,6 +84,10 @@ impl Shard {
             return false;
         };
         session.retained.retain(|it| !it.is_for(filter));
+        match subscribed.group {
+            Some(_) => self.metrics.shared_subscriptions.subtract(1),
+            None => self.metrics.subscriptions.subtract(1),
+        }
         let mount_point = session.mount_point.clone();
         let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
@@ -195,6 +199,12 @@ impl Shard {
                         .join_group(group, filter, self.shared.shards),
                 });
                 self.join(key, &subscribed);
+            }
+        }
+        if before.is_none() {
+            match subscribed.group {
+                Some(_) => self.metrics.shared_subscriptions.add(1),
+                None => self.metrics.subscriptions.add(1),
             }
         }
         if let Some(session) = self.sessions.lookup_mut(key) {

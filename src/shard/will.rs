@@ -135,6 +135,7 @@ impl Shard {
             .and_then(|session| session.expires_at_ms)
             .is_some_and(|expires_at_ms| expires_at_ms <= now_ms);
         if is_due {
+            self.metrics.sessions_expired.add(1);
             self.end_session(key, now_ms);
         }
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tidewire::clock::Clock;
 use tidewire::config::{Config, Listener};
 use tidewire::server::Server;
-use tidewire_protocol::codec::{Packet, ProtocolVersion, QoS, Receiver, decode};
+use tidewire_protocol::codec::{Connect, Packet, ProtocolVersion, QoS, Receiver, decode};
 
 use crate::broker::{connect, encoded, publish, subscribe};
 
-const V5: ProtocolVersion = ProtocolVersion::V5;
+pub(crate) const V5: ProtocolVersion = ProtocolVersion::V5;
 
-fn serve(change: impl FnOnce(&mut Config)) -> Server {
+pub(crate) fn serve(change: impl FnOnce(&mut Config)) -> Server {
     let mut config = Config {
         shards: 2,
         listeners: vec![Listener {
@@ -26,21 +26,25 @@ fn serve(change: impl FnOnce(&mut Config)) -> Server {
     Server::start(config).unwrap()
 }
 
-fn open(server: &Server, listener: usize, client_id: &str) -> TcpStream {
+pub(crate) fn open(server: &Server, listener: usize, client_id: &str) -> TcpStream {
+    open_with(server, listener, &connect(client_id))
+}
+
+pub(crate) fn open_with(server: &Server, listener: usize, connect: &Connect<'_>) -> TcpStream {
     let address = server.addresses()[listener]
         .strip_prefix("mqtt://")
         .unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     let patience = Some(Duration::from_secs(10));
     stream.set_read_timeout(patience).unwrap();
-    let packet = Packet::Connect(Box::new(connect(client_id)));
+    let packet = Packet::Connect(Box::new(connect.clone()));
     stream.write_all(&encoded(&packet, V5)).unwrap();
     read_until(&mut stream, |packet| matches!(packet, Packet::ConnAck(_)));
     stream
 }
 
 /// Reads packets up to one that is looked for; answers how many came before it.
-fn read_until(stream: &mut TcpStream, is_found: impl Fn(&Packet<'_>) -> bool) -> usize {
+pub(crate) fn read_until(stream: &mut TcpStream, is_found: impl Fn(&Packet<'_>) -> bool) -> usize {
     let mut bytes = Vec::new();
     let mut before = 0;
     loop {

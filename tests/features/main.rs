@@ -9,3 +9,4 @@ mod listener;
 mod mount_point;
 mod rates;
 mod reason_strings;
+mod sys;
