@@ -195,7 +195,7 @@ impl ShardThread {
             tokio::select! {
                 arrival = self.arrivals.recv() => {
                     let Some(arrival) = arrival else { break };
-                    spawn_local(connection::run(Rc::clone(&driver), arrival));
+                    connection::start(&driver, arrival);
                 }
                 _ = self.stopped.wait_for(|is_stopped| *is_stopped) => break,
             }

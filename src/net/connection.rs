@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::driver::Driver;
-use super::handshake::Arrival;
+use super::handshake::{Arrival, Permit};
 use super::transport::Transport;
 use crate::shard::{Handshake, Key};
 
@@ -19,6 +19,10 @@ pub(crate) struct Link {
     pub(crate) transport: RefCell<Transport>,
     waker: RefCell<Option<Waker>>,
     has_failed: Cell<bool>,
+    /// The beginning of a packet whose end is still to come.
+    rest: RefCell<Vec<u8>>,
+    /// Counts the connection until the end of its task.
+    _permit: Permit,
 }
 
 impl Link {
@@ -35,8 +39,8 @@ impl Link {
     }
 }
 
-/// Attaches an arrived connection to its session and serves it until it ends.
-pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
+/// Attaches an arrived connection to its session and starts the task that serves it.
+pub(crate) fn start(driver: &Rc<Driver>, mut arrival: Arrival) {
     if let Err(error) = arrival.transport.attach() {
         tracing::warn!(%error, "connection lost between shards");
         return;
@@ -46,8 +50,8 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
         let handshake = Handshake {
             connect: &arrival.connect(),
             client_id: &arrival.client_id,
-            peer: &arrival.peer,
             identity: &arrival.identity,
+            peer: &arrival.peer,
         };
         driver
             .shard
@@ -59,20 +63,22 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
         transport: RefCell::new(arrival.transport),
         waker: RefCell::default(),
         has_failed: Cell::new(false),
+        rest: RefCell::default(),
+        _permit: arrival.permit,
     });
     driver.links.borrow_mut().insert(key, Rc::clone(&link));
     driver.schedule_flush();
-    let mut rest = Vec::new();
-    take_in(&driver, key, &mut rest, &arrival.rest);
-    // The guard counts the connection until the end of this task.
-    let _permit = arrival.permit;
-    drop(arrival.rest);
+    take_in(driver, key, &mut link.rest.borrow_mut(), &arrival.rest);
+    tokio::task::spawn_local(serve(Rc::clone(driver), link, key));
+}
+
+/// Serves a connection until it ends. One of these exists for every idle client: what it holds
+/// across its await is what a client costs.
+async fn serve(driver: Rc<Driver>, link: Rc<Link>, key: Key) {
     let end = std::future::poll_fn(|cx| {
         // A panic ends this connection alone.
-        catch_unwind(AssertUnwindSafe(|| {
-            poll(&driver, &link, key, &mut rest, cx)
-        }))
-        .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("panicked"))))
+        catch_unwind(AssertUnwindSafe(|| poll(&driver, &link, key, cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("panicked"))))
     })
     .await;
     if let Err(error) = end {
@@ -84,13 +90,7 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
 }
 
 /// Writes what is left, then reads within the budget of one turn.
-fn poll(
-    driver: &Driver,
-    link: &Link,
-    key: Key,
-    rest: &mut Vec<u8>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+fn poll(driver: &Driver, link: &Link, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     *link.waker.borrow_mut() = Some(cx.waker().clone());
     if link.has_failed.get() {
         return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -130,7 +130,12 @@ fn poll(
             return Poll::Ready(Ok(()));
         }
         let buffer = driver.read_buffer.borrow();
-        take_in(driver, key, rest, buffer.get(..count).unwrap_or_default());
+        take_in(
+            driver,
+            key,
+            &mut link.rest.borrow_mut(),
+            buffer.get(..count).unwrap_or_default(),
+        );
         drop(buffer);
         driver.schedule_flush();
         budget = budget.saturating_sub(count);

@@ -21,6 +21,7 @@ mod run;
 mod send;
 mod slots;
 mod subscribe;
+mod subscriptions;
 mod timers;
 mod will;
 

@@ -123,7 +123,7 @@ impl Shard {
         let subscriptions: Vec<(Box<str>, Subscribed)> = session
             .subscriptions
             .iter()
-            .map(|(filter, it)| (filter.clone(), *it))
+            .map(|(filter, it)| (filter.into(), *it))
             .collect();
         for (filter, subscribed) in subscriptions {
             let levels_max = self.shared.config.limits.topic_levels_max;
@@ -189,7 +189,7 @@ impl Shard {
         if let Some(session) = self.sessions.lookup_mut(key) {
             session
                 .subscriptions
-                .insert(subscription.filter.into(), subscribed);
+                .insert(subscription.filter, subscribed);
         }
         Ok(before.is_none())
     }

@@ -90,7 +90,7 @@ impl Shard {
         let filters: Vec<Box<str>> = self
             .sessions
             .lookup(key)
-            .map(|session| session.subscriptions.keys().cloned().collect())
+            .map(|session| session.subscriptions.keys().map(Box::from).collect())
             .unwrap_or_default();
         for filter in filters {
             self.remove_subscription(key, &filter);
