@@ -90,7 +90,7 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Sub(SubscribeArguments),
     /// Measure a broker
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = bench::BENCH_HELP)]
     Bench(BenchArguments),
     /// Print the version
     Version,
