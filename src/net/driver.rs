@@ -1,9 +1,9 @@
 //! The thread of one shard: its sockets, its flush task and its clock.
 
 use std::cell::RefCell;
-use std::future::pending;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -58,22 +58,24 @@ impl Driver {
 
     /// The flush task: mail in, timers, mail out, one write per touched connection. Never ends.
     pub(crate) async fn run(&self) {
+        // Setting a timer costs more than a flush: it is set anew only when something else is due.
+        let mut set_for_ms = None;
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
-            let now_ms = self.clock.now_ms();
             let due_ms = self.shard.borrow().next_due_ms();
-            let timer = async {
-                match due_ms {
-                    Some(due_ms) => {
-                        let wait_ms = due_ms.saturating_sub(now_ms).max(1);
-                        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                    }
-                    None => pending().await,
-                }
-            };
-            // Cancel safe: `notified` keeps its permit, and the sleep is made anew.
+            if set_for_ms != due_ms
+                && let Some(due_ms) = due_ms
+            {
+                let wait_ms = due_ms.saturating_sub(self.clock.now_ms()).max(1);
+                sleep
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + Duration::from_millis(wait_ms));
+            }
+            set_for_ms = due_ms;
+            // Cancel safe: `notified` keeps its permit, and the sleep goes on.
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = timer => {}
+                () = sleep.as_mut(), if due_ms.is_some() => set_for_ms = None,
             }
             // A panic in one flush is logged by the hook and must not stop the shard.
             if catch_unwind(AssertUnwindSafe(|| self.flush())).is_err() {
