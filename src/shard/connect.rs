@@ -7,7 +7,7 @@ use tidewire_protocol::codec::{
     ConnAck, ConnAckProperties, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode,
     UserProperties, encode,
 };
-use tidewire_protocol::session::keep_alive_deadline_ms;
+use tidewire_protocol::session::{OutboundAliases, keep_alive_deadline_ms};
 
 use super::client::{Connection, Session};
 use super::timers::Timer;
@@ -148,6 +148,7 @@ impl Shard {
             keep_alive_seconds: self.keep_alive_of(connect),
             last_received_ms: now_ms,
             aliases: Default::default(),
+            out_aliases: self.out_aliases_of(connect),
             receive_quota_used: 0,
             send_quota: properties
                 .receive_maximum
@@ -167,6 +168,16 @@ impl Shard {
                 .as_ref()
                 .map(|enhanced| Box::new(enhanced.authentication.clone())),
         }
+    }
+
+    fn out_aliases_of(&self, connect: &Connect<'_>) -> Option<Box<OutboundAliases>> {
+        let alias_max = connect
+            .properties
+            .topic_alias_maximum
+            .unwrap_or(0)
+            .min(self.shared.config.mqtt.topic_aliases_sent_max);
+        // [MQTT-3.1.2-27]
+        NonZeroU16::new(alias_max).map(|alias_max| Box::new(OutboundAliases::new(alias_max)))
     }
 
     fn keep_alive_of(&self, connect: &Connect<'_>) -> u16 {

@@ -129,7 +129,7 @@ fn mqtt_3_3_2_12_every_alias_up_to_the_maximum_is_accepted() {
     });
 }
 
-/// Covers MQTT-3.1.2-26, MQTT-3.1.2-27 and MQTT-3.3.2-11.
+/// Covers MQTT-3.1.2-27.
 #[test]
 fn mqtt_3_1_2_27_a_client_without_topic_alias_maximum_is_sent_no_alias() {
     at_brokers(|broker| {
@@ -221,5 +221,60 @@ fn sixty_thousand_user_properties_pass_in_order() {
         publisher.ack_of(PacketType::PubAck, 1);
         let user = client.expect_payload("x").user;
         assert!(user.iter().map(|(name, _)| name).eq(&numbers));
+    });
+}
+
+/// Covers MQTT-3.1.2-26 and MQTT-3.3.2-11: live and queued, in every QoS, up to the maximum.
+#[test]
+fn mqtt_3_1_2_26_the_first_topics_get_aliases_up_to_the_clients_maximum() {
+    at_brokers(|broker| {
+        let mut connect = connect("c");
+        connect.properties.topic_alias_maximum = Some(2);
+        let (mut client, _) = broker.connect_with(&connect);
+        client.subscribe("t/#", Q1);
+        let mut plain = broker.connect("plain");
+        plain.subscribe("t/#", Q0);
+        let mut publisher = broker.connect("p");
+        let sent = [
+            ("t/one", "t/one", Some(1)),
+            ("t/two", "t/two", Some(2)),
+            ("t/three", "t/three", None),
+            ("t/one", "", Some(1)),
+            ("t/two", "", Some(2)),
+        ];
+        for (number, (topic, _, _)) in sent.iter().enumerate() {
+            let qos = if number == 3 { Q0 } else { Q1 };
+            publisher.publish(message(topic, "x", qos, 9));
+            if qos == Q1 {
+                publisher.ack_of(PacketType::PubAck, 9);
+            }
+        }
+        for (topic, expected, alias) in sent {
+            let got = client.expect_payload("x");
+            assert_eq!((got.topic.as_str(), got.alias), (expected, alias));
+            assert_eq!(plain.expect_payload("x").topic, topic);
+        }
+    });
+}
+
+#[test]
+fn aliases_never_make_a_packet_larger_than_the_client_takes() {
+    at_brokers(|broker| {
+        let mut connect = connect("c");
+        connect.properties.topic_alias_maximum = Some(2);
+        connect.properties.maximum_packet_size = std::num::NonZeroU32::new(40);
+        let (mut client, _) = broker.connect_with(&connect);
+        client.subscribe("topic", Q0);
+        let mut publisher = broker.connect("p");
+        let exact = "x".repeat(40 - 2 - 7 - 1);
+        for payload in [exact.as_str(), "small", exact.as_str()] {
+            publisher.publish(message("topic", payload, Q0, 0));
+        }
+        let got = client.expect_payload(&exact);
+        assert_eq!((got.topic.as_str(), got.alias), ("topic", None));
+        let got = client.expect_payload("small");
+        assert_eq!((got.topic.as_str(), got.alias), ("topic", Some(1)));
+        assert_eq!(client.expect_payload(&exact).topic, "topic");
+        client.expect_nothing();
     });
 }
