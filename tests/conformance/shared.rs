@@ -160,3 +160,17 @@ fn shares_are_for_clients_before_5_0_too() {
         assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
     });
 }
+
+#[test]
+fn section_4_8_2_a_share_gets_no_retained_messages_when_it_is_made() {
+    at_brokers(|broker| {
+        let mut publisher = broker.connect("p");
+        publisher.retain("a", "kept");
+        let mut client = broker.connect("c");
+        client.subscribe("$share/g/a", Q1);
+        publisher.publish_acked("a", "live");
+        client.expect_payload("live");
+        client.subscribe("a", Q1);
+        assert!(client.expect_payload("kept").retain);
+    });
+}
