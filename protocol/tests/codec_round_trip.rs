@@ -3,12 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "codec_table.rs"]
-mod codec_table;
+mod packet_table;
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use codec_table::cases;
+use packet_table::cases;
 use proptest::prelude::*;
 use tidewire_protocol::codec::*;
 

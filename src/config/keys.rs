@@ -119,6 +119,7 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     server_keep_alive_seconds POSITIVE;
     receive_maximum POSITIVE;
     topic_alias_maximum ANY;
+    topic_aliases_sent_max ANY;
     inflight_max POSITIVE;
     check_payload_format ANY;
     server_reference ANY;

@@ -243,29 +243,21 @@ async fn open_transport(door: &Door, socket: Socket) -> Result<Transport, Handsh
     })
 }
 
-/// A CONNECT that cannot be read gets an answer if it at least is a CONNECT.
+/// A CONNECT that cannot be read gets an answer if it at least is a CONNECT. Before 5.0 only a wrong
+/// level and a wrong client id have one, and all else none: 3.1.1 [MQTT-3.1.4-1].
 async fn answer_malformed(transport: &mut Transport, bytes: &[u8], error: &DecodeError) {
-    if bytes.first() != Some(&0x10) {
+    let Some(level) = level_of(bytes).filter(|_| bytes.first() == Some(&0x10)) else {
         return;
-    }
-    let level = bytes
-        .iter()
-        .skip(1)
-        .position(|byte| *byte == b'T')
-        .and_then(|_| level_of(bytes));
-    match (error.reason(), level) {
-        (ReasonCode::UnsupportedProtocolVersion, Some(level)) if level < 5 => {
-            refuse(
-                transport,
-                ProtocolVersion::V3_1_1,
-                ReasonCode::UnsupportedProtocolVersion,
-            )
-            .await;
-        }
-        (reason, Some(level)) if level >= 5 => {
-            refuse(transport, ProtocolVersion::V5, reason).await;
-        }
-        _ => {}
+    };
+    let reason = error.reason();
+    let has_return_code = matches!(
+        reason,
+        ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid
+    );
+    if level & !LEVEL_BRIDGE >= 5 {
+        refuse(transport, ProtocolVersion::V5, reason).await;
+    } else if has_return_code {
+        refuse(transport, ProtocolVersion::V3_1_1, reason).await;
     }
 }
 
@@ -311,3 +303,6 @@ pub(super) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
         .expect("the system gives random numbers");
     random
 }
+
+/// The bit of the protocol level by which a bridge of 3.1 or 3.1.1 says what it is.
+const LEVEL_BRIDGE: u8 = 0x80;

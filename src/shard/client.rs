@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
-use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound};
+use tidewire_protocol::codec::{DeliveryHeader, ProtocolVersion, SubscriptionOptions};
+use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound, OutboundAliases};
 
 use super::retained::RetainedDelivery;
 use super::slots::Key;
@@ -63,6 +63,8 @@ pub(crate) struct Connection {
     pub(crate) keep_alive_seconds: u16,
     pub(crate) last_received_ms: u64,
     pub(crate) aliases: InboundAliases,
+    /// For a client that takes topic aliases.
+    pub(crate) out_aliases: Option<Box<OutboundAliases>>,
     /// QoS 2 messages of this connection that await PUBREL.
     pub(crate) receive_quota_used: u16,
     /// The client's Receive Maximum, within our own limit.
@@ -81,3 +83,29 @@ pub(crate) struct Connection {
     /// For a client that named an authentication method.
     pub(crate) authentication: Option<Box<EnhancedAuthentication>>,
 }
+
+impl Connection {
+    /// What goes out as the topic of a packet of this size: an alias may stand for it.
+    pub(crate) fn shorten<'a>(
+        &mut self,
+        header: &mut DeliveryHeader<'_>,
+        topic: &'a [u8],
+        packet_bytes: usize,
+    ) -> &'a [u8] {
+        let Some(aliases) = &mut self.out_aliases else {
+            return topic;
+        };
+        // A new alias makes the packet larger at first.
+        if packet_bytes.saturating_add(ALIAS_BYTES_MAX) > self.packet_bytes_max {
+            return topic;
+        }
+        let Some(alias) = aliases.assign(topic) else {
+            return topic;
+        };
+        header.topic_alias = Some(alias.value);
+        if alias.is_new { topic } else { &[] }
+    }
+}
+
+/// The property, and what the lengths before it may grow by.
+const ALIAS_BYTES_MAX: usize = 8;

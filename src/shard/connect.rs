@@ -7,7 +7,7 @@ use tidewire_protocol::codec::{
     ConnAck, ConnAckProperties, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode,
     UserProperties, encode,
 };
-use tidewire_protocol::session::keep_alive_deadline_ms;
+use tidewire_protocol::session::{OutboundAliases, keep_alive_deadline_ms};
 
 use super::client::{Connection, Session};
 use super::timers::Timer;
@@ -56,7 +56,10 @@ impl Shard {
         self.take_over(client_id, now_ms);
         let (session, is_present) = self.resume_or_begin(connect, client_id, now_ms);
         self.attach(connection, session, handshake);
-        self.acknowledge_connect(connection, handshake, is_present);
+        if !self.acknowledge_connect(connection, handshake, is_present) {
+            self.abandon_unacknowledged(connection, session, now_ms);
+            return Accepted { connection };
+        }
         tracing::debug!(
             client_id,
             peer = handshake.peer,
@@ -101,8 +104,12 @@ impl Shard {
                 user_properties: UserProperties::default(),
                 server_reference: reference.filter(|_| reason == ReasonCode::UseAnotherServer),
             });
-            encode(&packet, connection.version, connection.out.tail())
-                .expect("a DISCONNECT of ours is small");
+            let out = connection.out.tail();
+            let before = out.len();
+            encode(&packet, connection.version, out).expect("a DISCONNECT of ours is small");
+            if out.len() - before > connection.packet_bytes_max {
+                out.truncate(before);
+            }
         }
         let client_id = session
             .and_then(|session| self.sessions.lookup(session))
@@ -141,6 +148,7 @@ impl Shard {
             keep_alive_seconds: self.keep_alive_of(connect),
             last_received_ms: now_ms,
             aliases: Default::default(),
+            out_aliases: self.out_aliases_of(connect),
             receive_quota_used: 0,
             send_quota: properties
                 .receive_maximum
@@ -160,6 +168,16 @@ impl Shard {
                 .as_ref()
                 .map(|enhanced| Box::new(enhanced.authentication.clone())),
         }
+    }
+
+    fn out_aliases_of(&self, connect: &Connect<'_>) -> Option<Box<OutboundAliases>> {
+        let alias_max = connect
+            .properties
+            .topic_alias_maximum
+            .unwrap_or(0)
+            .min(self.shared.config.mqtt.topic_aliases_sent_max);
+        // [MQTT-3.1.2-27]
+        NonZeroU16::new(alias_max).map(|alias_max| Box::new(OutboundAliases::new(alias_max)))
     }
 
     fn keep_alive_of(&self, connect: &Connect<'_>) -> u16 {
@@ -258,7 +276,13 @@ impl Shard {
         }
     }
 
-    fn acknowledge_connect(&mut self, key: Key, handshake: &Handshake<'_>, is_present: bool) {
+    /// Writes CONNACK; false if the client does not take packets of its size.
+    fn acknowledge_connect(
+        &mut self,
+        key: Key,
+        handshake: &Handshake<'_>,
+        is_present: bool,
+    ) -> bool {
         let Handshake {
             connect,
             client_id,
@@ -270,7 +294,7 @@ impl Shard {
         let expiry_seconds = self.expiry_of(connect);
         let keep_alive_seconds = self.keep_alive_of(connect);
         let Some(connection) = self.connections.lookup_mut(key) else {
-            return;
+            return false;
         };
         let enhanced = identity.enhanced.as_ref();
         let asked_expiry = connect.properties.session_expiry_seconds.unwrap_or(0);
@@ -293,12 +317,30 @@ impl Shard {
                 ..ConnAckProperties::default()
             },
         }));
-        encode(&packet, connect.version, connection.out.tail())
-            .expect("a CONNACK of ours is small");
+        let out = connection.out.tail();
+        encode(&packet, connect.version, out).expect("a CONNACK of ours is small");
+        if out.len() > connection.packet_bytes_max {
+            out.clear();
+            return false;
+        }
         if let Some(due_ms) =
             keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
         {
             self.timers.add(due_ms, Timer::KeepAlive(key));
+        }
+        self.touch(key);
+        true
+    }
+
+    /// The client takes no CONNACK, so that it may not be sent anything [MQTT-3.2.0-1].
+    fn abandon_unacknowledged(&mut self, key: Key, session: Key, now_ms: u64) {
+        tracing::warn!(peer = %self.peer_of(key), "CONNACK exceeds the maximum packet size");
+        if let Some(session) = self.sessions.lookup_mut(session) {
+            session.will = None;
+        }
+        self.detach_session(key, now_ms);
+        if let Some(connection) = self.connections.lookup_mut(key) {
+            connection.is_closing = true;
         }
         self.touch(key);
     }

@@ -129,7 +129,7 @@ impl Shard {
             self.metrics.messages_dropped.add(1);
             return;
         };
-        let header = DeliveryHeader {
+        let mut header = DeliveryHeader {
             retain,
             message_expiry_seconds: outgoing.expiry_seconds_left(now_ms),
             subscription_ids: subscription_ids.unwrap_or(&[]),
@@ -142,13 +142,17 @@ impl Shard {
             ..
         } = *outgoing;
         let version = connection.version;
-        let is_too_large = connection.packet_bytes_max < PACKET_BYTES_ANY
-            && delivery_bytes(version, &header, topic, forwarded, payload)
-                > connection.packet_bytes_max;
+        let bytes = if connection.packet_bytes_max < PACKET_BYTES_ANY {
+            delivery_bytes(version, &header, topic, forwarded, payload)
+        } else {
+            0
+        };
+        let is_too_large = bytes > connection.packet_bytes_max;
         if is_too_large || connection.is_closing || connection.out.len() >= bytes_max {
             self.metrics.messages_dropped.add(1);
             return;
         }
+        let topic = connection.shorten(&mut header, topic, bytes);
         let out = connection.out.tail();
         encode_delivery(out, version, &header, topic, forwarded, payload);
         self.metrics.publishes_sent.add(1);

@@ -43,11 +43,16 @@ impl Shard {
             let reason = self.publish(key, publish, topic, now_ms);
             if reason == ReasonCode::PayloadFormatInvalid {
                 self.disconnect(key, reason, "payload is not UTF-8", now_ms);
+            } else {
+                self.end_if_unanswerable(key, reason, now_ms);
             }
             return;
         };
         if publish.qos == QoS::AtLeastOnce {
             let reason = self.publish(key, publish, topic, now_ms);
+            if self.end_if_unanswerable(key, reason, now_ms) {
+                return;
+            }
             self.answer(key, &Packet::PubAck(Ack::plain(packet_id, reason)));
             return;
         }
@@ -82,7 +87,19 @@ impl Shard {
         if reason.is_error() {
             self.forget_receipt(key, packet_id);
         }
+        if self.end_if_unanswerable(key, reason, now_ms) {
+            return;
+        }
         self.answer(key, &Packet::PubRec(Ack::plain(packet_id, reason)));
+    }
+
+    /// Before 5.0 an acknowledgement cannot say no: the connection ends instead.
+    fn end_if_unanswerable(&mut self, key: Key, reason: ReasonCode, now_ms: u64) -> bool {
+        let is_unanswerable = reason.is_error() && !self.is_v5(key);
+        if is_unanswerable {
+            self.disconnect(key, reason, "a PUBLISH was not accepted", now_ms);
+        }
+        is_unanswerable
     }
 
     /// A PUBREC with an error ends the exchange [MQTT-4.3.3-9].

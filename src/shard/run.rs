@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{DeliveryHeader, ProtocolVersion, encode_delivery, split_packet};
+use tidewire_protocol::codec::{
+    DeliveryHeader, PlainDelivery, ProtocolVersion, encode_delivery, split_packet,
+};
 
 use super::client::Connection;
 use super::outgoing::Outgoing;
@@ -204,7 +206,8 @@ impl Shard {
         if connection.is_closing || connection.out.len() >= bytes_max {
             return 0;
         }
-        if facts.packet_bytes_max > connection.packet_bytes_max {
+        if facts.packet_bytes_max > connection.packet_bytes_max || connection.out_aliases.is_some()
+        {
             return append_what_fits(connection, &bytes);
         }
         match bytes {
@@ -219,7 +222,7 @@ impl Shard {
     }
 }
 
-/// [MQTT-3.1.2-24]: packets above the client's maximum are left out.
+/// [MQTT-3.1.2-24]: packets above the client's maximum are left out. Aliases are of the client.
 fn append_what_fits(connection: &mut Connection, bytes: &RunBytes<'_>) -> u64 {
     let mut rest = match bytes {
         RunBytes::GivenAway(bytes) => &bytes[..],
@@ -229,12 +232,30 @@ fn append_what_fits(connection: &mut Connection, bytes: &RunBytes<'_>) -> u64 {
     let mut taken = 0;
     while let Some((packet, after)) = split_packet(rest) {
         if packet.len() <= connection.packet_bytes_max {
-            connection.out.tail().extend_from_slice(packet);
+            append_packet(connection, packet);
             taken += 1;
         }
         rest = after;
     }
     taken
+}
+
+fn append_packet(connection: &mut Connection, packet: &[u8]) {
+    let plain = connection
+        .out_aliases
+        .as_ref()
+        .and_then(|_| PlainDelivery::of(packet));
+    let Some(plain) = plain else {
+        connection.out.tail().extend_from_slice(packet);
+        return;
+    };
+    let mut header = DeliveryHeader::default();
+    let topic = connection.shorten(&mut header, plain.topic, packet.len());
+    let PlainDelivery {
+        forwarded, payload, ..
+    } = plain;
+    let out = connection.out.tail();
+    encode_delivery(out, connection.version, &header, topic, forwarded, payload);
 }
 
 /// A run is handed over when it is this large, so that mail stays small.

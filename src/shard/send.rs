@@ -231,13 +231,18 @@ fn write_delivery(
     dup: bool,
     now_ms: u64,
 ) {
-    let header = header_of(delivery, packet_id, dup, now_ms);
+    let mut header = header_of(delivery, packet_id, dup, now_ms);
     let message = &delivery.message;
+    let bytes = match connection.out_aliases {
+        Some(_) => wire_bytes(connection, delivery, now_ms),
+        None => 0,
+    };
+    let topic = connection.shorten(&mut header, message.topic_bytes(), bytes);
     encode_delivery(
         connection.out.tail(),
         connection.version,
         &header,
-        message.topic_bytes(),
+        topic,
         message.forwarded(),
         message.payload(),
     );

@@ -82,6 +82,7 @@ impl Shard {
         let Some(subscribed) = session.subscriptions.remove(filter) else {
             return false;
         };
+        let is_connected = session.connection.is_some();
         session.retained.retain(|it| !it.is_for(filter));
         let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
@@ -96,7 +97,11 @@ impl Shard {
             Ok(Subscribable::Shared { group, filter }) => {
                 exchange.leave_group(group, filter);
                 if let Some((group, home)) = subscribed.group {
-                    self.give_back(key, group, home);
+                    if is_connected {
+                        self.give_back_waiting(key, group, home);
+                    } else {
+                        self.give_back(key, group, home);
+                    }
                     self.send_mail(
                         home,
                         Mail::GroupLeave {

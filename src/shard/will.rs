@@ -84,7 +84,7 @@ impl Shard {
         }
     }
 
-    /// Ends a session; its will is due at once [MQTT-3.1.2-10].
+    /// Ends a session; its will is due at once [MQTT-3.1.2-8].
     pub(super) fn end_session(&mut self, key: Key, now_ms: u64) {
         self.publish_will(key, now_ms);
         let filters: Vec<Box<str>> = self

@@ -96,6 +96,35 @@ pub fn split_packet(packets: &[u8]) -> Option<(&[u8], &[u8])> {
     packets.split_at_checked(1 + length_bytes + usize::try_from(remaining).ok()?)
 }
 
+/// What [`encode_delivery`] has put into a 5.0 packet with the default header.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlainDelivery<'a> {
+    /// The bytes of the topic.
+    pub topic: &'a [u8],
+    /// Wire bytes of properties.
+    pub forwarded: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> PlainDelivery<'a> {
+    /// Takes a packet apart; `None` if it is no such packet.
+    pub fn of(packet: &'a [u8]) -> Option<Self> {
+        let (_, length_bytes) = varint::read_prefix(packet.get(1..)?).ok()??;
+        let (length, rest) = packet.get(1 + length_bytes..)?.split_first_chunk()?;
+        let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (length, length_bytes) = varint::read_prefix(rest).ok()??;
+        let (forwarded, payload) = rest
+            .get(length_bytes..)?
+            .split_at_checked(usize::try_from(length).ok()?)?;
+        Some(Self {
+            topic,
+            forwarded,
+            payload,
+        })
+    }
+}
+
 impl PublishProperties<'_> {
     /// Whether there is any property that a broker passes on unaltered.
     #[inline]

@@ -9,7 +9,7 @@ mod awaiting_release;
 mod keep_alive;
 mod outbound;
 
-pub use alias::{AliasError, InboundAliases};
+pub use alias::{Alias, AliasError, InboundAliases, OutboundAliases};
 pub use awaiting_release::AwaitingRelease;
 pub use keep_alive::keep_alive_deadline_ms;
 pub use outbound::{InFlight, Outbound, SettleError};
