@@ -66,7 +66,14 @@ pub(crate) fn encode(criterion: &mut Criterion) {
             group.bench_function(id, |bencher| {
                 bencher.iter(|| {
                     out.clear();
-                    encode_delivery(&mut out, version, &header, TOPIC, &[], black_box(&payload))
+                    encode_delivery(
+                        &mut out,
+                        version,
+                        &header,
+                        TOPIC.as_bytes(),
+                        &[],
+                        black_box(&payload),
+                    )
                 });
             });
         }

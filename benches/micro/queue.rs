@@ -1,10 +1,8 @@
 //! Deliveries through a queue, in the batches that a turn of a shard makes.
 
-use std::sync::Arc;
-
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tidewire::config::Limits;
-use tidewire::message::Message;
+use tidewire::message::{Header, Message};
 use tidewire::queue::{Delivery, Pushed, Queue};
 use tidewire_protocol::codec::QoS;
 
@@ -14,15 +12,13 @@ const NOW_MS: u64 = 1_000;
 pub(crate) fn hand_over(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("queue");
     let limits = Limits::default();
-    let message = Arc::new(Message::new(
-        "site/042/line/03/sensor/temperature",
-        &[],
-        &[b'x'; 64],
-        QoS::AtLeastOnce,
-        false,
-        Some(NOW_MS * 60),
-        0,
-    ));
+    let header = Header {
+        qos: QoS::AtLeastOnce,
+        expires_at_ms: Some(NOW_MS * 60),
+        ..Header::default()
+    };
+    let topic = "site/042/line/03/sensor/temperature";
+    let message = Message::new(topic, &[], &[b'x'; 64], header);
     for batch in [1_u64, 16, 256] {
         // What waits behind the batch, as in a session that is never quite done.
         for waiting in [0, 500] {
@@ -41,9 +37,9 @@ pub(crate) fn hand_over(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn push(queue: &mut Queue, message: &Arc<Message>, limits: &Limits) {
+fn push(queue: &mut Queue, message: &Message, limits: &Limits) {
     let delivery = Delivery {
-        message: Arc::clone(message),
+        message: message.clone(),
         qos: QoS::AtLeastOnce,
         retain: false,
         subscription_ids: None,

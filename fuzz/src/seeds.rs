@@ -1,13 +1,13 @@
 //! Where each target begins: the codec's tables of packets, and committed inputs in hex.
 
 #[expect(dead_code, reason = "shared with the tests of the codec")]
-#[path = "../../protocol/tests/codec/cases.rs"]
-mod cases;
+#[path = "../../protocol/tests/packet_table/mod.rs"]
+mod packet_table;
 
 use std::fs;
 use std::path::Path;
 
-use cases::cases;
+use packet_table::cases;
 
 use crate::targets::{VERSIONS, selector};
 

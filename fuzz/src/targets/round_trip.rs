@@ -2,7 +2,7 @@
 
 use tidewire_protocol::codec::{
     DeliveryHeader, Packet, ProtocolVersion, Publish, PublishProperties, Receiver, decode,
-    delivery_bytes, encode, encode_delivery,
+    delivery_bytes, encode, encode_delivery, split_packet,
 };
 
 use super::{PACKET_BYTES_MAX, VERSIONS, end_of_connection};
@@ -50,6 +50,7 @@ fn deliver(publish: &Publish<'_>) {
     let ids: Vec<_> = properties.subscription_ids.iter().collect();
     let mut forwarded = Vec::new();
     properties.encode_forwarded(&mut forwarded);
+    assert_eq!(properties.has_forwarded(), !forwarded.is_empty());
     for version in VERSIONS {
         let header = DeliveryHeader {
             dup: publish.dup,
@@ -60,11 +61,12 @@ fn deliver(publish: &Publish<'_>) {
             message_expiry_seconds: properties.message_expiry_seconds,
             subscription_ids: &ids,
         };
-        let (topic, payload) = (publish.topic, publish.payload);
+        let (topic, payload) = (publish.topic.as_bytes(), publish.payload);
         let mut out = Vec::new();
         encode_delivery(&mut out, version, &header, topic, &forwarded, payload);
         let expected_bytes = delivery_bytes(version, &header, topic, &forwarded, payload);
         assert_eq!(out.len(), expected_bytes);
+        assert_eq!(split_packet(&out), Some((&out[..], &[][..])));
         let mut expected = publish.clone();
         if version != ProtocolVersion::V5 {
             expected.properties = PublishProperties::default();
