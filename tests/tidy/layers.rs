@@ -15,14 +15,16 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Plain values that anyone may use; they import nothing but one another.
-const LEAVES: [&str; 3] = ["config", "metrics", "clock"];
+const LEAVES: [&str; 4] = ["config", "metrics", "clock", "log_limit"];
 
 /// Neighbours in one layer, and why the first needs the second.
-const SIDEWAYS: [(&str, &str); 2] = [
+const SIDEWAYS: [(&str, &str); 3] = [
     // It publishes through the driver of its shard, as a connection does.
     ("sys", "net"),
     // A delivery names the share group that lent it.
     ("queue", "exchange"),
+    // Rows name sessions and groups by their ids.
+    ("store", "exchange"),
 ];
 
 /// Plain data and plain functions: everything from outside is an argument.
