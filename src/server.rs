@@ -19,7 +19,7 @@ use crate::net::connection;
 use crate::net::door::{OpenDoor, OpenError, open_doors};
 use crate::net::driver::Driver;
 use crate::net::handshake::{Arrival, Door, Permit, shake_hands};
-use crate::net::listener::{LocalAddress, TcpOptions};
+use crate::net::listener::TcpOptions;
 use crate::net::mailbox::Mailbox;
 use crate::net::socket::Socket;
 use crate::retained::Retained;
@@ -276,11 +276,3 @@ async fn welcome(
 
 /// Connections between accepting and home shard.
 const ARRIVALS_MAX: usize = 1_024;
-
-/// Shown with a listener's URL.
-pub(crate) fn local_text(address: &LocalAddress) -> String {
-    match address {
-        LocalAddress::Ip(address) => address.to_string(),
-        LocalAddress::Unix(path) => path.display().to_string(),
-    }
-}

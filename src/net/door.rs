@@ -131,8 +131,15 @@ impl OpenDoor {
         };
         format!(
             "{scheme}://{}{path}",
-            crate::server::local_text(self.bound.local_address())
+            local_text(self.bound.local_address())
         )
+    }
+}
+
+fn local_text(address: &LocalAddress) -> String {
+    match address {
+        LocalAddress::Ip(address) => address.to_string(),
+        LocalAddress::Unix(path) => path.display().to_string(),
     }
 }
 

@@ -243,8 +243,8 @@ async fn open_transport(door: &Door, socket: Socket) -> Result<Transport, Handsh
     })
 }
 
-/// A CONNECT that cannot be read gets an answer if it at least is a CONNECT. Before 5.0 only a wrong
-/// level and a wrong client id have one, and all else none: 3.1.1 [MQTT-3.1.4-1].
+/// A CONNECT that cannot be read gets an answer if it at least is a CONNECT. Before 5.0 only a
+/// wrong level and a wrong client id have one, and all else none: 3.1.1 [MQTT-3.1.4-1].
 async fn answer_malformed(transport: &mut Transport, bytes: &[u8], error: &DecodeError) {
     let Some(level) = level_of(bytes).filter(|_| bytes.first() == Some(&0x10)) else {
         return;

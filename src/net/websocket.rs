@@ -21,8 +21,8 @@ pub use handshake::{accept, connect};
 /// A stream of MQTT bytes in binary frames over `S`, for either side.
 ///
 /// Every write becomes one frame, of at most 64 KiB. Like TLS, a write may be taken and still be
-/// held here: flush afterwards. Read and write from one task, since reading may have to write. After
-/// the end or an error of reading, shut down: the close frame may still be held here.
+/// held here: flush afterwards. Read and write from one task, since reading may have to write.
+/// After the end or an error of reading, shut down: the close frame may still be held here.
 #[derive(Debug)]
 pub struct WebSocket<S> {
     stream: S,

@@ -30,8 +30,8 @@ pub struct DeliveryHeader<'a> {
 /// Appends the PUBLISH and returns the offset of the packet identifier in `out`, if it has one.
 ///
 /// `forwarded` are wire bytes of properties, as [`PublishProperties::encode_forwarded`] writes
-/// them; `topic` are the bytes of a topic. The caller has checked that [`delivery_bytes`] is at most 268,435,455 and that the topic
-/// has at most 65,535 bytes; the topic of a decoded packet always has.
+/// them; `topic` are the bytes of a topic. The caller has checked that [`delivery_bytes`] is at
+/// most 268,435,455 and that the topic has at most 65,535 bytes, as that of a decoded packet has.
 pub fn encode_delivery(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
