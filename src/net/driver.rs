@@ -174,20 +174,23 @@ impl Driver {
         };
         let mut transport = link.transport.borrow_mut();
         let mut shard = self.shard.borrow_mut();
+        let mut is_held = false;
         while let Some(output) = shard.output(key) {
             if output.is_abandoned {
                 link.fail();
                 return;
             }
             if output.buffer.is_empty() {
-                if output.is_closing {
+                // Its own task flushes what TLS or WebSocket still hold.
+                if output.is_closing || is_held {
                     link.wake();
                 }
                 return;
             }
             match transport.try_write(output.buffer) {
-                Ok(count) => {
-                    shard.written(key, count);
+                Ok(taken) => {
+                    is_held = taken.is_held;
+                    shard.written(key, taken.bytes);
                     shard.drained(key, now_ms);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
