@@ -1,5 +1,6 @@
 //! Ordered start and stop of everything.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::{Exchange, ShardId};
+use crate::log_limit::LogKind;
 use crate::metrics::ShardMetrics;
 use crate::net::connection;
 use crate::net::door::{OpenDoor, OpenError, open_doors};
 use crate::net::driver::Driver;
 use crate::net::handshake::{Arrival, Door, Permit, shake_hands};
-use crate::net::listener::{LocalAddress, TcpOptions};
+use crate::net::listener::{LocalAddress, SocketFile, TcpOptions};
 use crate::net::mailbox::Mailbox;
 use crate::net::socket::Socket;
 use crate::retained::Retained;
@@ -35,6 +37,8 @@ pub struct Server {
     metrics: Arc<[Arc<ShardMetrics>]>,
     /// The last owner: its threads end after the shards.
     authenticator: Arc<Authenticator>,
+    /// Removed when all has ended.
+    _socket_files: Vec<SocketFile>,
 }
 
 /// Why a broker does not start.
@@ -61,8 +65,13 @@ impl Server {
             shards => usize::from(shards),
         };
         let shard_count = u16::try_from(shards).unwrap_or(u16::MAX);
+        let clock = Clock::start();
         let authenticator = authenticator(&config)?;
-        let doors = open_doors(&config, &authenticator)?;
+        let mut doors = open_doors(&config, &authenticator, clock)?;
+        let socket_files = doors
+            .iter_mut()
+            .filter_map(|it| it.bound.take_socket_file())
+            .collect();
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
         let shared = Arc::new(Shared {
@@ -81,7 +90,6 @@ impl Server {
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
-        let clock = Clock::start();
         let mut threads = Vec::new();
         for (number, arrivals) in (0..shard_count).zip(receivers) {
             let id = ShardId(number);
@@ -118,6 +126,7 @@ impl Server {
             addresses,
             metrics,
             authenticator,
+            _socket_files: socket_files,
         })
     }
 
@@ -184,7 +193,8 @@ impl ShardThread {
         for door in self.doors {
             let homes = self.homes.clone();
             let connections = Arc::clone(&self.connections);
-            accepting.push(spawn_local(accept(door, homes, connections)));
+            let driver = Rc::clone(&driver);
+            accepting.push(spawn_local(accept(driver, door, homes, connections)));
         }
         if is_first && self.shared.config.sys_interval_seconds > 0 {
             let driver = Rc::clone(&driver);
@@ -223,7 +233,12 @@ async fn stop_clients(driver: &Driver) {
     }
 }
 
-async fn accept(open: OpenDoor, homes: Vec<mpsc::Sender<Arrival>>, connections: Arc<Semaphore>) {
+async fn accept(
+    driver: Rc<Driver>,
+    open: OpenDoor,
+    homes: Vec<mpsc::Sender<Arrival>>,
+    connections: Arc<Semaphore>,
+) {
     let OpenDoor { bound, door, .. } = open;
     let listener = match bound.into_listener() {
         Ok(listener) => listener,
@@ -239,41 +254,54 @@ async fn accept(open: OpenDoor, homes: Vec<mpsc::Sender<Arrival>>, connections: 
     loop {
         let socket = match listener.accept().await {
             Ok(socket) => socket,
+            // The peer has given up: the next one waits already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                if driver.may_log(LogKind::Refused) {
+                    tracing::warn!(%error, "cannot accept");
+                }
+                // Most likely no file descriptor is left, and the next try fails as well.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(permit) = door.admit(&connections) else {
-            tracing::warn!(peer = %socket.peer(), "connection limit reached");
-            continue;
+        let permit = match door.admit(&connections, socket.peer()) {
+            Ok(permit) => permit,
+            Err(error) => {
+                driver.refused(socket.peer(), &error);
+                continue;
+            }
         };
         if let Err(error) = options.apply(&socket) {
             tracing::debug!(%error, "socket options not set");
         }
-        spawn_local(welcome(Arc::clone(&door), socket, permit, homes.clone()));
+        let driver = Rc::clone(&driver);
+        let door = Arc::clone(&door);
+        spawn_local(welcome(driver, door, socket, permit, homes.clone()));
     }
 }
 
 async fn welcome(
+    driver: Rc<Driver>,
     door: Arc<Door>,
     socket: Socket,
     permit: Permit,
     homes: Vec<mpsc::Sender<Arrival>>,
 ) {
-    let peer = socket.peer();
-    match shake_hands(door, socket, permit).await {
+    let peer = Cell::new(socket.peer());
+    match shake_hands(door, socket, permit, &peer).await {
         Ok(arrival) => {
             if let Some(home) = homes.get(arrival.home(homes.len())) {
                 // The home shard is gone only while the broker stops.
                 let _ = home.send(arrival).await;
             }
         }
-        Err(error) => tracing::info!(%peer, %error, "connection refused"),
+        Err(error) => driver.refused(peer.get(), &error),
     }
 }
 
+/// How long a shard does not accept after it could not.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections between accepting and home shard.
 const ARRIVALS_MAX: usize = 1_024;
 

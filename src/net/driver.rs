@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 
 use super::connection::Link;
 use super::mailbox::Mailbox;
+use super::socket::PeerAddress;
 use crate::clock::Clock;
 use crate::exchange::ShardId;
+use crate::log_limit::LogKind;
 use crate::shard::{Key, Shard};
 
 /// A shard and everything that connects it to the world; never leaves its thread.
@@ -142,6 +144,22 @@ impl Driver {
 
     fn is_mail_stuck(&self) -> bool {
         self.mailboxes.iter().any(Mailbox::is_full)
+    }
+
+    /// A connection has ended before it had a session: it is counted, and logged unless there are
+    /// too many.
+    pub(crate) fn refused(&self, peer: PeerAddress, error: &dyn std::error::Error) {
+        self.shard.borrow().count_refused();
+        if self.may_log(LogKind::Refused) {
+            // Quoted, since the text of an error may come from the peer.
+            let reason = error.to_string();
+            tracing::info!(%peer, reason, "connection refused");
+        }
+    }
+
+    pub(crate) fn may_log(&self, kind: LogKind) -> bool {
+        let now_ms = self.clock.now_ms();
+        self.shard.borrow_mut().may_log(kind, now_ms)
     }
 
     pub(crate) fn shutdown_seconds(&self) -> u32 {

@@ -1,27 +1,35 @@
-//! Where clients are accepted: addresses written as URLs, and the sockets bound to them.
+//! Where clients are accepted: listening sockets.
 //!
 //! Owns binding and accepting. What a connection speaks follows from the address, and is set up
 //! elsewhere.
 
-mod address;
+mod unix;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::net::socket::Socket;
-pub use address::{AddressError, ListenAddress};
+pub use unix::{SocketFile, UnixAddress};
+
+/// What to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindAddress {
+    /// Host and port.
+    Tcp(String),
+    /// A socket file.
+    Unix(UnixAddress),
+}
 
 /// A bound, non-blocking listening socket, not yet part of a runtime.
 #[derive(Debug)]
 pub struct Bound {
     socket: BoundSocket,
     local: LocalAddress,
+    file: Option<SocketFile>,
 }
 
 /// Where a listener can be reached, with the port the system chose.
@@ -63,11 +71,18 @@ enum BoundSocket {
 ///
 /// # Errors
 /// The name does not resolve, or the system refuses the address.
-pub fn bind(address: &ListenAddress, backlog: i32) -> io::Result<Bound> {
-    if let ListenAddress::Unix { path, mode } = address {
-        return bind_unix(path, *mode, backlog);
-    }
-    let authority = address.authority().unwrap_or_default();
+pub fn bind(address: &BindAddress, backlog: i32) -> io::Result<Bound> {
+    let authority = match address {
+        BindAddress::Tcp(authority) => authority,
+        BindAddress::Unix(address) => {
+            let (listener, file) = unix::bind(address, backlog)?;
+            return Ok(Bound {
+                socket: BoundSocket::Unix(listener),
+                local: LocalAddress::Unix(address.path.clone()),
+                file: Some(file),
+            });
+        }
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in authority.to_socket_addrs()? {
         match bind_tcp(candidate, backlog) {
@@ -84,6 +99,11 @@ impl Bound {
         &self.local
     }
 
+    /// The file of a unix socket, to be dropped when the broker stops. A clone has none.
+    pub fn take_socket_file(&mut self) -> Option<SocketFile> {
+        self.file.take()
+    }
+
     /// A second handle on the same listening socket, for another shard.
     ///
     /// # Errors
@@ -96,6 +116,7 @@ impl Bound {
         Ok(Self {
             socket,
             local: self.local.clone(),
+            file: None,
         })
     }
 
@@ -179,43 +200,10 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
     Ok(Bound {
         socket: BoundSocket::Tcp(listener),
         local,
+        file: None,
     })
 }
 
-fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Bound> {
-    remove_stale(path)?;
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Linux gives the file the mode of the descriptor, so it is never open to others for a moment.
-    rustix::fs::fchmod(socket.as_fd(), rustix::fs::Mode::from_raw_mode(OWNER_ONLY))?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    socket.listen(backlog)?;
-    let local = LocalAddress::Unix(path.to_owned());
-    Ok(Bound {
-        socket: BoundSocket::Unix(socket.into()),
-        local,
-    })
-}
-
-/// Removes a socket file that nobody listens behind; leaves every other file alone.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-const OWNER_ONLY: u32 = 0o600;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -224,7 +212,7 @@ mod tests {
 
     #[test]
     fn port_zero_is_resolved_and_a_clone_shares_it() {
-        let address = "tcp://127.0.0.1:0".parse().expect("address");
+        let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
         let bound = bind(&address, 16).expect("bound");
         let LocalAddress::Ip(local) = *bound.local_address() else {
             unreachable!("tcp")
@@ -234,25 +222,5 @@ mod tests {
         drop(bound);
         let client = std::net::TcpStream::connect(local).expect("connected");
         drop((client, clone));
-    }
-
-    #[test]
-    fn unix_socket_is_replaced_only_when_stale() {
-        let path = std::env::temp_dir().join(format!("tidewire-{}.sock", std::process::id()));
-        let address = format!("unix://{}?mode=660", path.display())
-            .parse()
-            .expect("address");
-        let bound = bind(&address, 16).expect("bound");
-        let mode = std::fs::metadata(&path).expect("file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o660);
-        let second = bind(&address, 16).expect_err("in use");
-        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
-        drop(bound);
-        bind(&address, 16).expect("stale file replaced");
-        std::fs::remove_file(&path).expect("removed");
-        std::fs::write(&path, b"data").expect("written");
-        bind(&address, 16).expect_err("not a socket");
-        assert_eq!(std::fs::read(&path).expect("kept"), b"data");
-        std::fs::remove_file(&path).expect("removed");
     }
 }
