@@ -248,6 +248,34 @@ mod tests {
         });
     }
 
+    #[test]
+    fn bytes_held_above_a_full_socket_are_reported_and_sent_by_a_flush() {
+        runtime().block_on(async {
+            let (near, far) = tokio::net::UnixStream::pair().expect("pair");
+            let settings = WebSocketSettings::default();
+            let (near, far) = tokio::join!(
+                accept(Socket::unix(near), &settings),
+                connect(far, "localhost", "/mqtt")
+            );
+            let mut transport = Transport::WebSocket(Box::new(near.expect("server")));
+            let mut far = far.expect("client");
+            let mut total = 0;
+            loop {
+                let taken = transport.try_write(&[b'x'; 10_000]).expect("room");
+                total += taken.bytes;
+                if taken.is_held {
+                    break;
+                }
+            }
+            let full = transport.try_write(b"x").expect_err("no room");
+            assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+            let mut received = vec![0; total];
+            let (flushed, read) = tokio::join!(transport.flush(), far.read_exact(&mut received));
+            flushed.expect("flushed");
+            read.expect("read");
+        });
+    }
+
     type Accepted = Pin<Box<dyn Future<Output = Transport>>>;
 
     /// Two shards pass the connection on after every read, while the client writes all the time.

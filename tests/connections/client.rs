@@ -60,6 +60,12 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
+    /// The first byte of an answer, if there is one.
+    pub(crate) fn until_first(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte).ok().map(|()| byte[0])
+    }
+
     pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) {
         let mut body = vec![0, 9, 0];
         body.extend(text(filter.as_bytes()));
