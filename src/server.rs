@@ -31,7 +31,7 @@ use crate::sys;
 /// A running broker.
 #[derive(Debug)]
 pub struct Server {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
     metrics: Arc<[Arc<ShardMetrics>]>,
@@ -39,6 +39,15 @@ pub struct Server {
     authenticator: Arc<Authenticator>,
     /// Removed when all has ended.
     _socket_files: Vec<SocketFile>,
+}
+
+/// Where all shards are between start and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nobody accepts: a client may live on a shard that does not run yet.
+    Starting,
+    Serving,
+    Stopping,
 }
 
 /// Why a broker does not start.
@@ -86,7 +95,8 @@ impl Server {
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
-        let (stop, stopped) = watch::channel(false);
+        let (phase, phases) = watch::channel(Phase::Starting);
+        let (ready, is_ready) = std::sync::mpsc::channel();
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
@@ -111,7 +121,8 @@ impl Server {
                 homes: senders.clone(),
                 arrivals,
                 connections: Arc::clone(&connections),
-                stopped: stopped.clone(),
+                ready: ready.clone(),
+                phases: phases.clone(),
             };
             let name = format!("shard-{number}");
             threads.push(
@@ -120,8 +131,13 @@ impl Server {
                     .spawn(move || thread.run())?,
             );
         }
+        drop(ready);
+        for _ in &threads {
+            is_ready.recv().map_err(io::Error::other)??;
+        }
+        phase.send_replace(Phase::Serving);
         Ok(Self {
-            stop,
+            phase,
             threads,
             addresses,
             metrics,
@@ -142,7 +158,7 @@ impl Server {
 
     /// Says goodbye to all clients and waits until everything has ended.
     pub fn stop(self) -> io::Result<()> {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopping);
         for thread in self.threads {
             thread
                 .join()
@@ -171,18 +187,34 @@ struct ShardThread {
     homes: Vec<mpsc::Sender<Arrival>>,
     arrivals: mpsc::Receiver<Arrival>,
     connections: Arc<Semaphore>,
-    stopped: watch::Receiver<bool>,
+    /// Told once whether the thread can serve.
+    ready: std::sync::mpsc::Sender<io::Result<()>>,
+    phases: watch::Receiver<Phase>,
 }
 
 impl ShardThread {
     fn run(self) -> io::Result<()> {
-        let runtime = Builder::new_current_thread()
+        let built = Builder::new_current_thread()
             .enable_all()
-            .build_local(LocalOptions::default())?;
+            .build_local(LocalOptions::default());
+        let runtime = match built {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // Whoever starts the broker reports it.
+                let _ = self.ready.send(Err(error));
+                return Ok(());
+            }
+        };
+        // Should the start fail elsewhere, `serve` ends at once.
+        let _ = self.ready.send(Ok(()));
         runtime.block_on(self.serve())
     }
 
     async fn serve(mut self) -> io::Result<()> {
+        let is_started = |phase: &Phase| *phase != Phase::Starting;
+        if self.phases.wait_for(is_started).await.is_err() {
+            return Ok(());
+        }
         let is_first = self.shard.id() == ShardId(0);
         let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes));
         let flushing = spawn_local({
@@ -207,7 +239,7 @@ impl ShardThread {
                     let Some(arrival) = arrival else { break };
                     connection::start(&driver, arrival);
                 }
-                _ = self.stopped.wait_for(|is_stopped| *is_stopped) => break,
+                _ = self.phases.wait_for(|phase| *phase == Phase::Stopping) => break,
             }
         }
         for task in accepting {
