@@ -67,13 +67,8 @@ pub enum StartError {
 impl Server {
     /// Opens all listeners and starts all shards.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let shards = match config.shards {
-            0 => thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(256),
-            shards => usize::from(shards),
-        };
-        let shard_count = u16::try_from(shards).unwrap_or(u16::MAX);
+        let shard_count = shard_count(&config);
+        let shards = usize::from(shard_count);
         let clock = Clock::start();
         let authenticator = authenticator(&config)?;
         let mut doors = open_doors(&config, &authenticator, clock)?;
@@ -124,12 +119,8 @@ impl Server {
                 ready: ready.clone(),
                 phases: phases.clone(),
             };
-            let name = format!("shard-{number}");
-            threads.push(
-                thread::Builder::new()
-                    .name(name)
-                    .spawn(move || thread.run())?,
-            );
+            let builder = thread::Builder::new().name(format!("shard-{number}"));
+            threads.push(builder.spawn(move || thread.run())?);
         }
         drop(ready);
         for _ in &threads {
@@ -251,6 +242,14 @@ impl ShardThread {
     }
 }
 
+fn shard_count(config: &Config) -> u16 {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    match config.shards {
+        0 => u16::try_from(cores().min(SHARDS_BY_CORES_MAX)).unwrap_or(1),
+        shards => shards,
+    }
+}
+
 /// DISCONNECT to everyone, then time to write it.
 async fn stop_clients(driver: &Driver) {
     driver.shard.borrow_mut().shut_down(driver.clock.now_ms());
@@ -332,6 +331,8 @@ async fn welcome(
     }
 }
 
+/// Shards when the number of cores decides.
+const SHARDS_BY_CORES_MAX: usize = 256;
 /// How long a shard does not accept after it could not.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections between accepting and home shard.

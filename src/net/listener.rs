@@ -208,6 +208,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -223,4 +226,117 @@ mod tests {
         let client = std::net::TcpStream::connect(local).expect("connected");
         drop((client, clone));
     }
+
+    #[test]
+    fn one_blocked_shard_does_not_stop_the_others_from_accepting() {
+        let bound = bind(&BindAddress::Tcp("127.0.0.1:0".to_owned()), 64).expect("bound");
+        let LocalAddress::Ip(local) = *bound.local_address() else {
+            unreachable!("tcp")
+        };
+        let (accepted, accepts) = mpsc::channel();
+        let (unblock, blocked) = mpsc::channel::<()>();
+        let mut blocked = Some(blocked);
+        let shards: Vec<_> = (0..3)
+            .map(|shard| {
+                let bound = bound.try_clone().expect("clone");
+                let (accepted, blocked) = (accepted.clone(), blocked.take());
+                thread::spawn(move || accept_all(shard, bound, &accepted, blocked))
+            })
+            .collect();
+        for _ in 0..3 {
+            // Registered, and the first one blocked.
+            assert_eq!(accepts.recv().expect("ready"), None);
+        }
+        let clients: Vec<_> = (0..60)
+            .map(|_| std::net::TcpStream::connect(local).expect("connected"))
+            .collect();
+        for _ in 0..60 {
+            let shard = accepts.recv_timeout(PATIENCE).expect("accepted");
+            assert_ne!(shard, Some(0), "blocked");
+        }
+        drop((clients, unblock, accepts));
+        // Each takes one more connection to notice that the test is over.
+        while !shards.iter().all(thread::JoinHandle::is_finished) {
+            let _ = std::net::TcpStream::connect(local);
+        }
+    }
+
+    /// A shard that does nothing but accept, after it has been blocked if it is to be.
+    fn accept_all(
+        shard: usize,
+        bound: Bound,
+        accepted: &mpsc::Sender<Option<usize>>,
+        blocked: Option<mpsc::Receiver<()>>,
+    ) {
+        runtime().block_on(async {
+            let listener = bound.into_listener().expect("listener");
+            accepted.send(None).expect("test runs");
+            if let Some(blocked) = blocked {
+                // On purpose without an await: the thread stands still.
+                let _ = blocked.recv();
+            }
+            while listener.accept().await.is_ok() {
+                if accepted.send(Some(shard)).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn options_reach_the_accepted_socket() {
+        runtime().block_on(async {
+            for (no_delay, keep_alive_seconds) in [(true, Some(60)), (false, None)] {
+                let bound = bind(&BindAddress::Tcp("127.0.0.1:0".to_owned()), 1).expect("bound");
+                let LocalAddress::Ip(local) = *bound.local_address() else {
+                    unreachable!("tcp")
+                };
+                let listener = bound.into_listener().expect("listener");
+                let _client = std::net::TcpStream::connect(local).expect("connected");
+                let socket = listener.accept().await.expect("accepted");
+                let options = TcpOptions {
+                    no_delay,
+                    keep_alive_seconds,
+                };
+                options.apply(&socket).expect("applied");
+                let stream = SockRef::from(socket.tcp_stream().expect("tcp"));
+                assert_eq!(stream.tcp_nodelay().expect("option"), no_delay);
+                let is_probed = keep_alive_seconds.is_some();
+                assert_eq!(stream.keepalive().expect("option"), is_probed);
+                if is_probed {
+                    let time = stream.tcp_keepalive_time().expect("option");
+                    assert_eq!(time, Duration::from_secs(60));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn the_system_holds_as_many_connections_as_the_backlog_says() {
+        let wait = Duration::from_millis(200);
+        let held = |backlog| {
+            let bound = bind(&BindAddress::Tcp("127.0.0.1:0".to_owned()), backlog).expect("bound");
+            let LocalAddress::Ip(local) = *bound.local_address() else {
+                unreachable!("tcp")
+            };
+            let mut clients = Vec::new();
+            while clients.len() < 12
+                && let Ok(client) = std::net::TcpStream::connect_timeout(&local, wait)
+            {
+                clients.push(client);
+            }
+            clients.len()
+        };
+        assert!((1..=3).contains(&held(1)), "one, and what Linux adds");
+        assert_eq!(held(64), 12);
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime")
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
 }

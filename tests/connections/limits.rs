@@ -67,10 +67,12 @@ fn an_address_that_connects_too_often_waits() {
 #[test]
 fn hundreds_of_clients_of_one_address_are_welcome_by_default() {
     let broker = Broker::start(|_| {});
-    let clients: Vec<_> = (0..400)
+    let mut clients: Vec<_> = (0..400)
         .map(|number| broker.client(&format!("client-{number}")))
         .collect();
-    assert_eq!(clients.len(), 400);
+    for client in &mut clients {
+        client.ping();
+    }
 }
 
 #[test]

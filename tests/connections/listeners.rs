@@ -68,8 +68,7 @@ fn a_unix_socket_serves_while_the_broker_runs_and_then_goes_away() {
 fn a_broker_that_cannot_open_all_listeners_leaves_no_socket_file() {
     let path = folder("unix").join("broker.sock");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut config = Config::default();
-    config.listeners = vec![
+    let listeners = vec![
         Listener {
             bind: path.display().to_string(),
             transport: Transport::Unix,
@@ -80,6 +79,10 @@ fn a_broker_that_cannot_open_all_listeners_leaves_no_socket_file() {
             ..Listener::default()
         },
     ];
+    let config = Config {
+        listeners,
+        ..Config::default()
+    };
     assert!(Server::start(config).is_err());
     assert!(!path.exists());
 }
