@@ -261,7 +261,7 @@ mod tests {
             let mut far = far.expect("client");
             let mut total = 0;
             loop {
-                let taken = transport.try_write(&[b'x'; 10_000]).expect("room");
+                let taken = transport.try_write(&[b'x'; 60_000]).expect("room");
                 total += taken.bytes;
                 if taken.is_held {
                     break;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     date_time_ymd,
 };
 use tidewire::config::{Certificate, Listener, Transport};
@@ -31,6 +31,9 @@ impl Authority {
         let folder = folder("certificates");
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Of its own name, else a foreign authority seems to be ours with a wrong signature.
+        let name = folder.display().to_string();
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let file = folder.join("ca.crt");
         std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();

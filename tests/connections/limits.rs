@@ -76,6 +76,31 @@ fn hundreds_of_clients_of_one_address_are_welcome_by_default() {
 }
 
 #[test]
+fn refused_connections_are_counted() {
+    let broker = Broker::start(|config| config.sys_interval_seconds = 1);
+    for _ in 0..3 {
+        closes_at_once(&broker, &[0xc0, 0]);
+    }
+    let mut client = broker.client("counter");
+    client.send(&packet(
+        0x82,
+        &[
+            &[0, 9, 0][..],
+            &text(b"$SYS/broker/connections/refused"),
+            &[0],
+        ]
+        .concat(),
+    ));
+    for _ in 0..20 {
+        let packet = client.packet();
+        if packet.first & 0xf0 == 0x30 && packet.body.ends_with(b"3") {
+            return;
+        }
+    }
+    panic!("the count does not become 3");
+}
+
+#[test]
 fn a_listener_that_is_full_refuses_and_the_others_do_not() {
     let broker = Broker::start(|config| {
         config.listeners.push(Listener {
