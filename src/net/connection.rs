@@ -246,7 +246,7 @@ mod tests {
         };
         config.limits.write_buffer_bytes_max = WRITE_BUFFER_BYTES_MAX;
         let clock = Clock::start();
-        let doors = open_doors(&config, clock).expect("open");
+        let doors = open_doors(&config, &Arc::default(), clock).expect("open");
         let door = Arc::clone(&doors[0].door);
         let (near, far) = UnixStream::pair().expect("pair");
         far.try_write(CONNECT).expect("sent");
@@ -272,7 +272,7 @@ mod tests {
         let keys: Vec<_> = driver.links.borrow().keys().copied().collect();
         let mut shard = driver.shard.borrow_mut();
         keys.iter()
-            .map(|key| shard.output(*key).map_or(0, |it| it.bytes.len()))
+            .map(|key| shard.output(*key).map_or(0, |it| it.buffer.len()))
             .sum()
     }
 

@@ -260,14 +260,16 @@ mod tests {
             let mut transport = Transport::WebSocket(Box::new(near.expect("server")));
             let mut far = far.expect("client");
             let mut total = 0;
+            let mut buffer = OutBuffer::default();
+            buffer.tail().resize(60_000, b'x');
             loop {
-                let taken = transport.try_write(&[b'x'; 60_000]).expect("room");
+                let taken = transport.try_write(&buffer).expect("room");
                 total += taken.bytes;
                 if taken.is_held {
                     break;
                 }
             }
-            let full = transport.try_write(b"x").expect_err("no room");
+            let full = transport.try_write(&buffer).expect_err("no room");
             assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
             let mut received = vec![0; total];
             let (flushed, read) = tokio::join!(transport.flush(), far.read_exact(&mut received));
