@@ -72,10 +72,8 @@ impl Server {
         let clock = Clock::start();
         let authenticator = authenticator(&config)?;
         let mut doors = open_doors(&config, &authenticator, clock)?;
-        let socket_files = doors
-            .iter_mut()
-            .filter_map(|it| it.bound.take_socket_file())
-            .collect();
+        let files = doors.iter_mut().map(|it| it.bound.take_socket_file());
+        let socket_files = files.flatten().collect();
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
         let shared = Arc::new(Shared {

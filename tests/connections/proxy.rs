@@ -150,5 +150,5 @@ fn only_clients_of_this_machine_may_be_anonymous_behind_a_local_proxy() {
         (0x20, 0x87),
         "not authorized"
     );
-    assert!(log_line("peer=192.0.2.9:1024 ").contains("NotAuthorized"));
+    assert!(log_line("peer=192.0.2.9:1024 ").contains("anonymous clients are not allowed"));
 }
