@@ -264,7 +264,7 @@ mod tests {
         let driver = Rc::new(Driver::new(shard, clock, mailboxes));
         let flushing = Rc::clone(&driver);
         spawn_local(async move { flushing.run().await });
-        spawn_local(run(Rc::clone(&driver), arrival.expect("connected")));
+        start(&driver, arrival.expect("connected"));
         (driver, far)
     }
 

@@ -67,7 +67,7 @@ pub(crate) struct Arrival {
 pub(crate) struct Permit {
     _broker: OwnedSemaphorePermit,
     _listener: Option<OwnedSemaphorePermit>,
-    peer: Option<PeerPermit>,
+    peer: Option<Box<PeerPermit>>,
 }
 
 /// Why there is no place for one more connection.

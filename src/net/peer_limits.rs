@@ -67,20 +67,21 @@ impl PeerLimits {
         }
     }
 
-    /// Counts a connection from `address`, or says why there may not be one now.
+    /// Counts a connection from `address`, or says why there may not be one now. Boxed, since every
+    /// idle connection keeps it and most brokers have none.
     pub(crate) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
-    ) -> Result<Option<PeerPermit>, PeerRefusal> {
+    ) -> Result<Option<Box<PeerPermit>>, PeerRefusal> {
         if self.connections_max == 0 && self.connects_per_second == 0 {
             return Ok(None);
         }
         let network = network_of(address);
         self.take(network, self.clock.now_ms())?;
-        Ok(Some(PeerPermit {
+        Ok(Some(Box::new(PeerPermit {
             limits: Arc::clone(self),
             network,
-        }))
+        })))
     }
 
     fn take(&self, network: IpAddr, now_ms: u64) -> Result<(), PeerRefusal> {
