@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod exchange;
+pub mod log_limit;
 pub mod message;
 pub mod metrics;
 pub mod net;

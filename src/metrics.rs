@@ -14,6 +14,7 @@ pub struct ShardMetrics {
     pub publishes_received: Counter,
     pub publishes_sent: Counter,
     pub connections: Counter,
+    pub connections_refused: Counter,
     pub sessions: Counter,
     pub socket_reads: Counter,
     pub socket_writes: Counter,

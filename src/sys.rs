@@ -61,6 +61,10 @@ fn state(
             sessions.saturating_sub(connected).to_string(),
         ),
         (
+            "connections/refused",
+            sum(metrics, |it| &it.connections_refused).to_string(),
+        ),
+        (
             "messages/received",
             sum(metrics, |it| &it.messages_received).to_string(),
         ),

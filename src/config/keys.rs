@@ -73,6 +73,7 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
     proxy_protocol ANY;
     proxy_trusted ANY;
     origins ANY;
+    unix_owner ANY;
     unix_mode ANY;
 });
 
@@ -94,8 +95,12 @@ keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {
 
 keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connections_max POSITIVE;
+    connections_per_address_max ANY;
+    connects_per_second_per_address ANY;
+    connects_burst_per_address POSITIVE;
     connect_seconds (1, 3600);
     connect_bytes_max PACKET;
+    connecting_bytes_max ANY;
     packet_bytes_max PACKET;
     logins_waiting_max POSITIVE;
     topic_bytes_max TOPIC;
@@ -129,4 +134,5 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
 
 keys!(LOG: "log.", |config, _| Some(&mut config.log), {
     level ANY;
+    peer_lines_per_second_max (1, 1_000_000);
 });

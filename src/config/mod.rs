@@ -22,7 +22,7 @@ use std::path::Path;
 pub use auth::{Auth, SessionTakeover};
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
-pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode};
+pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode, UnixOwner};
 pub use load::Loader;
 pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};

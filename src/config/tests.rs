@@ -263,6 +263,22 @@ fn an_unusable_variable_is_refused_by_name() {
 }
 
 #[test]
+fn the_owner_of_a_socket_is_a_user_a_group_or_both() {
+    let owner = |text: &str| {
+        let url = format!("unix:///run/t.sock?unix_owner={text}");
+        Listener::from_url(&url).map(|listener| listener.unix_owner)
+    };
+    for text in ["mqtt", "mqtt:adm", ":adm", "1000:4"] {
+        let owner = owner(text).expect(text).expect("set");
+        assert_eq!(owner.to_string(), text);
+    }
+    for text in [":", "a:b:c", "a b", "../x"] {
+        owner(text).expect_err(text);
+    }
+    assert!(refusal("[[listeners]]\nunix_owner = \"a\"").contains("transport unix"));
+}
+
+#[test]
 fn listeners_are_read_from_urls() {
     let tls = Listener::from_url("tls://[::]:8884?cert=a.pem&key=b%20c.pem").expect("valid");
     assert_eq!(

@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 
 use super::connection::Link;
 use super::mailbox::Mailbox;
+use super::socket::PeerAddress;
 use crate::clock::Clock;
 use crate::exchange::ShardId;
+use crate::log_limit::LogKind;
 use crate::shard::{Key, Shard};
 
 /// A shard and everything that connects it to the world; never leaves its thread.
@@ -144,6 +146,22 @@ impl Driver {
         self.mailboxes.iter().any(Mailbox::is_full)
     }
 
+    /// A connection has ended before it had a session: it is counted, and logged unless there are
+    /// too many.
+    pub(crate) fn refused(&self, peer: PeerAddress, error: &dyn std::error::Error) {
+        self.shard.borrow().count_refused();
+        if self.may_log(LogKind::Refused) {
+            // Quoted, since the text of an error may come from the peer.
+            let reason = error.to_string();
+            tracing::info!(%peer, reason, "connection refused");
+        }
+    }
+
+    pub(crate) fn may_log(&self, kind: LogKind) -> bool {
+        let now_ms = self.clock.now_ms();
+        self.shard.borrow_mut().may_log(kind, now_ms)
+    }
+
     pub(crate) fn shutdown_seconds(&self) -> u32 {
         self.shard.borrow().shutdown_seconds()
     }
@@ -174,20 +192,23 @@ impl Driver {
         };
         let mut transport = link.transport.borrow_mut();
         let mut shard = self.shard.borrow_mut();
+        let mut is_held = false;
         while let Some(output) = shard.output(key) {
             if output.is_abandoned {
                 link.fail();
                 return;
             }
             if output.buffer.is_empty() {
-                if output.is_closing {
+                // Its own task flushes what TLS or WebSocket still hold.
+                if output.is_closing || is_held {
                     link.wake();
                 }
                 return;
             }
             match transport.try_write(output.buffer) {
-                Ok(count) => {
-                    shard.written(key, count);
+                Ok(taken) => {
+                    is_held = taken.is_held;
+                    shard.written(key, taken.bytes);
                     shard.drained(key, now_ms);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -49,8 +49,19 @@ pub struct WebSocketSettings {
     pub handshake_bytes_max: usize,
     /// The longest payload of one frame; a message in many frames may be longer.
     pub frame_bytes_max: u64,
-    /// The browser origins that may connect; empty allows any.
-    pub origins: Vec<String>,
+    /// The web pages that may connect.
+    pub origins: Origins,
+}
+
+/// Which web pages may connect, by the `Origin` that browsers send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All, and programs that are no browser.
+    Any,
+    /// Those served by this machine, and programs that are no browser.
+    Local,
+    /// These; whoever sends no origin is refused.
+    Listed(Vec<String>),
 }
 
 /// Why a WebSocket handshake or connection failed.
@@ -91,7 +102,7 @@ impl Default for WebSocketSettings {
             path: "/mqtt".to_owned(),
             handshake_bytes_max: 8192,
             frame_bytes_max: 1024 * 1024,
-            origins: Vec::new(),
+            origins: Origins::Any,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::client::{Connection, Session};
 use super::timers::Timer;
 use super::{Key, Shard};
 use crate::auth::{Identity, METHOD, may_publish, may_take_over};
+use crate::log_limit::LogKind;
 
 /// A CONNECT that has passed authentication, at its client's home shard.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +47,11 @@ impl Shard {
         self.metrics.connections.add(1);
         let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
         if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(client_id) {
-            self.refuse(connection, ReasonCode::QuotaExceeded);
+            self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
             return Accepted { connection };
         }
         if !self.may_have(client_id, handshake.identity) {
-            self.refuse(connection, ReasonCode::NotAuthorized);
+            self.refuse(connection, ReasonCode::NotAuthorized, now_ms);
             return Accepted { connection };
         }
         self.take_over(client_id, now_ms);
@@ -111,16 +112,19 @@ impl Shard {
                 out.truncate(before);
             }
         }
-        let client_id = session
-            .and_then(|session| self.sessions.lookup(session))
-            .map_or_else(|| Arc::from(""), |session| Arc::clone(&session.client_id));
-        tracing::info!(?client_id, peer = %self.peer_of(key), ?reason, why, "disconnecting client");
+        if self.may_log(LogKind::Disconnected, now_ms) {
+            let client_id = session
+                .and_then(|session| self.sessions.lookup(session))
+                .map_or("", |session| &session.client_id);
+            let peer = self.peer_of(key);
+            tracing::info!(client_id, %peer, ?reason, why, "disconnecting client");
+        }
         self.detach_session(key, now_ms);
         self.touch(key);
     }
 
     /// CONNACK with an error, then the end.
-    fn refuse(&mut self, key: Key, reason: ReasonCode) {
+    fn refuse(&mut self, key: Key, reason: ReasonCode, now_ms: u64) {
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: false,
             reason,
@@ -130,7 +134,9 @@ impl Shard {
         if let Some(connection) = self.connections.lookup_mut(key) {
             connection.is_closing = true;
         }
-        tracing::warn!(peer = %self.peer_of(key), ?reason, "connection refused");
+        if self.may_log(LogKind::Refused, now_ms) {
+            tracing::warn!(peer = %self.peer_of(key), ?reason, "connection refused");
+        }
     }
 
     fn new_connection(&self, handshake: &Handshake<'_>, now_ms: u64) -> Connection {

@@ -8,6 +8,7 @@ use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
+use crate::log_limit::LogKind;
 use crate::message::Header;
 use crate::retained::RetainedFull;
 
@@ -124,7 +125,7 @@ impl Shard {
         {
             return ReasonCode::PayloadFormatInvalid;
         }
-        let (topic, delay_seconds) = match self.check_topic(key, topic) {
+        let (topic, delay_seconds) = match self.check_topic(key, topic, now_ms) {
             Ok(checked) => checked,
             Err(reason) => return reason,
         };
@@ -158,6 +159,7 @@ impl Shard {
         &mut self,
         key: Key,
         topic: &'a str,
+        now_ms: u64,
     ) -> Result<(&'a str, Option<u32>), ReasonCode> {
         // The last topic has passed all of this.
         if self
@@ -180,7 +182,7 @@ impl Shard {
             return Err(ReasonCode::TopicNameInvalid);
         }
         if !may_publish(topic) {
-            return Err(self.refuse_publish(key, topic));
+            return Err(self.refuse_publish(key, topic, now_ms));
         }
         Ok((topic, delay_seconds))
     }
@@ -193,8 +195,11 @@ impl Shard {
         now_ms: u64,
     ) -> ReasonCode {
         if let Err(error) = self.retain_if_asked(outgoing) {
-            let client_id = self.client_id_of(key);
-            tracing::warn!(?client_id, peer = %self.peer_of(key), %error, "retained store is full");
+            if self.may_log(LogKind::NoRoom, now_ms) {
+                let client_id = self.client_id_of(key);
+                let peer = self.peer_of(key);
+                tracing::warn!(?client_id, %peer, %error, "retained store is full");
+            }
             return ReasonCode::QuotaExceeded;
         }
         self.was_rejected = false;
@@ -240,9 +245,12 @@ impl Shard {
     }
 
     /// 3.x has no way to say no: the message is dropped and acknowledged [MQTT-3.3.5-2].
-    fn refuse_publish(&mut self, key: Key, topic: &str) -> ReasonCode {
-        let client_id = self.client_id_of(key);
-        tracing::info!(?client_id, peer = %self.peer_of(key), ?topic, "publish not authorized");
+    fn refuse_publish(&mut self, key: Key, topic: &str, now_ms: u64) -> ReasonCode {
+        if self.may_log(LogKind::NotAuthorized, now_ms) {
+            let client_id = self.client_id_of(key);
+            let peer = self.peer_of(key);
+            tracing::info!(?client_id, %peer, ?topic, "publish not authorized");
+        }
         self.metrics.messages_dropped.add(1);
         if self.is_v5(key) {
             ReasonCode::NotAuthorized
