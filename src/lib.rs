@@ -16,4 +16,5 @@ pub mod queue;
 pub mod retained;
 pub mod server;
 pub mod shard;
+pub mod store;
 mod sys;

@@ -24,11 +24,11 @@ pub(super) struct Index {
 pub(super) const LISTS: [&str; 2] = ["listeners", "listeners.#.certificates"];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 4] = ["auth", "limits", "mqtt", "log"];
+pub(super) const TABLES: [&str; 5] = ["auth", "limits", "mqtt", "store", "log"];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
-    [ROOT, LISTENER, CERTIFICATE, AUTH, LIMITS, MQTT, LOG]
+    [ROOT, LISTENER, CERTIFICATE, AUTH, LIMITS, MQTT, STORE, LOG]
         .into_iter()
         .flatten()
 }
@@ -130,6 +130,17 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     server_reference ANY;
     shutdown_seconds (0, 3600);
     share_strategy ANY;
+});
+
+keys!(STORE: "store.", |config, _| Some(&mut config.store), {
+    engine ANY;
+    directory ANY;
+    map_bytes_max (1 << 20, 1 << 46);
+    commit_interval_milliseconds (0, 10);
+    batch_operations_max POSITIVE;
+    batch_bytes_max (4096, 1 << 30);
+    pending_bytes_max (65_536, u64::MAX);
+    disk_free_bytes_min ANY;
 });
 
 keys!(LOG: "log.", |config, _| Some(&mut config.log), {

@@ -7,8 +7,8 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    ClientCertificates, LogLevel, QueueOverflow, SessionTakeover, ShareStrategy, Transport,
-    UnixMode, UnixOwner,
+    ClientCertificates, LogLevel, QueueOverflow, SessionTakeover, ShareStrategy, StoreEngine,
+    Transport, UnixMode, UnixOwner,
 };
 
 /// A value before its key has given it a type.
@@ -256,6 +256,7 @@ words! {
         "anyone" => Anyone, "not_other_users" => NotOtherUsers, "same_user" => SameUser
     }
     ShareStrategy { "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic }
+    StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
     LogLevel {
         "off" => Off, "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug,
         "trace" => Trace
