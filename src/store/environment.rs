@@ -106,7 +106,18 @@ pub(super) struct Environment {
     tables: [Rows; Table::ALL.len()],
     path: PathBuf,
     map_bytes: u64,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock of a directory.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone is not enough while a process that was just forked holds the file too.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Whether an empty store may be made.
@@ -221,7 +232,7 @@ impl Environment {
     }
 
     /// Unmaps the file; returns once it is closed.
-    pub(super) fn close(self) -> File {
+    pub(super) fn close(self) -> Lock {
         let Self { env, _lock, .. } = self;
         env.prepare_for_closing().wait();
         _lock
@@ -258,7 +269,7 @@ fn make_directory(directory: &Path) -> Result<(), StoreError> {
 }
 
 /// Refuses a second process, whose number the file names.
-fn lock(directory: &Path) -> Result<File, StoreError> {
+fn lock(directory: &Path) -> Result<Lock, StoreError> {
     let path = directory.join(LOCK_FILE);
     let failed = |source: io::Error| StoreError::Io {
         path: path.clone(),
@@ -288,7 +299,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     file.set_len(0).map_err(failed)?;
     file.rewind().map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// The names of the tables, or nothing for a store that is to be made.

@@ -103,7 +103,7 @@ impl IdCounters {
 
 const LANE_BITS: u32 = 10;
 const LANE_MASK: u64 = (1 << LANE_BITS) - 1;
-/// Small enough that the lanes write near each other, large enough that the counter is rarely shared.
+/// Small enough that the lanes write near each other, large enough to rarely share the counter.
 const SEQUENCES_PER_BLOCK: u64 = 256;
 
 #[cfg(test)]

@@ -134,13 +134,8 @@ impl Store {
             count: limits.retained_messages_max as u64,
             bytes: limits.retained_bytes_max as u64,
         };
-        let durable = Durable::new(config, environment);
-        let environment = durable.environment.lock().clone();
-        let Some(environment) = environment else {
-            return Err(StoreError::Misuse(
-                "the store was closed while it was opened",
-            ));
-        };
+        let environment = Arc::new(environment);
+        let durable = Durable::new(config, Arc::clone(&environment));
         let writer = Writer {
             environment: Arc::clone(&environment),
             inbox: Arc::clone(&durable.inbox),
@@ -294,14 +289,14 @@ impl Drop for Store {
 }
 
 impl Durable {
-    fn new(config: &StoreConfig, environment: Environment) -> Self {
+    fn new(config: &StoreConfig, environment: Arc<Environment>) -> Self {
         Self {
             inbox: Arc::default(),
             questions: Arc::default(),
             overlay: Arc::default(),
             gauges: Arc::default(),
             pending_bytes_max: config.pending_bytes_max,
-            environment: Mutex::new(Some(Arc::new(environment))),
+            environment: Mutex::new(Some(environment)),
             threads: Mutex::default(),
         }
     }

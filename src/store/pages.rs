@@ -1,12 +1,12 @@
 //! Looks at the pages of a data file by plain reads, before anything is mapped.
 //!
-//! A page that is referred to and not there would end the process with SIGBUS once mapped; a damaged
-//! one could lead LMDB anywhere. So every page in use is visited and its bounds are checked.
+//! A page that is referred to and not there would end the process with SIGBUS once mapped; a
+//! damaged one could lead LMDB anywhere. So every page in use is visited, its bounds are checked.
 //!
 //! # Shape
-//! LMDB's: two meta pages, each the root of a free list and a main tree; leaves of the main tree hold
-//! the roots of the named tables. Numbers are in the byte order of the machine. A page is a number
-//! (8 bytes), padding (2), flags (2), bounds (4), then offsets of its nodes.
+//! LMDB's: two meta pages, each the root of a free list and a main tree; leaves of the main tree
+//! hold the roots of the named tables. Numbers are in the byte order of the machine. A page is a
+//! number (8 bytes), padding (2), flags (2), bounds (4), then offsets of its nodes.
 //!
 //! # Source
 //! `MDB_meta`, `MDB_page` and `MDB_node` in `mdb.c` of LMDB 0.9.70.

@@ -1,7 +1,7 @@
 //! The thread that reads back: what waits for offline receivers, and retained messages.
 //!
-//! Page faults block it and nobody else. Each answer is one short read transaction, so that no pages
-//! stay pinned, and copies out of the map.
+//! Page faults block it and nobody else. Each answer is one short read transaction, so that no
+//! pages stay pinned, and copies out of the map.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

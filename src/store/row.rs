@@ -415,14 +415,16 @@ mod tests {
                 proptest::collection::vec(1u32.., 0..3)), 0..20),
             payload in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
-            let expected: Vec<Receiver> = queues.into_iter().map(|(queue, bits, retain, ids)| Receiver {
+            let receiver = |(queue, bits, retain, ids): (u64, u8, bool, Vec<u32>)| Receiver {
                 queue: QueueId(queue),
                 qos: QoS::from_bits(bits).expect("below 3"),
                 retain,
                 subscription_ids: (!ids.is_empty())
                     .then(|| ids.into_iter().filter_map(NonZeroU32::new).collect()),
-            }).collect();
-            let message = Message::new("t", &[], &payload, Header { qos: QoS::AtLeastOnce, retain: false, expires_at_ms: None, publisher: 0 });
+            };
+            let expected: Vec<Receiver> = queues.into_iter().map(receiver).collect();
+            let header = Header { qos: QoS::AtLeastOnce, ..Header::default() };
+            let message = Message::new("t", &[], &payload, header);
             let mut row = Vec::new();
             encode_message(&mut row, &message, &expected, EPOCH);
             let (header, receivers) = decode_receivers(&row).expect("valid");

@@ -1,7 +1,8 @@
 //! Simulated power cuts: what was flushed is there, what was not is there in part.
 //!
 //! The writes and flushes of a process are recorded by a preloaded shim. At a random point of the
-//! record an image is made: everything flushed, and a random half of the 4 KiB pieces written since.
+//! record an image is made: everything flushed, and a random half of the 4 KiB pieces written
+//! since.
 //! Not modelled: torn pieces, the size of the file, a disk that lies.
 
 use std::fs;

@@ -18,7 +18,7 @@ fn packet_id(value: u16) -> PacketId {
 }
 
 #[test]
-fn a_session_comes_back_with_everything_of_it() {
+fn a_session_comes_back_with_its_subscriptions_and_will() {
     let directory = Directory::new();
     let mut store = open(&directory);
     let queue = store.session("client");
@@ -32,6 +32,44 @@ fn a_session_comes_back_with_everything_of_it() {
         },
         subscription_id: NonZeroU32::new(5),
     };
+    let will = WillRecord {
+        message: Message::new("will", &[1], b"gone", Header::default()),
+        delay_seconds: 60,
+        expiry_seconds: Some(9),
+        due_at_ms: None,
+    };
+    let put = |filter: &str| Operation::PutSubscription {
+        queue,
+        filter: filter.into(),
+        subscription,
+    };
+    let (first, second) = (put("$share/g/a/+"), put(&long_filter));
+    let filter = "gone".into();
+    let remove = Operation::RemoveSubscription { queue, filter };
+    let put_will = Operation::PutWill {
+        queue,
+        will: will.clone(),
+    };
+    store.commit(vec![first, second, put("gone"), remove, put_will]);
+    let store = store.reopen(&directory);
+    let [session] = &store.recovered.sessions[..] else {
+        panic!("one session expected")
+    };
+    let client_id = &*session.session.client_id;
+    assert_eq!((session.queue, client_id), (queue, "client"));
+    assert_eq!(session.session.user_name.as_deref(), Some("user"));
+    let filters: Vec<&str> = session.subscriptions.iter().map(|(it, _)| &**it).collect();
+    assert_eq!(filters, ["$share/g/a/+", &long_filter]);
+    let records = session.subscriptions.iter().map(|(_, it)| *it);
+    assert!(records.eq([subscription; 2]));
+    assert_eq!(session.will, Some(will));
+}
+
+#[test]
+fn packet_identifiers_come_back_in_the_order_of_sending() {
+    let directory = Directory::new();
+    let mut store = open(&directory);
+    let queue = store.session("client");
     let (first, second) = (store.ids.next_id(), store.ids.next_id());
     let in_flight = |message, order| InFlightRecord {
         order,
@@ -39,89 +77,41 @@ fn a_session_comes_back_with_everything_of_it() {
         message,
     };
     let sent_later = in_flight(Some(first), store.ids.next_id());
-    let released = in_flight(None, store.ids.next_id());
-    let will = WillRecord {
-        message: Message::new(
-            "will",
-            &[1],
-            b"gone",
-            Header {
-                qos: QoS::AtLeastOnce,
-                retain: true,
-                expires_at_ms: None,
-                publisher: 0,
-            },
-        ),
-        delay_seconds: 60,
-        expiry_seconds: Some(9),
-        due_at_ms: None,
-    };
-    let put_subscription = |filter: &str| Operation::PutSubscription {
-        queue,
-        filter: filter.into(),
-        subscription,
-    };
+    let released = in_flight(None, second);
     let put_in_flight = |id, in_flight| Operation::PutInFlight {
         queue,
         packet_id: packet_id(id),
         in_flight,
     };
+    let put_received = |id| Operation::PutReceived {
+        queue,
+        packet_id: packet_id(id),
+    };
     store.commit(vec![
-        put_subscription("$share/g/a/+"),
-        put_subscription(&long_filter),
-        put_subscription("gone"),
-        Operation::RemoveSubscription {
-            queue,
-            filter: "gone".into(),
-        },
         put_message(first, b"1", &[queue]),
         put_message(second, b"2", &[queue]),
-        put_in_flight(3, released),
-        put_in_flight(9, sent_later),
+        put_in_flight(9, released),
+        put_in_flight(3, sent_later),
         put_in_flight(10, sent_later),
+        put_received(65_535),
+        put_received(2),
+    ]);
+    store.commit(vec![
         Operation::RemoveInFlight {
             queue,
             packet_id: packet_id(10),
-        },
-        Operation::PutReceived {
-            queue,
-            packet_id: packet_id(65_535),
-        },
-        Operation::PutReceived {
-            queue,
-            packet_id: packet_id(2),
         },
         Operation::RemoveReceived {
             queue,
             packet_id: packet_id(2),
         },
-        Operation::PutWill {
-            queue,
-            will: will.clone(),
-        },
     ]);
     let store = store.reopen(&directory);
-    let [session] = &store.recovered.sessions[..] else {
-        panic!("one session expected")
-    };
-    assert_eq!(
-        (session.queue, &*session.session.client_id),
-        (queue, "client")
-    );
-    assert_eq!(session.session.user_name.as_deref(), Some("user"));
-    let filters: Vec<&str> = session.subscriptions.iter().map(|(it, _)| &**it).collect();
-    assert_eq!(filters, ["$share/g/a/+", &long_filter]);
-    assert!(
-        session
-            .subscriptions
-            .iter()
-            .all(|(_, it)| *it == subscription)
-    );
+    let session = &store.recovered.sessions[0];
     assert_eq!(session.waiting, [first, second]);
-    let expected = [(packet_id(9), sent_later), (packet_id(3), released)];
+    let expected = [(packet_id(9), released), (packet_id(3), sent_later)];
     assert_eq!(session.in_flight, expected);
     assert_eq!(session.received, [packet_id(65_535)]);
-    assert_eq!(session.will, Some(will));
 }
 
 #[test]
