@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tidewire::cli::arguments::{Arguments, Command};
-use tidewire::cli::{bench, certs, client, passwd, publish, run, subscribe};
+use tidewire::cli::{bench, certs, client, passwd, publish, run, store, subscribe};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         Command::Pub(arguments) => finish_client(publish::run(&arguments)),
         Command::Sub(arguments) => finish_client(subscribe::run(&arguments)),
         Command::Bench(arguments) => finish_client(bench::run(&arguments)),
+        Command::Store(arguments) => finish_store(store::run(&arguments)),
+        Command::Retained(arguments) => finish_store(store::run_retained(&arguments)),
     }
 }
 
@@ -48,6 +50,13 @@ fn finish(result: Result<(), run::RunError>) -> ExitCode {
 }
 
 fn finish_client(result: Result<(), client::ClientError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn finish_store(result: Result<(), store::StoreCommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

@@ -17,6 +17,7 @@ pub struct ShardMetrics {
     pub publish_bytes_sent: Counter,
     pub connects: Counter,
     pub connections: Counter,
+    pub connections_refused: Counter,
     pub sessions: Counter,
     pub sessions_expired: Counter,
     pub subscriptions: Counter,

@@ -1,5 +1,6 @@
 //! Ordered start and stop of everything.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::{Exchange, ShardId};
+use crate::log_limit::LogKind;
 use crate::metrics::ShardMetrics;
 use crate::net::connection;
 use crate::net::door::{OpenDoor, OpenError, open_doors};
 use crate::net::driver::Driver;
 use crate::net::handshake::{Arrival, Door, Permit, shake_hands};
-use crate::net::listener::{LocalAddress, TcpOptions};
+use crate::net::listener::{SocketFile, TcpOptions};
 use crate::net::mailbox::Mailbox;
 use crate::net::socket::Socket;
 use crate::retained::Retained;
@@ -29,12 +31,23 @@ use crate::sys;
 /// A running broker.
 #[derive(Debug)]
 pub struct Server {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
     metrics: Arc<[Arc<ShardMetrics>]>,
     /// The last owner: its threads end after the shards.
     authenticator: Arc<Authenticator>,
+    /// Removed when all has ended.
+    _socket_files: Vec<SocketFile>,
+}
+
+/// Where all shards are between start and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nobody accepts: a client may live on a shard that does not run yet.
+    Starting,
+    Serving,
+    Stopping,
 }
 
 /// Why a broker does not start.
@@ -54,15 +67,13 @@ pub enum StartError {
 impl Server {
     /// Opens all listeners and starts all shards.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let shards = match config.shards {
-            0 => thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(256),
-            shards => usize::from(shards),
-        };
-        let shard_count = u16::try_from(shards).unwrap_or(u16::MAX);
+        let shard_count = shard_count(&config);
+        let shards = usize::from(shard_count);
+        let clock = Clock::start();
         let authenticator = authenticator(&config)?;
-        let doors = open_doors(&config, &authenticator)?;
+        let mut doors = open_doors(&config, &authenticator, clock)?;
+        let files = doors.iter_mut().map(|it| it.bound.take_socket_file());
+        let socket_files = files.flatten().collect();
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
         let shared = Arc::new(Shared {
@@ -77,11 +88,11 @@ impl Server {
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
-        let (stop, stopped) = watch::channel(false);
+        let (phase, phases) = watch::channel(Phase::Starting);
+        let (ready, is_ready) = std::sync::mpsc::channel();
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
-        let clock = Clock::start();
         let mut threads = Vec::new();
         for (number, arrivals) in (0..shard_count).zip(receivers) {
             let id = ShardId(number);
@@ -103,21 +114,24 @@ impl Server {
                 homes: senders.clone(),
                 arrivals,
                 connections: Arc::clone(&connections),
-                stopped: stopped.clone(),
+                ready: ready.clone(),
+                phases: phases.clone(),
             };
-            let name = format!("shard-{number}");
-            threads.push(
-                thread::Builder::new()
-                    .name(name)
-                    .spawn(move || thread.run())?,
-            );
+            let builder = thread::Builder::new().name(format!("shard-{number}"));
+            threads.push(builder.spawn(move || thread.run())?);
         }
+        drop(ready);
+        for _ in &threads {
+            is_ready.recv().map_err(io::Error::other)??;
+        }
+        phase.send_replace(Phase::Serving);
         Ok(Self {
-            stop,
+            phase,
             threads,
             addresses,
             metrics,
             authenticator,
+            _socket_files: socket_files,
         })
     }
 
@@ -133,7 +147,7 @@ impl Server {
 
     /// Says goodbye to all clients and waits until everything has ended.
     pub fn stop(self) -> io::Result<()> {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopping);
         for thread in self.threads {
             thread
                 .join()
@@ -162,18 +176,34 @@ struct ShardThread {
     homes: Vec<mpsc::Sender<Arrival>>,
     arrivals: mpsc::Receiver<Arrival>,
     connections: Arc<Semaphore>,
-    stopped: watch::Receiver<bool>,
+    /// Told once whether the thread can serve.
+    ready: std::sync::mpsc::Sender<io::Result<()>>,
+    phases: watch::Receiver<Phase>,
 }
 
 impl ShardThread {
     fn run(self) -> io::Result<()> {
-        let runtime = Builder::new_current_thread()
+        let built = Builder::new_current_thread()
             .enable_all()
-            .build_local(LocalOptions::default())?;
+            .build_local(LocalOptions::default());
+        let runtime = match built {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // Whoever starts the broker reports it.
+                let _ = self.ready.send(Err(error));
+                return Ok(());
+            }
+        };
+        // Should the start fail elsewhere, `serve` ends at once.
+        let _ = self.ready.send(Ok(()));
         runtime.block_on(self.serve())
     }
 
     async fn serve(mut self) -> io::Result<()> {
+        let is_started = |phase: &Phase| *phase != Phase::Starting;
+        if self.phases.wait_for(is_started).await.is_err() {
+            return Ok(());
+        }
         let is_first = self.shard.id() == ShardId(0);
         let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes));
         let flushing = spawn_local({
@@ -184,7 +214,8 @@ impl ShardThread {
         for door in self.doors {
             let homes = self.homes.clone();
             let connections = Arc::clone(&self.connections);
-            accepting.push(spawn_local(accept(door, homes, connections)));
+            let driver = Rc::clone(&driver);
+            accepting.push(spawn_local(accept(driver, door, homes, connections)));
         }
         if is_first && self.shared.config.sys_interval_seconds > 0 {
             let driver = Rc::clone(&driver);
@@ -195,9 +226,9 @@ impl ShardThread {
             tokio::select! {
                 arrival = self.arrivals.recv() => {
                     let Some(arrival) = arrival else { break };
-                    spawn_local(connection::run(Rc::clone(&driver), arrival));
+                    connection::start(&driver, arrival);
                 }
-                _ = self.stopped.wait_for(|is_stopped| *is_stopped) => break,
+                _ = self.phases.wait_for(|phase| *phase == Phase::Stopping) => break,
             }
         }
         for task in accepting {
@@ -206,6 +237,14 @@ impl ShardThread {
         stop_clients(&driver).await;
         flushing.abort();
         Ok(())
+    }
+}
+
+fn shard_count(config: &Config) -> u16 {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    match config.shards {
+        0 => u16::try_from(cores().min(SHARDS_BY_CORES_MAX)).unwrap_or(1),
+        shards => shards,
     }
 }
 
@@ -223,7 +262,12 @@ async fn stop_clients(driver: &Driver) {
     }
 }
 
-async fn accept(open: OpenDoor, homes: Vec<mpsc::Sender<Arrival>>, connections: Arc<Semaphore>) {
+async fn accept(
+    driver: Rc<Driver>,
+    open: OpenDoor,
+    homes: Vec<mpsc::Sender<Arrival>>,
+    connections: Arc<Semaphore>,
+) {
     let OpenDoor { bound, door, .. } = open;
     let listener = match bound.into_listener() {
         Ok(listener) => listener,
@@ -239,48 +283,55 @@ async fn accept(open: OpenDoor, homes: Vec<mpsc::Sender<Arrival>>, connections: 
     loop {
         let socket = match listener.accept().await {
             Ok(socket) => socket,
+            // The peer has given up: the next one waits already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                if driver.may_log(LogKind::Refused) {
+                    tracing::warn!(%error, "cannot accept");
+                }
+                // Most likely no file descriptor is left, and the next try fails as well.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some(permit) = door.admit(&connections) else {
-            tracing::warn!(peer = %socket.peer(), "connection limit reached");
-            continue;
+        let permit = match door.admit(&connections, socket.peer()) {
+            Ok(permit) => permit,
+            Err(error) => {
+                driver.refused(socket.peer(), &error);
+                continue;
+            }
         };
         if let Err(error) = options.apply(&socket) {
             tracing::debug!(%error, "socket options not set");
         }
-        spawn_local(welcome(Arc::clone(&door), socket, permit, homes.clone()));
+        let driver = Rc::clone(&driver);
+        let door = Arc::clone(&door);
+        spawn_local(welcome(driver, door, socket, permit, homes.clone()));
     }
 }
 
 async fn welcome(
+    driver: Rc<Driver>,
     door: Arc<Door>,
     socket: Socket,
     permit: Permit,
     homes: Vec<mpsc::Sender<Arrival>>,
 ) {
-    let peer = socket.peer();
-    match shake_hands(door, socket, permit).await {
+    let peer = Cell::new(socket.peer());
+    match shake_hands(door, socket, permit, &peer).await {
         Ok(arrival) => {
             if let Some(home) = homes.get(arrival.home(homes.len())) {
                 // The home shard is gone only while the broker stops.
                 let _ = home.send(arrival).await;
             }
         }
-        Err(error) => tracing::info!(%peer, %error, "connection refused"),
+        Err(error) => driver.refused(peer.get(), &error),
     }
 }
 
+/// Shards when the number of cores decides.
+const SHARDS_BY_CORES_MAX: usize = 256;
+/// How long a shard does not accept after it could not.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections between accepting and home shard.
 const ARRIVALS_MAX: usize = 1_024;
-
-/// Shown with a listener's URL.
-pub(crate) fn local_text(address: &LocalAddress) -> String {
-    match address {
-        LocalAddress::Ip(address) => address.to_string(),
-        LocalAddress::Unix(path) => path.display().to_string(),
-    }
-}

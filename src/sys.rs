@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::{Header, Message};
-use crate::metrics::{ShardMetrics, sum};
+use crate::metrics::{Counter, ShardMetrics, sum};
 use crate::net::driver::Driver;
 use crate::shard::Shared;
 
@@ -49,7 +49,7 @@ fn state(
     let connected = sum(metrics, |it| &it.connections);
     let sessions = sum(metrics, |it| &it.sessions);
     let retained = shared.retained.count();
-    vec![
+    let mut topics = vec![
         ("version", format!("tidewire {}", env!("CARGO_PKG_VERSION"))),
         ("uptime", format!("{} seconds", now_ms / 1_000)),
         ("clients/total", sessions.to_string()),
@@ -63,56 +63,33 @@ fn state(
             "clients/inactive",
             sessions.saturating_sub(connected).to_string(),
         ),
-        (
-            "messages/received",
-            sum(metrics, |it| &it.messages_received).to_string(),
-        ),
-        (
-            "messages/sent",
-            sum(metrics, |it| &it.messages_sent).to_string(),
-        ),
-        (
-            "publish/messages/received",
-            sum(metrics, |it| &it.publishes_received).to_string(),
-        ),
-        (
-            "publish/messages/sent",
-            sum(metrics, |it| &it.publishes_sent).to_string(),
-        ),
-        (
-            "publish/bytes/received",
-            sum(metrics, |it| &it.publish_bytes_received).to_string(),
-        ),
-        (
-            "publish/bytes/sent",
-            sum(metrics, |it| &it.publish_bytes_sent).to_string(),
-        ),
-        (
-            "clients/expired",
-            sum(metrics, |it| &it.sessions_expired).to_string(),
-        ),
-        (
-            "shared_subscriptions/count",
-            sum(metrics, |it| &it.shared_subscriptions).to_string(),
-        ),
-        (
-            "publish/messages/dropped",
-            sum(metrics, |it| &it.messages_dropped).to_string(),
-        ),
-        (
-            "bytes/received",
-            sum(metrics, |it| &it.bytes_received).to_string(),
-        ),
-        ("bytes/sent", sum(metrics, |it| &it.bytes_sent).to_string()),
         ("retained messages/count", retained.to_string()),
         ("store/messages/count", retained.to_string()),
         ("store/messages/bytes", shared.retained.bytes().to_string()),
-        (
-            "subscriptions/count",
-            sum(metrics, |it| &it.subscriptions).to_string(),
-        ),
-    ]
+    ];
+    let counted = COUNTERS.map(|(topic, counter)| (topic, sum(metrics, counter).to_string()));
+    topics.extend(counted);
+    topics
 }
+
+type CounterOf = fn(&ShardMetrics) -> &Counter;
+
+/// Topics that show the sum of one counter.
+const COUNTERS: [(&str, CounterOf); 13] = [
+    ("connections/refused", |it| &it.connections_refused),
+    ("messages/received", |it| &it.messages_received),
+    ("messages/sent", |it| &it.messages_sent),
+    ("publish/messages/received", |it| &it.publishes_received),
+    ("publish/messages/sent", |it| &it.publishes_sent),
+    ("publish/bytes/received", |it| &it.publish_bytes_received),
+    ("publish/bytes/sent", |it| &it.publish_bytes_sent),
+    ("clients/expired", |it| &it.sessions_expired),
+    ("shared_subscriptions/count", |it| &it.shared_subscriptions),
+    ("publish/messages/dropped", |it| &it.messages_dropped),
+    ("bytes/received", |it| &it.bytes_received),
+    ("bytes/sent", |it| &it.bytes_sent),
+    ("subscriptions/count", |it| &it.subscriptions),
+];
 
 /// Moving averages per minute over 1, 5 and 15 minutes.
 #[derive(Default)]

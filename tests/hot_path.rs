@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewire::auth::Identity;
 use tidewire::config::{Config, Listener};
@@ -171,15 +172,17 @@ fn a_batch_is_read_and_written_with_one_system_call_each() {
         if qos == QoS::AtLeastOnce {
             publisher.read_exact(&mut [0; 4 * BATCH]).unwrap();
         }
-        let after = calls(&server);
-        // The kernel may hand over a batch in two pieces.
-        let (reads, writes) = (after.0 - before.0, after.1 - before.1);
+        // The bytes may be here before they are counted there.
         let answers = u64::from(qos == QoS::AtLeastOnce);
+        let counted = std::iter::repeat_with(|| calls(&server))
+            .map(|(reads, writes)| (reads - before.0, writes - before.1))
+            .inspect(|_| std::thread::sleep(Duration::from_millis(1)))
+            .take(5_000)
+            .find(|(_, writes)| *writes > answers);
+        let (reads, writes) = counted.unwrap();
+        // The kernel may hand over a batch in two pieces.
         assert!((1..=2).contains(&reads), "{qos:?}: {reads} reads");
-        assert!(
-            (1 + answers..=2 + 2 * answers).contains(&writes),
-            "{qos:?}: {writes} writes"
-        );
+        assert!(writes <= 2 + 2 * answers, "{qos:?}: {writes} writes");
         server.stop().unwrap();
     }
 }

@@ -3,12 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "codec_table.rs"]
-mod codec_table;
+mod packet_table;
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use codec_table::cases;
+use packet_table::cases;
 use proptest::prelude::*;
 use tidewire_protocol::codec::*;
 
@@ -38,7 +37,11 @@ fn receiver() -> impl Strategy<Value = Receiver> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn random_bytes_never_panic_and_survive_if_accepted(

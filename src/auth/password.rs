@@ -13,8 +13,8 @@ use subtle::ConstantTimeEq;
 ///
 /// # Shape
 /// As text `$argon2id$v=19$m=KIB,t=PASSES,p=LANES$SALT$HASH` (a PHC string, base64 without
-/// padding), `$7$ITERATIONS$SALT$HASH` (PBKDF2 with SHA-512) or `$6$SALT$HASH` (SHA-512 over password and
-/// salt), both with padding.
+/// padding), `$7$ITERATIONS$SALT$HASH` (PBKDF2 with SHA-512) or `$6$SALT$HASH` (SHA-512 over
+/// password and salt), both with padding.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     scheme: Scheme,

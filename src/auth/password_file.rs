@@ -105,7 +105,8 @@ impl PasswordFile {
             .permissions()
             .mode();
         if mode & OTHERS != 0 {
-            tracing::warn!(file = %file.display(), "everyone on this machine can read the password file");
+            let file = file.display();
+            tracing::warn!(%file, "everyone on this machine can read the password file");
         }
         Self::parse(file, &text)
     }

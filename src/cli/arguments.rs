@@ -6,6 +6,7 @@ mod bench;
 mod client;
 mod passwd;
 mod run;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use client::{
 };
 pub use passwd::PasswdArguments;
 pub use run::RunArguments;
+pub use store::{RetainedArguments, RetainedCommand, StoreArguments, StoreCommand};
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
 ///
@@ -90,8 +92,14 @@ pub enum Command {
     #[command(after_help = EXIT_CODES)]
     Sub(SubscribeArguments),
     /// Measure a broker
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = bench::BENCH_HELP)]
     Bench(BenchArguments),
+    /// Look at, copy and repair the store of a broker that is not running
+    #[command(after_help = EXIT_CODES)]
+    Store(StoreArguments),
+    /// List or delete the retained messages of a broker that is not running
+    #[command(after_help = EXIT_CODES)]
+    Retained(RetainedArguments),
     /// Print the version
     Version,
 }

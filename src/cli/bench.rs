@@ -1,157 +1,146 @@
-//! `tidewire bench`: load in a closed loop, and what arrives of it.
+//! `tidewire bench`: load for a broker, and what arrives of it.
 //!
-//! One thread. A publisher has at most `--window` messages under way, each counted until every
-//! subscriber it is for has it; what does not come for a second is given up and counted as lost
-//! unless it comes later.
+//! One thread. In a closed loop a publisher has at most `--window` messages under way, each counted
+//! until every subscriber it is for has it; what does not come for a second is given up and counted
+//! as lost unless it comes later. On a schedule it sends whatever the server answers.
 
+mod durable;
+mod flow;
+mod histogram;
+mod idle;
+mod process;
+mod progress;
+mod publisher;
 mod report;
-mod worker;
+mod schedule;
+mod sender;
+mod shape;
+mod subscriber;
+mod track;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 
 use super::arguments::{BenchArguments, Scenario};
-use super::client::{ClientError, block_on};
+use super::client::{ClientError, Connection, Dialer, block_on, connect_packet};
 use crate::clock::Clock;
-use report::{Process, Report};
-use worker::{Count, Histogram, Publisher, Subscriber, Tracks};
+use histogram::Histogram;
+use track::Faults;
+
+/// Applies the load and prints what was measured.
+///
+/// # Errors
+/// A connection fails, or what must not be lost was.
+pub fn run(arguments: &BenchArguments) -> Result<(), ClientError> {
+    allow_many_files();
+    let arguments = arguments.clone();
+    block_on(LocalSet::new().run_until(async {
+        match arguments.scenario {
+            Scenario::Connect => idle::measure(arguments).await,
+            Scenario::Durable => durable::measure(arguments).await,
+            _ => flow::measure(arguments).await,
+        }
+    }))
+}
 
 /// What the tasks share.
 struct Shared {
     arguments: BenchArguments,
     clock: Clock,
+    dialer: Dialer,
     /// Messages delivered so far.
     delivered: Cell<u64>,
-    is_measuring: Cell<bool>,
+    /// The send times that are measured.
+    measured_us: RefCell<Range<u64>>,
+    /// Nothing new is sent in closed loops.
     is_over: Cell<bool>,
-    latency_us: std::cell::RefCell<Histogram>,
+    latency_us: RefCell<Histogram>,
+    /// How late scheduled messages were sent.
+    lag_us: RefCell<Histogram>,
+    faults: Faults,
     loops: Vec<Loop>,
 }
 
-/// The closed loop of one publisher.
-#[derive(Default)]
+/// What is known of one publisher's messages.
 struct Loop {
     sent: Cell<u64>,
     /// Deliveries to all subscribers together.
     delivered: Cell<u64>,
+    /// Deliveries that are not waited for any more.
+    given_up: Cell<u64>,
+    /// The first sequence after the warm-up.
+    measured_from: Cell<u64>,
+    /// The deliveries that the publisher waits for.
+    wake_at: Cell<u64>,
     credit: Notify,
 }
 
-/// Applies the load and prints what was measured.
-///
-/// # Errors
-/// A connection fails.
-pub fn run(arguments: &BenchArguments) -> Result<(), ClientError> {
-    block_on(LocalSet::new().run_until(measure(arguments.clone())))
-}
-
-async fn measure(arguments: BenchArguments) -> Result<(), ClientError> {
-    let clients = arguments.clients;
-    let (publishers, subscribers) = match arguments.scenario {
-        Scenario::Pairs => (clients / 2, clients / 2),
-        Scenario::FanIn => (clients, 1),
-        Scenario::FanOut => (1, clients),
-    };
-    let fan_out = match arguments.scenario {
-        Scenario::FanOut => u64::from(clients),
-        _ => 1,
-    };
-    let shared = Rc::new(Shared {
-        clock: Clock::start(),
-        delivered: Cell::new(0),
-        is_measuring: Cell::new(false),
-        is_over: Cell::new(false),
-        latency_us: std::cell::RefCell::new(Histogram::default()),
-        loops: (0..publishers).map(|_| Loop::default()).collect(),
-        arguments,
-    });
-    let count = Rc::new(Count::default());
-    let mut reading = JoinSet::new();
-    let tracks = start_readers(&shared, &count, subscribers, &mut reading).await?;
-    let mut writing = JoinSet::new();
-    for index in 0..publishers {
-        let publisher = Publisher::open(Rc::clone(&shared), index, fan_out).await?;
-        writing.spawn_local(publisher.run());
+impl Shared {
+    fn new(arguments: BenchArguments, publishers: u32) -> Result<Rc<Self>, ClientError> {
+        Ok(Rc::new(Self {
+            clock: Clock::start(),
+            dialer: Dialer::new(&arguments.url, &arguments.credentials)?,
+            delivered: Cell::new(0),
+            measured_us: RefCell::new(u64::MAX..u64::MAX),
+            is_over: Cell::new(false),
+            latency_us: RefCell::default(),
+            lag_us: RefCell::default(),
+            faults: Faults::default(),
+            loops: (0..publishers).map(|_| Loop::new()).collect(),
+            arguments,
+        }))
     }
-    let arguments = &shared.arguments;
-    wait(&mut reading, &mut writing, arguments.warm_up).await?;
-    let process = arguments.pid.map(Process::read).transpose()?;
-    let (start_us, before) = (shared.clock.now_us(), shared.delivered.get());
-    shared.is_measuring.set(true);
-    wait(&mut reading, &mut writing, arguments.seconds).await?;
-    shared.is_measuring.set(false);
-    let elapsed_us = shared.clock.now_us() - start_us;
-    let delivered = shared.delivered.get() - before;
-    let after = arguments.pid.map(Process::read).transpose()?;
-    shared.is_over.set(true);
-    drain(&shared).await;
-    let sent_to = |index: u32| shared.loops[index as usize].sent.get();
-    let lost = tracks.iter().map(|track| track.lost(sent_to)).sum();
-    let latency = shared.latency_us.borrow();
-    let report = Report {
-        arguments,
-        delivered,
-        elapsed_us,
-        lost,
-        duplicate: count.duplicate.get(),
-        out_of_order: count.out_of_order.get(),
-        latency_us: [0.5, 0.99, 0.999, 1.0].map(|part| latency.quantile(part)),
-        process: process.zip(after),
-    };
-    report.print()?;
-    Ok(())
-}
 
-/// Connects and subscribes the subscribers, and returns what they will have received.
-async fn start_readers(
-    shared: &Rc<Shared>,
-    count: &Rc<Count>,
-    subscribers: u32,
-    reading: &mut JoinSet<Result<(), ClientError>>,
-) -> Result<Vec<Rc<Tracks>>, ClientError> {
-    let publishers = shared.arguments.clients;
-    let mut all = Vec::new();
-    for index in 0..subscribers {
-        let sources = match shared.arguments.scenario {
-            Scenario::Pairs => index..index + 1,
-            Scenario::FanIn => 0..publishers,
-            Scenario::FanOut => 0..1,
-        };
-        let subscriber = Subscriber::open(Rc::clone(shared), Rc::clone(count), sources).await?;
-        all.push(subscriber.tracks());
-        reading.spawn_local(subscriber.run());
+    async fn open(&self, role: &str, index: u32) -> Result<Connection, ClientError> {
+        let id = format!("bench-{}-{role}{index}", std::process::id());
+        let connect = connect_packet(self.arguments.version, &id);
+        self.dialer.open(connect, None).await
     }
-    Ok(all)
+
+    /// Ends the warm-up; the time at which it ended.
+    fn start_measuring(&self) -> u64 {
+        let now_us = self.clock.now_us();
+        let end_us = now_us + u64::from(self.arguments.seconds) * 1_000_000;
+        self.measured_us.replace(now_us..end_us);
+        for own in &self.loops {
+            own.measured_from.set(own.sent.get());
+        }
+        now_us
+    }
 }
 
-/// Sleeps while the tasks work; the first that ends badly ends the measurement.
-async fn wait(
-    reading: &mut JoinSet<Result<(), ClientError>>,
-    writing: &mut JoinSet<Result<(), ClientError>>,
-    seconds: u32,
-) -> Result<(), ClientError> {
-    let time = tokio::time::sleep(Duration::from_secs(seconds.into()));
-    // Cancel safe: `join_next` loses no result, `sleep` holds none.
-    let ended = tokio::select! {
-        () = time => return Ok(()),
-        Some(ended) = reading.join_next() => ended,
-        Some(ended) = writing.join_next() => ended,
-    };
-    ended.map_err(std::io::Error::other)??;
-    Err(ClientError::Closed)
-}
-
-/// Lets what is under way arrive: until nothing came for a second.
-async fn drain(shared: &Shared) {
-    loop {
-        let before = shared.delivered.get();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        if shared.delivered.get() == before {
-            return;
+impl Loop {
+    fn new() -> Self {
+        Self {
+            sent: Cell::new(0),
+            delivered: Cell::new(0),
+            given_up: Cell::new(0),
+            measured_from: Cell::new(u64::MAX),
+            wake_at: Cell::new(u64::MAX),
+            credit: Notify::new(),
         }
     }
+
+    /// Wakes the publisher if enough has arrived for its next batch.
+    fn wake(&self) {
+        if self.delivered.get() + self.given_up.get() >= self.wake_at.get() {
+            self.wake_at.set(u64::MAX);
+            self.credit.notify_one();
+        }
+    }
+}
+
+/// As many open files as the system lets this process have; too few are an error when they lack.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, limit);
 }

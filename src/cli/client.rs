@@ -1,8 +1,10 @@
 //! The connection below `pub`, `sub` and `bench`: transports, CONNECT and whole packets.
 
+mod dialer;
+mod tls;
+
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use tidewire_protocol::codec::{
     Ack, Connect, ConnectProperties, DecodeError, Disconnect, EncodeError, Packet, PacketId,
@@ -10,21 +12,18 @@ use tidewire_protocol::codec::{
     encode,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls;
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::pem;
 
 use super::arguments::{ConnectionArguments, Credentials, ServerUrl};
-use crate::config::Transport;
-use crate::net::websocket::{self, WebSocketError};
+use crate::net::websocket::WebSocketError;
+pub(super) use dialer::Dialer;
 
 /// The longest packet that MQTT can express.
 const PACKET_BYTES_MAX: usize = 268_435_460;
+/// Room for one read.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Why a client gave up.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +41,7 @@ pub enum ClientError {
     #[error("{0} cannot be verified by tls")]
     Host(String),
     /// TLS without an authority to trust.
-    #[error("mqtts and wss need --ca")]
+    #[error("mqtts and wss need --ca or --insecure")]
     NoAuthority,
     /// A PEM file cannot be used.
     #[error("{}: {source}", path.display())]
@@ -81,6 +80,17 @@ pub enum ClientError {
     /// A topic or filter that MQTT does not allow.
     #[error("{0}")]
     Topic(#[from] tidewire_protocol::topic::TopicError),
+    /// A measurement above QoS 0 found that messages are missing or came twice.
+    #[error("the server lost {lost} and duplicated {duplicate} messages")]
+    Unreliable {
+        /// Acknowledged or sent, and never delivered.
+        lost: u64,
+        /// Delivered again.
+        duplicate: u64,
+    },
+    /// Connections that were open are not.
+    #[error("the server lost {0} connections")]
+    ConnectionsLost(usize),
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -128,12 +138,15 @@ impl Connection {
     pub(super) async fn start(
         url: &ServerUrl,
         credentials: &Credentials,
-        mut connect: Connect<'_>,
+        connect: Connect<'_>,
     ) -> Result<Self, ClientError> {
-        connect.user_name = credentials.user.as_deref();
-        connect.password = credentials.password.as_deref().map(str::as_bytes);
+        Dialer::new(url, credentials)?.open(connect, None).await
+    }
+
+    /// Sends `connect` and awaits the answer.
+    async fn greet(stream: BoxedStream, connect: Connect<'_>) -> Result<Self, ClientError> {
         let mut connection = Self {
-            stream: open_stream(url, credentials).await?,
+            stream,
             version: connect.version,
             input: Vec::new(),
             used: 0,
@@ -182,7 +195,7 @@ impl Connection {
     pub(super) async fn fill(&mut self) -> Result<(), ClientError> {
         self.input.drain(..self.used);
         self.used = 0;
-        self.input.reserve(16 * 1024);
+        self.input.reserve(READ_BYTES);
         match self.stream.read_buf(&mut self.input).await? {
             0 => Err(ClientError::Closed),
             _ => Ok(()),
@@ -209,6 +222,19 @@ impl Connection {
     /// How long the client may be silent before it pings.
     pub(super) fn ping_pause(&self) -> std::time::Duration {
         std::time::Duration::from_millis(u64::from(self.keep_alive_seconds) * 750)
+    }
+
+    /// Gives back the memory of empty buffers, for a connection that will be idle.
+    pub(super) fn shrink(&mut self) {
+        self.input.drain(..self.used);
+        self.used = 0;
+        self.input.shrink_to_fit();
+        self.output.shrink_to_fit();
+    }
+
+    /// What the next [`Self::flush`] writes, to append encoded packets to.
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
     }
 
     /// Adds a packet to the next [`Self::flush`].
@@ -295,58 +321,4 @@ fn will(arguments: &ConnectionArguments) -> Result<Option<Will<'_>>, ClientError
             ..WillProperties::default()
         },
     }))
-}
-
-async fn open_stream(
-    url: &ServerUrl,
-    credentials: &Credentials,
-) -> Result<BoxedStream, ClientError> {
-    if url.transport == Transport::Unix {
-        return Ok(Box::new(UnixStream::connect(&url.address).await?));
-    }
-    let tcp = TcpStream::connect(&url.address).await?;
-    tcp.set_nodelay(true)?;
-    let mut stream: BoxedStream = Box::new(tcp);
-    if url.transport.is_encrypted() {
-        let host = url.host();
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| ClientError::Host(host.to_owned()))?;
-        let connector = TlsConnector::from(Arc::new(tls_config(credentials)?));
-        stream = Box::new(connector.connect(name, stream).await?);
-    }
-    if url.transport.is_websocket() {
-        stream = Box::new(websocket::connect(stream, &url.address, &url.path).await?);
-    }
-    Ok(stream)
-}
-
-fn tls_config(credentials: &Credentials) -> Result<ClientConfig, ClientError> {
-    let ca = credentials.ca.as_ref().ok_or(ClientError::NoAuthority)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca)? {
-        roots.add(certificate)?;
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    match (&credentials.cert, &credentials.key) {
-        (Some(cert), Some(key)) => {
-            let private = PrivateKeyDer::from_pem_file(key).map_err(pem_error(key))?;
-            Ok(builder.with_client_auth_cert(certificates(cert)?, private)?)
-        }
-        _ => Ok(builder.with_no_client_auth()),
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(pem_error(path))
-}
-
-fn pem_error(path: &Path) -> impl Fn(pem::Error) -> ClientError {
-    move |source| ClientError::Pem {
-        path: path.to_owned(),
-        source,
-    }
 }

@@ -8,4 +8,5 @@ mod log;
 pub mod passwd;
 pub mod publish;
 pub mod run;
+pub mod store;
 pub mod subscribe;

@@ -64,8 +64,8 @@ pub enum ConfigError {
     },
     /// A store this version does not have.
     #[error(
-        "--store {0} is not available: this version keeps everything in memory, durable \
-             storage comes later; use --store memory"
+        "the store {0} is not available: this version keeps everything in memory, durable \
+             storage comes later; use memory"
     )]
     Store(String),
 }

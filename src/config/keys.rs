@@ -24,11 +24,11 @@ pub(super) struct Index {
 pub(super) const LISTS: [&str; 2] = ["listeners", "listeners.#.certificates"];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 4] = ["auth", "limits", "mqtt", "log"];
+pub(super) const TABLES: [&str; 5] = ["auth", "limits", "mqtt", "store", "log"];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
-    [ROOT, LISTENER, CERTIFICATE, AUTH, LIMITS, MQTT, LOG]
+    [ROOT, LISTENER, CERTIFICATE, AUTH, LIMITS, MQTT, STORE, LOG]
         .into_iter()
         .flatten()
 }
@@ -74,6 +74,7 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
     proxy_protocol ANY;
     proxy_trusted ANY;
     origins ANY;
+    unix_owner ANY;
     unix_mode ANY;
 });
 
@@ -95,8 +96,12 @@ keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {
 
 keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connections_max POSITIVE;
+    connections_per_address_max ANY;
+    connects_per_second_per_address ANY;
+    connects_burst_per_address POSITIVE;
     connect_seconds (1, 3600);
     connect_bytes_max PACKET;
+    connecting_bytes_max ANY;
     packet_bytes_max PACKET;
     logins_waiting_max POSITIVE;
     topic_bytes_max TOPIC;
@@ -124,7 +129,7 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     keep_alive_seconds_max POSITIVE;
     receive_maximum POSITIVE;
     topic_alias_maximum ANY;
-    topic_alias_outbound_max ANY;
+    topic_aliases_sent_max ANY;
     inflight_max POSITIVE;
     check_payload_format ANY;
     reason_strings ANY;
@@ -134,6 +139,18 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     share_strategy ANY;
 });
 
+keys!(STORE: "store.", |config, _| Some(&mut config.store), {
+    engine ANY;
+    directory ANY;
+    map_bytes_max (1 << 20, 1 << 46);
+    commit_interval_milliseconds (0, 10);
+    batch_operations_max POSITIVE;
+    batch_bytes_max (4096, 1 << 30);
+    pending_bytes_max (65_536, u64::MAX);
+    disk_free_bytes_min ANY;
+});
+
 keys!(LOG: "log.", |config, _| Some(&mut config.log), {
     level ANY;
+    peer_lines_per_second_max (1, 1_000_000);
 });

@@ -10,10 +10,18 @@
 pub struct Limits {
     /// Open connections of the whole broker.
     pub connections_max: usize,
+    /// Open connections of one IPv4 address or IPv6 /64, 0 = unlimited.
+    pub connections_per_address_max: u32,
+    /// Connections that one IPv4 address or IPv6 /64 may open per second, 0 = unlimited.
+    pub connects_per_second_per_address: u32,
+    /// Connections that such an address may open at once before the rate holds.
+    pub connects_burst_per_address: u32,
     /// Seconds from accepting a connection to the end of its CONNECT, handshakes included.
     pub connect_seconds: u32,
     /// Bytes of one CONNECT packet, its will included.
     pub connect_bytes_max: usize,
+    /// Bytes of all CONNECT packets not yet whole, without the first 4 KiB of each.
+    pub connecting_bytes_max: usize,
     /// Bytes of one packet, its fixed header included.
     pub packet_bytes_max: usize,
     /// Logins that wait for their password to be checked, in the whole broker.
@@ -60,8 +68,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1_000_000,
+            connections_per_address_max: 0,
+            connects_per_second_per_address: 0,
+            connects_burst_per_address: 100,
             connect_seconds: 10,
             connect_bytes_max: 256 << 10,
+            connecting_bytes_max: 64 << 20,
             packet_bytes_max: 16 << 20,
             logins_waiting_max: 128,
             topic_bytes_max: 65_535,

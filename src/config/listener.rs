@@ -1,7 +1,9 @@
 //! One address the broker accepts connections on.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use tidewire_protocol::codec::ProtocolVersion;
 
@@ -37,10 +39,13 @@ pub struct Listener {
     pub tcp_keep_alive_seconds: u32,
     /// Whether each connection starts with a PROXY protocol header, version 1 or 2.
     pub proxy_protocol: bool,
-    /// Addresses whose PROXY header is believed; empty believes every peer.
+    /// Addresses whose PROXY header is believed; empty believes nobody.
     pub proxy_trusted: Vec<IpAddr>,
-    /// Origins of web pages that may connect by WebSocket; empty allows all.
+    /// Origins of web pages that may connect by WebSocket; empty allows all, but only those of this
+    /// machine where clients need no credentials because they are on this machine.
     pub origins: Vec<String>,
+    /// Owner of the unix socket; `None` leaves it to the user of the broker.
+    pub unix_owner: Option<UnixOwner>,
     /// Permission bits of the unix socket.
     pub unix_mode: UnixMode,
 }
@@ -68,6 +73,7 @@ impl Default for Listener {
             proxy_protocol: false,
             proxy_trusted: Vec::new(),
             origins: Vec::new(),
+            unix_owner: None,
             unix_mode: UnixMode(0o660),
         }
     }
@@ -120,6 +126,42 @@ pub enum ClientCertificates {
     Optional,
     /// A client without a valid one is refused.
     Required,
+}
+
+/// User and group of a file, as in `chown`: `user`, `user:group` or `:group`, names or numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixOwner {
+    /// Name or number of the user; `None` leaves it as it is.
+    pub user: Option<String>,
+    /// Name or number of the group; `None` leaves it as it is.
+    pub group: Option<String>,
+}
+
+impl FromStr for UnixOwner {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (user, group) = text.split_once(':').unwrap_or((text, ""));
+        let is_wrong = |part: &str| part.contains([':', ' ', '/']);
+        if is_wrong(user) || is_wrong(group) || (user.is_empty() && group.is_empty()) {
+            return Err(());
+        }
+        let named = |part: &str| (!part.is_empty()).then(|| part.to_owned());
+        Ok(Self {
+            user: named(user),
+            group: named(group),
+        })
+    }
+}
+
+impl fmt::Display for UnixOwner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.user.as_deref().unwrap_or_default())?;
+        match &self.group {
+            Some(group) => write!(formatter, ":{group}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Permission bits of a file, as in `chmod`; written as an octal string.

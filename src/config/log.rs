@@ -1,10 +1,21 @@
 //! What is logged.
 
 /// What the log shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least severe lines that are written.
     pub level: LogLevel,
+    /// Lines per second, shard and kind of event that peers may cause.
+    pub peer_lines_per_second_max: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::default(),
+            peer_lines_per_second_max: 10,
+        }
+    }
 }
 
 /// Severity of a log line, from nothing to everything.

@@ -12,6 +12,7 @@ mod load;
 mod log;
 mod mqtt;
 mod rules;
+mod store;
 #[cfg(test)]
 mod tests;
 pub(crate) mod url;
@@ -22,10 +23,11 @@ use std::path::Path;
 pub use auth::{Auth, SessionTakeover};
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
-pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode};
+pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode, UnixOwner};
 pub use load::Loader;
 pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};
+pub use store::{StoreConfig, StoreEngine};
 
 /// Everything an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// How MQTT is spoken.
     pub mqtt: Mqtt,
+    /// What survives the process.
+    pub store: StoreConfig,
     /// What is logged.
     pub log: Log,
 }
@@ -58,6 +62,7 @@ impl Default for Config {
             auth: Auth::default(),
             limits: Limits::default(),
             mqtt: Mqtt::default(),
+            store: StoreConfig::default(),
             log: Log::default(),
         }
     }

@@ -11,8 +11,8 @@ pub struct Mqtt {
     pub receive_maximum: u16,
     /// Topic aliases a client may set on one connection, 0 = none.
     pub topic_alias_maximum: u16,
-    /// Topic aliases we set on one connection, within what the client takes, 0 = none.
-    pub topic_alias_outbound_max: u16,
+    /// Topic aliases the broker sets on one connection, if the client takes them, 0 = none.
+    pub topic_aliases_sent_max: u16,
     /// QoS 1 and 2 messages sent to one client and not yet acknowledged.
     pub inflight_max: u16,
     /// Whether a payload that claims to be text is refused unless it is valid UTF-8.
@@ -36,7 +36,7 @@ impl Default for Mqtt {
             keep_alive_seconds_max: None,
             receive_maximum: 1024,
             topic_alias_maximum: 64,
-            topic_alias_outbound_max: 16,
+            topic_aliases_sent_max: 64,
             inflight_max: u16::MAX,
             check_payload_format: false,
             reason_strings: true,

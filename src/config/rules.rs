@@ -61,6 +61,8 @@ fn check_listener(listener: &Listener) -> Result<(), Broken> {
         !websocket || plain,
         "must be a plain path without `?`, `#` and spaces",
     )?;
+    let owned = listener.transport == Transport::Unix || listener.unix_owner.is_none();
+    demand("unix_owner", owned, "is for the transport unix")?;
     let origins = websocket || listener.origins.is_empty();
     demand("origins", origins, "is for the transports ws and wss")
 }

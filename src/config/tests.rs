@@ -13,6 +13,14 @@ fn refusal(text: &str) -> String {
     read(text).expect_err("must be refused").to_string()
 }
 
+/// Refuses each text with a message that contains the part beside it.
+fn assert_refused(cases: &[(&str, &str)]) {
+    for (text, part) in cases {
+        let message = refusal(text);
+        assert!(message.contains(part), "{text:?} gave {message}");
+    }
+}
+
 fn with_environment(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let pairs = pairs
         .iter()
@@ -115,6 +123,14 @@ fn a_refusal_names_place_key_value_and_expectation() {
             "limits = 1",
             "t.toml:1: `limits` is 1, expected a table [limits]",
         ),
+        ("shards.x = 1", "`shards` is a table, expected an integer"),
+    ];
+    assert_refused(&cases);
+}
+
+#[test]
+fn a_refusal_in_a_list_names_the_entry() {
+    let cases = [
         ("listeners = 1", "expected tables, each under [[listeners]]"),
         (
             "listeners = [1]",
@@ -148,12 +164,8 @@ fn a_refusal_names_place_key_value_and_expectation() {
             "[[listeners]]\nproxy_trusted = [\"x\"]",
             "expected a list, each an IP address",
         ),
-        ("shards.x = 1", "`shards` is a table, expected an integer"),
     ];
-    for (text, part) in cases {
-        let message = refusal(text);
-        assert!(message.contains(part), "{text:?} gave {message}");
-    }
+    assert_refused(&cases);
 }
 
 #[test]
@@ -201,10 +213,7 @@ fn a_broken_rule_names_the_key_and_its_line() {
             "t.toml:2: `limits.queue_bytes_max` must hold",
         ),
     ];
-    for (text, part) in cases {
-        let message = refusal(text);
-        assert!(message.contains(part), "{text:?} gave {message}");
-    }
+    assert_refused(&cases);
 }
 
 #[test]
@@ -251,6 +260,22 @@ fn an_unusable_variable_is_refused_by_name() {
             .to_string();
         assert!(message.contains(part), "{pair:?} gave {message}");
     }
+}
+
+#[test]
+fn the_owner_of_a_socket_is_a_user_a_group_or_both() {
+    let owner = |text: &str| {
+        let url = format!("unix:///run/t.sock?unix_owner={text}");
+        Listener::from_url(&url).map(|listener| listener.unix_owner)
+    };
+    for text in ["mqtt", "mqtt:adm", ":adm", "1000:4"] {
+        let owner = owner(text).expect(text).expect("set");
+        assert_eq!(owner.to_string(), text);
+    }
+    for text in [":", "a:b:c", "a b", "../x"] {
+        owner(text).expect_err(text);
+    }
+    assert!(refusal("[[listeners]]\nunix_owner = \"a\"").contains("transport unix"));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    ClientCertificates, LogLevel, QueueOverflow, SessionTakeover, ShareStrategy, Transport,
-    UnixMode,
+    ClientCertificates, LogLevel, QueueOverflow, SessionTakeover, ShareStrategy, StoreEngine,
+    Transport, UnixMode, UnixOwner,
 };
 
 /// A value before its key has given it a type.
@@ -174,6 +174,8 @@ texts! {
     PathBuf: "a path", |text| (!text.is_empty()).then(|| text.into()),
         |path| path.display().to_string();
     IpAddr: "an IP address", |text| text.parse().ok(), ToString::to_string;
+    UnixOwner: "a user and group such as \"mqtt:mqtt\", each a name or a number",
+        |text| text.parse().ok(), ToString::to_string;
     UnixMode: "an octal string of permission bits such as \"0660\"",
         |text| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).map(UnixMode),
         |mode| format!("{:04o}", mode.0);
@@ -254,6 +256,7 @@ words! {
         "anyone" => Anyone, "not_other_users" => NotOtherUsers, "same_user" => SameUser
     }
     ShareStrategy { "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic }
+    StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
     LogLevel {
         "off" => Off, "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug,
         "trace" => Trace

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::driver::Driver;
-use super::handshake::Arrival;
+use super::handshake::{Arrival, Permit};
 use super::transport::Transport;
 use crate::shard::{Handshake, Key};
 
@@ -21,6 +21,11 @@ pub(crate) struct Link {
     pub(crate) transport: RefCell<Transport>,
     waker: RefCell<Option<Waker>>,
     has_failed: Cell<bool>,
+    /// The beginning of a packet whose end is still to come.
+    rest: RefCell<Vec<u8>>,
+    pause: RefCell<Pause>,
+    /// Counts the connection until the end of its task.
+    _permit: Permit,
 }
 
 impl Link {
@@ -37,8 +42,8 @@ impl Link {
     }
 }
 
-/// Attaches an arrived connection to its session and serves it until it ends.
-pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
+/// Attaches an arrived connection to its session and starts the task that serves it.
+pub(crate) fn start(driver: &Rc<Driver>, mut arrival: Arrival) {
     if let Err(error) = arrival.transport.attach() {
         tracing::warn!(%error, "connection lost between shards");
         return;
@@ -48,9 +53,9 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
         let handshake = Handshake {
             connect: &arrival.connect(),
             client_id: &arrival.client_id,
-            peer: &arrival.peer,
             identity: &arrival.identity,
             mount_point: arrival.mount_point.as_deref(),
+            peer: &arrival.peer,
         };
         driver
             .shard
@@ -63,21 +68,23 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
         transport: RefCell::new(arrival.transport),
         waker: RefCell::default(),
         has_failed: Cell::new(false),
+        rest: RefCell::default(),
+        pause: RefCell::default(),
+        _permit: arrival.permit,
     });
     driver.links.borrow_mut().insert(key, Rc::clone(&link));
     driver.schedule_flush();
-    let mut rest = Vec::new();
-    let mut pause = Pause::default();
-    take_in(&driver, key, &mut rest, &arrival.rest);
-    // The guard counts the connection until the end of this task.
-    let _permit = arrival.permit;
-    drop(arrival.rest);
+    take_in(driver, key, &mut link.rest.borrow_mut(), &arrival.rest);
+    tokio::task::spawn_local(serve(Rc::clone(driver), link, key));
+}
+
+/// Serves a connection until it ends. One of these exists for every idle client: what it holds
+/// across its await is what a client costs.
+async fn serve(driver: Rc<Driver>, link: Rc<Link>, key: Key) {
     let end = std::future::poll_fn(|cx| {
         // A panic ends this connection alone.
-        catch_unwind(AssertUnwindSafe(|| {
-            poll(&driver, &link, key, &mut rest, &mut pause, cx)
-        }))
-        .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("panicked"))))
+        catch_unwind(AssertUnwindSafe(|| poll(&driver, &link, key, cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("panicked"))))
     })
     .await;
     if let Err(error) = end {
@@ -89,14 +96,7 @@ pub(crate) async fn run(driver: Rc<Driver>, mut arrival: Arrival) {
 }
 
 /// Writes what is left, then reads within the budget of one turn.
-fn poll(
-    driver: &Driver,
-    link: &Link,
-    key: Key,
-    rest: &mut Vec<u8>,
-    pause: &mut Pause,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+fn poll(driver: &Driver, link: &Link, key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     *link.waker.borrow_mut() = Some(cx.waker().clone());
     if link.has_failed.get() {
         return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -105,12 +105,7 @@ fn poll(
     match poll_write(driver, &mut transport, key, cx) {
         Poll::Ready(Ok(Written::Open)) => {}
         Poll::Pending => {
-            if driver
-                .shard
-                .borrow_mut()
-                .output(key)
-                .is_some_and(|it| it.is_congested)
-            {
+            if is_congested(driver, key) {
                 return Poll::Pending;
             }
         }
@@ -122,7 +117,9 @@ fn poll(
     }
     let mut budget = READ_BUDGET_BYTES;
     loop {
-        ready!(pause.poll(driver, key, rest, cx));
+        let mut pause = link.pause.borrow_mut();
+        ready!(pause.poll(driver, key, &mut link.rest.borrow_mut(), cx));
+        drop(pause);
         if driver.holds_back(key, cx.waker()) {
             return Poll::Pending;
         }
@@ -137,11 +134,17 @@ fn poll(
             return Poll::Ready(Ok(()));
         }
         let buffer = driver.read_buffer.borrow();
-        take_in(driver, key, rest, buffer.get(..count).unwrap_or_default());
+        take_in(
+            driver,
+            key,
+            &mut link.rest.borrow_mut(),
+            buffer.get(..count).unwrap_or_default(),
+        );
         drop(buffer);
         driver.schedule_flush();
         budget = budget.saturating_sub(count);
-        if budget == 0 {
+        // The next turn writes first, and reads only if the peer takes what it is answered.
+        if budget == 0 || is_congested(driver, key) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -187,6 +190,11 @@ impl Pause {
             }
         }
     }
+}
+
+fn is_congested(driver: &Driver, key: Key) -> bool {
+    let mut shard = driver.shard.borrow_mut();
+    shard.output(key).is_some_and(|it| it.is_congested)
 }
 
 enum Written {
@@ -243,3 +251,106 @@ fn take_in(driver: &Driver, key: Key, rest: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 const READ_BUDGET_BYTES: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+    use tokio::sync::Semaphore;
+    use tokio::task::spawn_local;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{Config, Listener};
+    use crate::exchange::{Exchange, ShardId};
+    use crate::net::door::open_doors;
+    use crate::net::handshake::shake_hands;
+    use crate::net::mailbox::Mailbox;
+    use crate::net::socket::{PeerAddress, Socket};
+    use crate::retained::Retained;
+    use crate::shard::{Shard, Shared};
+
+    const WRITE_BUFFER_BYTES_MAX: usize = 64 << 10;
+    const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a";
+    const PINGS: [u8; 8_192] = {
+        let mut pings = [0; 8_192];
+        let mut at = 0;
+        while at < pings.len() {
+            pings[at] = 0xc0;
+            at += 2;
+        }
+        pings
+    };
+
+    /// The other end of a served connection.
+    async fn connected() -> (Rc<Driver>, UnixStream) {
+        let mut config = Config {
+            listeners: vec![Listener {
+                bind: "127.0.0.1:0".to_owned(),
+                ..Listener::default()
+            }],
+            ..Config::default()
+        };
+        config.limits.write_buffer_bytes_max = WRITE_BUFFER_BYTES_MAX;
+        let clock = Clock::start();
+        let doors = open_doors(&config, &Arc::default(), clock).expect("open");
+        let door = Arc::clone(&doors[0].door);
+        let (near, far) = UnixStream::pair().expect("pair");
+        far.try_write(CONNECT).expect("sent");
+        let (room, peer) = (Arc::new(Semaphore::new(1)), Cell::new(PeerAddress::Unix));
+        let permit = door.admit(&room, PeerAddress::Unix).expect("room");
+        let arrival = shake_hands(door, Socket::unix(near), permit, &peer).await;
+        let shared = Arc::new(Shared {
+            config,
+            shards: 1,
+            exchange: Exchange::new(),
+            retained: Retained::new(1, 1),
+        });
+        let shard = Shard::new(ShardId(0), shared, Arc::default());
+        let mailboxes = Arc::new([Mailbox::new(65_536)]);
+        let driver = Rc::new(Driver::new(shard, clock, mailboxes));
+        let flushing = Rc::clone(&driver);
+        spawn_local(async move { flushing.run().await });
+        start(&driver, arrival.expect("connected"));
+        (driver, far)
+    }
+
+    fn buffered(driver: &Driver) -> usize {
+        let keys: Vec<_> = driver.links.borrow().keys().copied().collect();
+        let mut shard = driver.shard.borrow_mut();
+        keys.iter()
+            .map(|key| shard.output(*key).map_or(0, |it| it.buffer.len()))
+            .sum()
+    }
+
+    #[test]
+    fn a_flood_of_pings_without_a_reader_buffers_no_more_than_the_limit_and_one_read() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .expect("runtime");
+        runtime.block_on(async {
+            let (driver, mut far) = connected().await;
+            let (mut sent, mut stalls) = (0, 0);
+            while stalls < 10 {
+                match far.try_write(&PINGS[sent % 2..]) {
+                    Ok(count) => (sent, stalls) = (sent + count, 0),
+                    Err(_) => stalls += 1,
+                }
+                tokio::time::sleep(Duration::from_millis(stalls)).await;
+                let bytes = buffered(&driver);
+                assert!(bytes <= WRITE_BUFFER_BYTES_MAX + 65_536, "{bytes} bytes");
+            }
+            assert!(buffered(&driver) >= WRITE_BUFFER_BYTES_MAX, "congested");
+            // Reading goes on once the peer takes its answers.
+            let mut answers = vec![0; 4 + sent / 2 * 2];
+            let read = tokio::time::timeout(Duration::from_secs(20), far.read_exact(&mut answers));
+            read.await.expect("in time").expect("read");
+            assert!(answers[4..].chunks(2).all(|answer| answer == [0xd0, 0]));
+            assert_eq!(buffered(&driver), 0);
+        });
+    }
+}

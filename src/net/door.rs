@@ -7,11 +7,13 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use super::handshake::Door;
-use super::listener::{Bound, ListenAddress, LocalAddress, bind};
+use super::handshake::{Anonymous, Door};
+use super::listener::{BindAddress, Bound, LocalAddress, UnixAddress, bind};
 use super::tls::{ClientCertificates, TlsError, TlsSettings, server_config};
-use super::websocket::WebSocketSettings;
+use super::waiting_room::WaitingRoom;
+use super::websocket::{Origins, WebSocketSettings};
 use crate::auth::Authenticator;
+use crate::clock::Clock;
 use crate::config::{self, Config, Transport};
 
 /// A bound listener and what its connections go through.
@@ -45,11 +47,13 @@ pub enum OpenError {
 pub(crate) fn open_doors(
     config: &Config,
     authenticator: &Arc<Authenticator>,
+    clock: Clock,
 ) -> Result<Vec<OpenDoor>, OpenError> {
+    let waiting_room = Arc::new(WaitingRoom::new(&config.limits, clock));
     config
         .listeners
         .iter()
-        .map(|listener| OpenDoor::open(listener, config, authenticator))
+        .map(|listener| OpenDoor::open(listener, config, authenticator, &waiting_room))
         .collect()
 }
 
@@ -66,42 +70,57 @@ impl OpenDoor {
         listener: &config::Listener,
         config: &Config,
         authenticator: &Arc<Authenticator>,
+        waiting_room: &Arc<WaitingRoom>,
     ) -> Result<Self, OpenError> {
         let tls = acceptor(listener)?;
         let address = match listener.transport {
-            Transport::Unix => ListenAddress::Unix {
+            Transport::Unix => BindAddress::Unix(UnixAddress {
                 path: PathBuf::from(&listener.bind),
+                owner: listener.unix_owner.clone(),
                 mode: listener.unix_mode.0,
-            },
-            _ => ListenAddress::Tcp {
-                authority: listener.bind.clone(),
-            },
+            }),
+            _ => BindAddress::Tcp(listener.bind.clone()),
         };
         let backlog = i32::try_from(listener.backlog).unwrap_or(i32::MAX);
         let bound = bind(&address, backlog).map_err(|source| OpenError::Bind {
             address: listener.bind.clone(),
             source,
         })?;
+        let is_unix = listener.transport == Transport::Unix;
         let is_local = match bound.local_address() {
             LocalAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
             LocalAddress::Unix(_) => true,
         };
-        let allow_anonymous = listener
-            .allow_anonymous
-            .or(config.allow_anonymous)
-            .unwrap_or(is_local);
+        let anonymous = match listener.allow_anonymous.or(config.allow_anonymous) {
+            Some(true) => Anonymous::Allowed,
+            None if is_local => Anonymous::FromThisMachine,
+            Some(false) | None => Anonymous::Refused,
+        };
+        if listener.proxy_protocol && listener.proxy_trusted.is_empty() && !is_unix {
+            tracing::warn!(
+                bind = listener.bind,
+                "no proxy is trusted: all will be refused"
+            );
+        }
         let door = Arc::new(Door {
             listener: listener.clone(),
             tls,
             websocket: WebSocketSettings {
                 path: listener.path.clone(),
-                origins: listener.origins.clone(),
+                origins: match (listener.origins.as_slice(), anonymous) {
+                    ([], Anonymous::FromThisMachine) => Origins::Local,
+                    ([], _) => Origins::Any,
+                    (origins, _) => Origins::Listed(origins.to_vec()),
+                },
+                // A frame is not kept, so the bound of a packet is enough for it.
+                frame_bytes_max: (config.limits.packet_bytes_max as u64).max(FRAME_BYTES_MIN),
                 ..WebSocketSettings::default()
             },
-            allow_anonymous,
+            anonymous,
             authenticator: Arc::clone(authenticator),
             limits: config.limits.clone(),
             reason_strings: config.mqtt.reason_strings,
+            waiting_room: Arc::clone(waiting_room),
             room: listener
                 .connections_max
                 .map(|it| Arc::new(Semaphore::new(it.min(Semaphore::MAX_PERMITS)))),
@@ -132,10 +151,20 @@ impl OpenDoor {
         };
         format!(
             "{scheme}://{}{path}",
-            crate::server::local_text(self.bound.local_address())
+            local_text(self.bound.local_address())
         )
     }
 }
+
+fn local_text(address: &LocalAddress) -> String {
+    match address {
+        LocalAddress::Ip(address) => address.to_string(),
+        LocalAddress::Unix(path) => path.display().to_string(),
+    }
+}
+
+/// Clients that gather packets into frames gather more than one small packet.
+const FRAME_BYTES_MIN: u64 = 1 << 20;
 
 fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, OpenError> {
     if !listener.transport.is_encrypted() {

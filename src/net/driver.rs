@@ -1,9 +1,9 @@
 //! The thread of one shard: its sockets, its flush task and its clock.
 
 use std::cell::RefCell;
-use std::future::pending;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 
 use super::connection::Link;
 use super::mailbox::Mailbox;
+use super::socket::PeerAddress;
 use crate::clock::Clock;
 use crate::exchange::ShardId;
+use crate::log_limit::LogKind;
 use crate::shard::{Key, Shard};
 
 /// A shard and everything that connects it to the world; never leaves its thread.
@@ -58,22 +60,24 @@ impl Driver {
 
     /// The flush task: mail in, timers, mail out, one write per touched connection. Never ends.
     pub(crate) async fn run(&self) {
+        // Setting a timer costs more than a flush: it is set anew only when something else is due.
+        let mut set_for_ms = None;
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
-            let now_ms = self.clock.now_ms();
             let due_ms = self.shard.borrow().next_due_ms();
-            let timer = async {
-                match due_ms {
-                    Some(due_ms) => {
-                        let wait_ms = due_ms.saturating_sub(now_ms).max(1);
-                        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                    }
-                    None => pending().await,
-                }
-            };
-            // Cancel safe: `notified` keeps its permit, and the sleep is made anew.
+            if set_for_ms != due_ms
+                && let Some(due_ms) = due_ms
+            {
+                let wait_ms = due_ms.saturating_sub(self.clock.now_ms()).max(1);
+                sleep
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + Duration::from_millis(wait_ms));
+            }
+            set_for_ms = due_ms;
+            // Cancel safe: `notified` keeps its permit, and the sleep goes on.
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = timer => {}
+                () = sleep.as_mut(), if due_ms.is_some() => set_for_ms = None,
             }
             // A panic in one flush is logged by the hook and must not stop the shard.
             if catch_unwind(AssertUnwindSafe(|| self.flush())).is_err() {
@@ -142,6 +146,22 @@ impl Driver {
         self.mailboxes.iter().any(Mailbox::is_full)
     }
 
+    /// A connection has ended before it had a session: it is counted, and logged unless there are
+    /// too many.
+    pub(crate) fn refused(&self, peer: PeerAddress, error: &dyn std::error::Error) {
+        self.shard.borrow().count_refused();
+        if self.may_log(LogKind::Refused) {
+            // Quoted, since the text of an error may come from the peer.
+            let reason = error.to_string();
+            tracing::info!(%peer, reason, "connection refused");
+        }
+    }
+
+    pub(crate) fn may_log(&self, kind: LogKind) -> bool {
+        let now_ms = self.clock.now_ms();
+        self.shard.borrow_mut().may_log(kind, now_ms)
+    }
+
     pub(crate) fn shutdown_seconds(&self) -> u32 {
         self.shard.borrow().shutdown_seconds()
     }
@@ -172,20 +192,23 @@ impl Driver {
         };
         let mut transport = link.transport.borrow_mut();
         let mut shard = self.shard.borrow_mut();
+        let mut is_held = false;
         while let Some(output) = shard.output(key) {
             if output.is_abandoned {
                 link.fail();
                 return;
             }
             if output.buffer.is_empty() {
-                if output.is_closing {
+                // Its own task flushes what TLS or WebSocket still hold.
+                if output.is_closing || is_held {
                     link.wake();
                 }
                 return;
             }
             match transport.try_write(output.buffer) {
-                Ok(count) => {
-                    shard.written(key, count);
+                Ok(taken) => {
+                    is_held = taken.is_held;
+                    shard.written(key, taken.bytes);
                     shard.drained(key, now_ms);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -1,5 +1,6 @@
 //! From an accepted socket to a CONNECT at its client's home shard.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +17,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
-use super::login::{LoginError, log_in};
+use super::login::{LoginError, log_in, shown};
+use super::peer_limits::{PeerPermit, PeerRefusal};
 use super::proxy_protocol::{ProxyError, read_header};
 use super::socket::{PeerAddress, Socket};
 use super::transport::Transport;
+use super::waiting_room::{HeldBytes, WaitingRoom};
 use super::websocket::{self, WebSocketError, WebSocketSettings};
 use crate::auth::{Authenticator, Identity};
 use crate::config::{self, Limits};
@@ -30,13 +33,23 @@ pub(crate) struct Door {
     pub(crate) listener: config::Listener,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) websocket: WebSocketSettings,
-    pub(crate) allow_anonymous: bool,
+    pub(crate) anonymous: Anonymous,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) limits: Limits,
     /// Whether refusals are explained in words.
     pub(crate) reason_strings: bool,
+    pub(crate) waiting_room: Arc<WaitingRoom>,
     /// Room for connections of this listener.
     pub(crate) room: Option<Arc<Semaphore>>,
+}
+
+/// Who may come without credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anonymous {
+    Allowed,
+    /// Those that are on this machine, also when a proxy speaks for them.
+    FromThisMachine,
+    Refused,
 }
 
 /// A connection on its way to its home shard.
@@ -53,11 +66,23 @@ pub(crate) struct Arrival {
     pub(crate) permit: Permit,
 }
 
-/// A place among the connections of the broker and of the listener, given back when dropped.
+/// A place among the connections of the broker, the listener and the peer, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    pub(crate) _broker: OwnedSemaphorePermit,
-    pub(crate) _listener: Option<OwnedSemaphorePermit>,
+    _broker: OwnedSemaphorePermit,
+    _listener: Option<OwnedSemaphorePermit>,
+    peer: Option<Box<PeerPermit>>,
+}
+
+/// Why there is no place for one more connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmitError {
+    #[error(transparent)]
+    Peer(#[from] PeerRefusal),
+    #[error("the listener has too many connections")]
+    ListenerFull,
+    #[error("the broker has too many connections")]
+    BrokerFull,
 }
 
 impl Arrival {
@@ -92,23 +117,37 @@ pub(crate) enum HandshakeError {
     Decode(#[from] DecodeError),
     #[error("no whole CONNECT within {seconds} s")]
     Late { seconds: u32 },
+    #[error("tls handshake: {0}")]
+    Tls(io::Error),
+    #[error("a TLS handshake where no TLS is spoken")]
+    UnexpectedTls,
+    #[error(transparent)]
+    Peer(#[from] PeerRefusal),
     #[error("connection closed before CONNECT was whole")]
     Closed,
-    #[error("refused with {reason:?}")]
-    Refused { reason: ReasonCode },
-    #[error("{0}")]
-    Login(#[from] LoginError),
+    #[error("client {client_id:?} refused with {reason:?}")]
+    Refused {
+        client_id: String,
+        reason: ReasonCode,
+    },
+    #[error("client {client_id:?}: {source}")]
+    Login {
+        client_id: String,
+        source: LoginError,
+    },
 }
 
-/// Everything before the session, within one deadline and one cap of bytes.
+/// Everything before the session, within one deadline and one cap of bytes. `peer` becomes whom a
+/// proxy speaks for.
 pub(crate) async fn shake_hands(
     door: Arc<Door>,
     socket: Socket,
     permit: Permit,
+    peer: &Cell<PeerAddress>,
 ) -> Result<Arrival, HandshakeError> {
     let seconds = door.limits.connect_seconds;
     let deadline = Duration::from_secs(u64::from(seconds));
-    tokio::time::timeout(deadline, receive_connect(&door, socket, permit))
+    tokio::time::timeout(deadline, receive_connect(&door, socket, permit, peer))
         .await
         .unwrap_or(Err(HandshakeError::Late { seconds }))
 }
@@ -116,24 +155,34 @@ pub(crate) async fn shake_hands(
 async fn receive_connect(
     door: &Door,
     mut socket: Socket,
-    permit: Permit,
+    mut permit: Permit,
+    peer: &Cell<PeerAddress>,
 ) -> Result<Arrival, HandshakeError> {
     read_proxy_header(door, &mut socket).await?;
+    peer.set(socket.peer());
+    if let PeerAddress::Ip(address) = peer.get()
+        && door.listener.proxy_protocol
+    {
+        permit.peer = door.waiting_room.peers.admit(address.ip())?;
+    }
     let mut transport = open_transport(door, socket).await?;
     let peer = transport.peer().to_string();
-    let (packet, mut rest) = read_connect(door, &mut transport).await?;
+    let mut held = HeldBytes::default();
+    let (packet, mut rest) = read_connect(door, &mut transport, &mut held).await?;
     let connect = connect_of(&packet);
     if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect)) {
         refuse_connect(door, &mut transport, &connect, reason).await;
-        return Err(HandshakeError::Refused { reason });
+        let client_id = shown(connect.client_id);
+        return Err(HandshakeError::Refused { client_id, reason });
     }
-    let identity = match log_in(door, &mut transport, &packet, &mut rest).await {
+    let identity = match log_in(door, &mut transport, &packet, &mut rest, &mut held).await {
         Ok(identity) => identity,
-        Err(error) => {
-            if let Some(reason) = error.reason() {
+        Err(source) => {
+            if let Some(reason) = source.reason() {
                 refuse_connect(door, &mut transport, &connect, reason).await;
             }
-            return Err(error.into());
+            let client_id = shown(connect.client_id);
+            return Err(HandshakeError::Login { client_id, source });
         }
     };
     let client_id = match connect.client_id {
@@ -157,11 +206,15 @@ async fn receive_connect(
 async fn read_connect(
     door: &Door,
     transport: &mut Transport,
+    held: &mut HeldBytes,
 ) -> Result<(Vec<u8>, Vec<u8>), HandshakeError> {
     let mut bytes = Vec::new();
     loop {
-        if !read_more(transport, &mut bytes).await? {
+        if !read_more(door, transport, &mut bytes, held).await? {
             return Err(HandshakeError::Closed);
+        }
+        if bytes.starts_with(&TLS_HANDSHAKE) {
+            return Err(HandshakeError::UnexpectedTls);
         }
         match decode_connect(&bytes, door.handshake_bytes_max()) {
             Ok(Some((_, length))) => {
@@ -178,11 +231,18 @@ async fn read_connect(
 }
 
 /// Waits for more bytes; false at the end of the connection.
-pub(super) async fn read_more(transport: &mut Transport, bytes: &mut Vec<u8>) -> io::Result<bool> {
-    let mut chunk = [0; 2_048];
-    let count = transport.read(&mut chunk).await?;
-    bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
-    Ok(count > 0)
+pub(super) async fn read_more(
+    door: &Door,
+    transport: &mut Transport,
+    bytes: &mut Vec<u8>,
+    held: &mut HeldBytes,
+) -> io::Result<bool> {
+    // A connection that sends nothing holds no more than this.
+    bytes.reserve(READ_BYTES);
+    if !door.waiting_room.hold(held, bytes.capacity()) {
+        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, CROWDED));
+    }
+    Ok(transport.read_buf(bytes).await? > 0)
 }
 
 /// The CONNECT in bytes that were found to be one.
@@ -192,15 +252,25 @@ pub(super) fn connect_of(packet: &[u8]) -> Connect<'_> {
 }
 
 impl Door {
-    /// A place for one more connection; `None` when the broker or the listener is full.
-    pub(crate) fn admit(&self, broker: &Arc<Semaphore>) -> Option<Permit> {
-        let listener = match &self.room {
-            Some(room) => Some(Arc::clone(room).try_acquire_owned().ok()?),
-            None => None,
+    /// A place for one more connection from `peer`; if that is a proxy, who is behind it is counted
+    /// once it has told.
+    pub(crate) fn admit(
+        &self,
+        broker: &Arc<Semaphore>,
+        peer: PeerAddress,
+    ) -> Result<Permit, AdmitError> {
+        let peer = match peer {
+            PeerAddress::Ip(address) if !self.listener.proxy_protocol => {
+                self.waiting_room.peers.admit(address.ip())?
+            }
+            PeerAddress::Ip(_) | PeerAddress::Unix => None,
         };
-        Some(Permit {
-            _broker: Arc::clone(broker).try_acquire_owned().ok()?,
-            _listener: listener,
+        let place = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_owned();
+        let listener = self.room.as_ref().map(place).transpose();
+        Ok(Permit {
+            _listener: listener.map_err(|_| AdmitError::ListenerFull)?,
+            _broker: place(broker).map_err(|_| AdmitError::BrokerFull)?,
+            peer,
         })
     }
 
@@ -214,6 +284,17 @@ impl Door {
         let is_spoken = self.listener.versions.contains(&connect.version);
         (!is_spoken).then_some(ReasonCode::UnsupportedProtocolVersion)
     }
+
+    pub(super) fn allows_anonymous(&self, peer: PeerAddress) -> bool {
+        match (self.anonymous, peer) {
+            (Anonymous::Allowed, _) => true,
+            (Anonymous::FromThisMachine, PeerAddress::Unix) => true,
+            (Anonymous::FromThisMachine, PeerAddress::Ip(address)) => {
+                address.ip().to_canonical().is_loopback()
+            }
+            (Anonymous::Refused, _) => false,
+        }
+    }
 }
 
 async fn read_proxy_header(door: &Door, socket: &mut Socket) -> Result<(), HandshakeError> {
@@ -222,10 +303,9 @@ async fn read_proxy_header(door: &Door, socket: &mut Socket) -> Result<(), Hands
     }
     let trusted = &door.listener.proxy_trusted;
     if let PeerAddress::Ip(address) = socket.peer()
-        && !trusted.is_empty()
         && !trusted.contains(&address.ip().to_canonical())
     {
-        return Err(ProxyError::Malformed("the peer is not a trusted proxy").into());
+        return Err(ProxyError::Untrusted.into());
     }
     let original: Option<SocketAddr> = read_header(socket).await?;
     if let Some(original) = original {
@@ -242,7 +322,7 @@ async fn open_transport(door: &Door, socket: Socket) -> Result<Transport, Handsh
         }
         None => Transport::Plain(socket),
         Some(tls) => {
-            let stream = tls.accept(socket).await?;
+            let stream = tls.accept(socket).await.map_err(HandshakeError::Tls)?;
             if is_websocket {
                 let stream = websocket::accept(stream, &door.websocket).await?;
                 Transport::SecureWebSocket(Box::new(stream))
@@ -253,29 +333,21 @@ async fn open_transport(door: &Door, socket: Socket) -> Result<Transport, Handsh
     })
 }
 
-/// A CONNECT that cannot be read gets an answer if it at least is a CONNECT.
+/// A CONNECT that cannot be read gets an answer if it at least is a CONNECT. Before 5.0 only a
+/// wrong level and a wrong client id have one, and all else none: 3.1.1 [MQTT-3.1.4-1].
 async fn answer_malformed(transport: &mut Transport, bytes: &[u8], error: &DecodeError) {
-    if bytes.first() != Some(&0x10) {
+    let Some(level) = level_of(bytes).filter(|_| bytes.first() == Some(&0x10)) else {
         return;
-    }
-    let level = bytes
-        .iter()
-        .skip(1)
-        .position(|byte| *byte == b'T')
-        .and_then(|_| level_of(bytes));
-    match (error.reason(), level) {
-        (ReasonCode::UnsupportedProtocolVersion, Some(level)) if level < 5 => {
-            refuse(
-                transport,
-                ProtocolVersion::V3_1_1,
-                ReasonCode::UnsupportedProtocolVersion,
-            )
-            .await;
-        }
-        (reason, Some(level)) if level >= 5 => {
-            refuse(transport, ProtocolVersion::V5, reason).await;
-        }
-        _ => {}
+    };
+    let reason = error.reason();
+    let has_return_code = matches!(
+        reason,
+        ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid
+    );
+    if level & !LEVEL_BRIDGE >= 5 {
+        refuse(transport, ProtocolVersion::V5, reason).await;
+    } else if has_return_code {
+        refuse(transport, ProtocolVersion::V3_1_1, reason).await;
     }
 }
 
@@ -352,3 +424,10 @@ pub(super) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
 
 /// A CONNACK with a reason string, without its text.
 const CONNACK_BYTES: usize = 8;
+/// The bit of the protocol level by which a bridge of 3.1 or 3.1.1 says what it is.
+const LEVEL_BRIDGE: u8 = 0x80;
+/// What is read at once before CONNECT is whole.
+const READ_BYTES: usize = 512;
+const CROWDED: &str = "too much memory is held by CONNECT packets that are not whole";
+/// A record of type handshake, version 3.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];

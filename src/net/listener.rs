@@ -1,27 +1,35 @@
-//! Where clients are accepted: addresses written as URLs, and the sockets bound to them.
+//! Where clients are accepted: listening sockets.
 //!
 //! Owns binding and accepting. What a connection speaks follows from the address, and is set up
 //! elsewhere.
 
-mod address;
+mod unix;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::net::socket::Socket;
-pub use address::{AddressError, ListenAddress};
+pub use unix::{SocketFile, UnixAddress};
+
+/// What to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindAddress {
+    /// Host and port.
+    Tcp(String),
+    /// A socket file.
+    Unix(UnixAddress),
+}
 
 /// A bound, non-blocking listening socket, not yet part of a runtime.
 #[derive(Debug)]
 pub struct Bound {
     socket: BoundSocket,
     local: LocalAddress,
+    file: Option<SocketFile>,
 }
 
 /// Where a listener can be reached, with the port the system chose.
@@ -63,11 +71,18 @@ enum BoundSocket {
 ///
 /// # Errors
 /// The name does not resolve, or the system refuses the address.
-pub fn bind(address: &ListenAddress, backlog: i32) -> io::Result<Bound> {
-    if let ListenAddress::Unix { path, mode } = address {
-        return bind_unix(path, *mode, backlog);
-    }
-    let authority = address.authority().unwrap_or_default();
+pub fn bind(address: &BindAddress, backlog: i32) -> io::Result<Bound> {
+    let authority = match address {
+        BindAddress::Tcp(authority) => authority,
+        BindAddress::Unix(address) => {
+            let (listener, file) = unix::bind(address, backlog)?;
+            return Ok(Bound {
+                socket: BoundSocket::Unix(listener),
+                local: LocalAddress::Unix(address.path.clone()),
+                file: Some(file),
+            });
+        }
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in authority.to_socket_addrs()? {
         match bind_tcp(candidate, backlog) {
@@ -84,6 +99,11 @@ impl Bound {
         &self.local
     }
 
+    /// The file of a unix socket, to be dropped when the broker stops. A clone has none.
+    pub fn take_socket_file(&mut self) -> Option<SocketFile> {
+        self.file.take()
+    }
+
     /// A second handle on the same listening socket, for another shard.
     ///
     /// # Errors
@@ -96,6 +116,7 @@ impl Bound {
         Ok(Self {
             socket,
             local: self.local.clone(),
+            file: None,
         })
     }
 
@@ -179,52 +200,22 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
     Ok(Bound {
         socket: BoundSocket::Tcp(listener),
         local,
+        file: None,
     })
 }
 
-fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Bound> {
-    remove_stale(path)?;
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Linux gives the file the mode of the descriptor, so it is never open to others for a moment.
-    rustix::fs::fchmod(socket.as_fd(), rustix::fs::Mode::from_raw_mode(OWNER_ONLY))?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    socket.listen(backlog)?;
-    let local = LocalAddress::Unix(path.to_owned());
-    Ok(Bound {
-        socket: BoundSocket::Unix(socket.into()),
-        local,
-    })
-}
-
-/// Removes a socket file that nobody listens behind; leaves every other file alone.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-const OWNER_ONLY: u32 = 0o600;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn port_zero_is_resolved_and_a_clone_shares_it() {
-        let address = "tcp://127.0.0.1:0".parse().expect("address");
+        let address = BindAddress::Tcp("127.0.0.1:0".to_owned());
         let bound = bind(&address, 16).expect("bound");
         let LocalAddress::Ip(local) = *bound.local_address() else {
             unreachable!("tcp")
@@ -237,22 +228,115 @@ mod tests {
     }
 
     #[test]
-    fn unix_socket_is_replaced_only_when_stale() {
-        let path = std::env::temp_dir().join(format!("tidewire-{}.sock", std::process::id()));
-        let address = format!("unix://{}?mode=660", path.display())
-            .parse()
-            .expect("address");
-        let bound = bind(&address, 16).expect("bound");
-        let mode = std::fs::metadata(&path).expect("file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o660);
-        let second = bind(&address, 16).expect_err("in use");
-        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
-        drop(bound);
-        bind(&address, 16).expect("stale file replaced");
-        std::fs::remove_file(&path).expect("removed");
-        std::fs::write(&path, b"data").expect("written");
-        bind(&address, 16).expect_err("not a socket");
-        assert_eq!(std::fs::read(&path).expect("kept"), b"data");
-        std::fs::remove_file(&path).expect("removed");
+    fn one_blocked_shard_does_not_stop_the_others_from_accepting() {
+        let bound = bind(&BindAddress::Tcp("127.0.0.1:0".to_owned()), 64).expect("bound");
+        let LocalAddress::Ip(local) = *bound.local_address() else {
+            unreachable!("tcp")
+        };
+        let (accepted, accepts) = mpsc::channel();
+        let (unblock, blocked) = mpsc::channel::<()>();
+        let mut blocked = Some(blocked);
+        let shards: Vec<_> = (0..3)
+            .map(|shard| {
+                let bound = bound.try_clone().expect("clone");
+                let (accepted, blocked) = (accepted.clone(), blocked.take());
+                thread::spawn(move || accept_all(shard, bound, &accepted, blocked))
+            })
+            .collect();
+        for _ in 0..3 {
+            // Registered, and the first one blocked.
+            assert_eq!(accepts.recv().expect("ready"), None);
+        }
+        let clients: Vec<_> = (0..60)
+            .map(|_| std::net::TcpStream::connect(local).expect("connected"))
+            .collect();
+        for _ in 0..60 {
+            let shard = accepts.recv_timeout(PATIENCE).expect("accepted");
+            assert_ne!(shard, Some(0), "blocked");
+        }
+        drop((clients, unblock, accepts));
+        // Each takes one more connection to notice that the test is over.
+        while !shards.iter().all(thread::JoinHandle::is_finished) {
+            let _ = std::net::TcpStream::connect(local);
+        }
     }
+
+    /// A shard that does nothing but accept, after it has been blocked if it is to be.
+    fn accept_all(
+        shard: usize,
+        bound: Bound,
+        accepted: &mpsc::Sender<Option<usize>>,
+        blocked: Option<mpsc::Receiver<()>>,
+    ) {
+        runtime().block_on(async {
+            let listener = bound.into_listener().expect("listener");
+            accepted.send(None).expect("test runs");
+            if let Some(blocked) = blocked {
+                // On purpose without an await: the thread stands still.
+                let _ = blocked.recv();
+            }
+            while listener.accept().await.is_ok() {
+                if accepted.send(Some(shard)).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn options_reach_the_accepted_socket() {
+        runtime().block_on(async {
+            for (no_delay, keep_alive_seconds) in [(true, Some(60)), (false, None)] {
+                let bound = bind(&BindAddress::Tcp("127.0.0.1:0".to_owned()), 1).expect("bound");
+                let LocalAddress::Ip(local) = *bound.local_address() else {
+                    unreachable!("tcp")
+                };
+                let listener = bound.into_listener().expect("listener");
+                let _client = std::net::TcpStream::connect(local).expect("connected");
+                let socket = listener.accept().await.expect("accepted");
+                let options = TcpOptions {
+                    no_delay,
+                    keep_alive_seconds,
+                };
+                options.apply(&socket).expect("applied");
+                let stream = SockRef::from(socket.tcp_stream().expect("tcp"));
+                assert_eq!(stream.tcp_nodelay().expect("option"), no_delay);
+                let is_probed = keep_alive_seconds.is_some();
+                assert_eq!(stream.keepalive().expect("option"), is_probed);
+                if is_probed {
+                    let time = stream.tcp_keepalive_time().expect("option");
+                    assert_eq!(time, Duration::from_secs(60));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn the_system_holds_as_many_connections_as_the_backlog_says() {
+        let wait = Duration::from_millis(200);
+        let held = |backlog| {
+            let bound = bind(&BindAddress::Tcp("127.0.0.1:0".to_owned()), backlog).expect("bound");
+            let LocalAddress::Ip(local) = *bound.local_address() else {
+                unreachable!("tcp")
+            };
+            let mut clients = Vec::new();
+            while clients.len() < 12
+                && let Ok(client) = std::net::TcpStream::connect_timeout(&local, wait)
+            {
+                clients.push(client);
+            }
+            clients.len()
+        };
+        assert!((1..=3).contains(&held(1)), "one, and what Linux adds");
+        assert_eq!(held(64), 12);
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime")
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
 }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::handshake::{Door, connect_of, random_bytes, read_more};
 use super::transport::Transport;
+use super::waiting_room::HeldBytes;
 use crate::auth::{
     Answer, Busy, Enhanced, EnhancedAuthentication, EnhancedError, Identity, METHOD,
 };
@@ -76,14 +77,17 @@ pub(super) async fn log_in(
     transport: &mut Transport,
     packet: &[u8],
     rest: &mut Vec<u8>,
+    held: &mut HeldBytes,
 ) -> Result<Identity, LoginError> {
     let connect = connect_of(packet);
     if let Some(method) = connect.properties.authentication_method {
         let authentication = begin_enhanced(door, method)?;
         let mut dialogue = Dialogue {
             bytes_max: door.handshake_bytes_max().saturating_sub(packet.len()),
+            door,
             transport,
             rest,
+            held,
         };
         return dialogue.run(&connect, authentication).await;
     }
@@ -96,7 +100,7 @@ pub(super) async fn log_in(
     // A verified client certificate is an identity; without one the client is anonymous.
     let session = transport.tls_session();
     let certificates = session.and_then(|session| session.peer_certificates());
-    if !door.allow_anonymous && certificates.is_none() {
+    if !door.allows_anonymous(transport.peer()) && certificates.is_none() {
         return Err(LoginError::Anonymous);
     }
     Ok(Identity::default())
@@ -129,8 +133,10 @@ async fn await_verdict(
 
 /// AUTH packets between CONNECT and CONNACK.
 struct Dialogue<'a> {
+    door: &'a Door,
     transport: &'a mut Transport,
     rest: &'a mut Vec<u8>,
+    held: &'a mut HeldBytes,
     /// What the client may still send.
     bytes_max: usize,
 }
@@ -202,7 +208,7 @@ impl Dialogue<'_> {
                 Some(_) => return Err(LoginError::NotAuth),
                 None => {}
             }
-            if !read_more(self.transport, self.rest).await? {
+            if !read_more(self.door, self.transport, self.rest, self.held).await? {
                 return Err(LoginError::Closed);
             }
         }
@@ -210,7 +216,7 @@ impl Dialogue<'_> {
 }
 
 /// As much of a peer's text as a log line needs.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(SHOWN_CHARACTERS).collect()
 }
 

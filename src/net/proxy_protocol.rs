@@ -16,6 +16,9 @@ pub enum ProxyError {
     /// The stream failed, or ended inside the header.
     #[error("proxy header: {0}")]
     Io(#[from] io::Error),
+    /// Whoever sent the header may not speak for others.
+    #[error("proxy header: the peer is not a trusted proxy")]
+    Untrusted,
     /// The bytes are no valid header.
     #[error("proxy header: {0}")]
     Malformed(&'static str),
@@ -120,9 +123,21 @@ where
 }
 
 /// # Shape
-/// source address, destination address, source port, destination port, then TLVs, not read
+/// source address, destination address, source port, destination port, then TLVs, whose values are
+/// not read
 fn parse_binary(family: u8, body: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+    let addresses_bytes = match family {
+        0x11 | 0x12 => 12,
+        0x21 | 0x22 => 36,
+        0x31 | 0x32 => UNIX_ADDRESSES_BYTES,
+        0x00 => body.len(),
+        _ => return Err(ProxyError::Malformed("unknown address family")),
+    };
     let truncated = || ProxyError::Malformed("addresses cut short");
+    let (_, values) = body
+        .split_at_checked(addresses_bytes)
+        .ok_or_else(truncated)?;
+    check_values(values)?;
     match family {
         0x11 | 0x12 => {
             let [a, b, c, d, _, _, _, _, high, low, _, _, ..] = *body else {
@@ -143,9 +158,22 @@ fn parse_binary(family: u8, body: &[u8]) -> Result<Option<SocketAddr>, ProxyErro
             let port = u16::from_be_bytes([high, low]);
             Ok(Some(SocketAddr::new(Ipv6Addr::from(*source).into(), port)))
         }
-        0x31 | 0x32 if body.len() < UNIX_ADDRESSES_BYTES => Err(truncated()),
-        0x00 | 0x31 | 0x32 => Ok(None),
-        _ => Err(ProxyError::Malformed("unknown address family")),
+        _ => Ok(None),
+    }
+}
+
+/// # Shape
+/// One byte of type, two of length, the value; repeated.
+fn check_values(mut rest: &[u8]) -> Result<(), ProxyError> {
+    while let [_, high, low, after @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        rest = after
+            .get(length..)
+            .ok_or(ProxyError::Malformed("value cut short"))?;
+    }
+    match rest {
+        [] => Ok(()),
+        _ => Err(ProxyError::Malformed("value cut short")),
     }
 }
 
@@ -216,7 +244,11 @@ mod tests {
     #[test]
     fn malformed_headers_are_refused() {
         let long = [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 200]].concat();
-        let table: [Vec<u8>; 9] = [
+        let cut = |values: &[u8]| binary(0x21, 0x11, &[&[0; 12][..], values].concat());
+        let table: [Vec<u8>; 12] = [
+            cut(&[4]),
+            cut(&[4, 0]),
+            cut(&[4, 0, 3, 1, 2]),
             b"GET / HTTP/1.1\r\n".to_vec(),
             b"PROXY TCP4 ::1 ::2 80 443\r\n".to_vec(),
             b"PROXY TCP4 1.2.3.4 5.6.7.8 80\r\n".to_vec(),

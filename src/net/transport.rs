@@ -26,6 +26,15 @@ pub enum Transport {
     SecureWebSocket(Box<WebSocket<TlsStream<Socket>>>),
 }
 
+/// What [`Transport::try_write`] took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes that need not be written again.
+    pub bytes: usize,
+    /// A layer above the socket holds some of them: only a flush sends those.
+    pub is_held: bool,
+}
+
 /// Calls one poll function on whichever stream is inside.
 macro_rules! delegate {
     ($transport:expr, $stream:ident => $call:expr) => {
@@ -81,20 +90,14 @@ impl Transport {
 
     /// Writes what fits now, without waiting.
     ///
-    /// Above a plain socket a layer may accept the bytes and still hold some of them: poll a flush
-    /// from the connection's task later. It also replaces the write waker of that task, so a task
-    /// that waits for writability must poll its write again after this call.
+    /// It replaces the write waker of the connection's task: unless all bytes were taken and none
+    /// is held, that task must poll its write and flush again.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nothing was accepted, or the error of the stream.
-    pub fn try_write(&mut self, buffer: &OutBuffer) -> io::Result<usize> {
+    pub fn try_write(&mut self, buffer: &OutBuffer) -> io::Result<Taken> {
         match self {
-            Self::Plain(socket) if buffer.is_scattered() => {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let filled = buffer.fill_slices(&mut slices);
-                socket.try_write_vectored(slices.get(..filled).unwrap_or_default())
-            }
-            Self::Plain(socket) => socket.try_write(buffer.front()),
+            Self::Plain(socket) => try_write_pieces(socket, buffer),
             Self::Tls(stream) => try_poll_write(stream.as_mut(), buffer.front()),
             Self::WebSocket(stream) => try_poll_write(stream.as_mut(), buffer.front()),
             Self::SecureWebSocket(stream) => try_poll_write(stream.as_mut(), buffer.front()),
@@ -151,18 +154,33 @@ impl AsyncWrite for Transport {
     }
 }
 
-fn try_poll_write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<usize> {
+fn try_write_pieces(socket: &Socket, buffer: &OutBuffer) -> io::Result<Taken> {
+    let bytes = if buffer.is_scattered() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = buffer.fill_slices(&mut slices);
+        socket.try_write_vectored(slices.get(..filled).unwrap_or_default())?
+    } else {
+        socket.try_write(buffer.front())?
+    };
+    Ok(Taken {
+        bytes,
+        is_held: false,
+    })
+}
+
+fn try_poll_write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<Taken> {
     let mut context = Context::from_waker(Waker::noop());
     let mut stream = Pin::new(stream);
-    let written = match stream.as_mut().poll_write(&mut context, bytes) {
+    let bytes = match stream.as_mut().poll_write(&mut context, bytes) {
         Poll::Ready(written) => written?,
         Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
     };
     // Pending here is no failure: the bytes are taken, and a later flush sends the rest.
-    if let Poll::Ready(Err(error)) = stream.as_mut().poll_flush(&mut context) {
-        return Err(error);
-    }
-    Ok(written)
+    let is_held = match stream.as_mut().poll_flush(&mut context) {
+        Poll::Ready(flushed) => flushed.map(|()| false)?,
+        Poll::Pending => true,
+    };
+    Ok(Taken { bytes, is_held })
 }
 
 /// Pieces written with one call.
@@ -227,6 +245,36 @@ mod tests {
             assert!(transport.try_write(&OutBuffer::default()).is_err());
             let outside = thread::spawn(move || transport.attach().is_err()).join();
             assert!(outside.expect("no panic"));
+        });
+    }
+
+    #[test]
+    fn bytes_held_above_a_full_socket_are_reported_and_sent_by_a_flush() {
+        runtime().block_on(async {
+            let (near, far) = tokio::net::UnixStream::pair().expect("pair");
+            let settings = WebSocketSettings::default();
+            let (near, far) = tokio::join!(
+                accept(Socket::unix(near), &settings),
+                connect(far, "localhost", "/mqtt")
+            );
+            let mut transport = Transport::WebSocket(Box::new(near.expect("server")));
+            let mut far = far.expect("client");
+            let mut total = 0;
+            let mut buffer = OutBuffer::default();
+            buffer.tail().resize(60_000, b'x');
+            loop {
+                let taken = transport.try_write(&buffer).expect("room");
+                total += taken.bytes;
+                if taken.is_held {
+                    break;
+                }
+            }
+            let full = transport.try_write(&buffer).expect_err("no room");
+            assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+            let mut received = vec![0; total];
+            let (flushed, read) = tokio::join!(transport.flush(), far.read_exact(&mut received));
+            flushed.expect("flushed");
+            read.expect("read");
         });
     }
 

@@ -21,8 +21,8 @@ pub use handshake::{accept, connect};
 /// A stream of MQTT bytes in binary frames over `S`, for either side.
 ///
 /// Every write becomes one frame, of at most 64 KiB. Like TLS, a write may be taken and still be
-/// held here: flush afterwards. Read and write from one task, since reading may have to write. After
-/// the end or an error of reading, shut down: the close frame may still be held here.
+/// held here: flush afterwards. Read and write from one task, since reading may have to write.
+/// After the end or an error of reading, shut down: the close frame may still be held here.
 #[derive(Debug)]
 pub struct WebSocket<S> {
     stream: S,
@@ -49,8 +49,19 @@ pub struct WebSocketSettings {
     pub handshake_bytes_max: usize,
     /// The longest payload of one frame; a message in many frames may be longer.
     pub frame_bytes_max: u64,
-    /// The browser origins that may connect; empty allows any.
-    pub origins: Vec<String>,
+    /// The web pages that may connect.
+    pub origins: Origins,
+}
+
+/// Which web pages may connect, by the `Origin` that browsers send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All, and programs that are no browser.
+    Any,
+    /// Those served by this machine, and programs that are no browser.
+    Local,
+    /// These; whoever sends no origin is refused.
+    Listed(Vec<String>),
 }
 
 /// Why a WebSocket handshake or connection failed.
@@ -91,7 +102,7 @@ impl Default for WebSocketSettings {
             path: "/mqtt".to_owned(),
             handshake_bytes_max: 8192,
             frame_bytes_max: 1024 * 1024,
-            origins: Vec::new(),
+            origins: Origins::Any,
         }
     }
 }

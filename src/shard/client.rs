@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
 use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound, OutboundAliases};
 
 use super::pace::PublishPace;
 use super::retained::RetainedDelivery;
 use super::slots::Key;
+use super::subscriptions::Subscriptions;
 use crate::auth::EnhancedAuthentication;
 use crate::exchange::{GroupId, Routes, ShardId};
 use crate::message::Message;
@@ -32,8 +32,7 @@ pub(crate) struct Session {
     pub(crate) expiry_seconds: u32,
     /// When the session ends; set while there is no connection.
     pub(crate) expires_at_ms: Option<u64>,
-    /// By filter as subscribed, `$share/group/` included.
-    pub(crate) subscriptions: HashMap<Box<str>, Subscribed>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) outbound: Outbound<Delivery>,
     pub(crate) queue: Queue,
     /// Subscriptions whose retained messages are still to be sent, in order.

@@ -17,6 +17,7 @@ use super::timers::Timer;
 use super::{Key, Shard};
 use crate::auth::{Identity, METHOD, may_publish, may_take_over};
 use crate::config::Mqtt;
+use crate::log_limit::LogKind;
 
 /// A CONNECT that has passed authentication, at its client's home shard.
 #[derive(Clone, Copy, Debug)]
@@ -58,22 +59,25 @@ impl Shard {
         self.metrics.messages_received.add(1);
         let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
         if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(name) {
-            self.refuse(connection, ReasonCode::QuotaExceeded);
+            self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
             return Accepted { connection };
         }
         let will = connect.will.as_ref();
         if let Some(Err(reason)) = will.map(|will| mounted(mount_point, will.topic)) {
-            self.refuse(connection, reason);
+            self.refuse(connection, reason, now_ms);
             return Accepted { connection };
         }
         if !self.may_have(name, handshake.identity) {
-            self.refuse(connection, ReasonCode::NotAuthorized);
+            self.refuse(connection, ReasonCode::NotAuthorized, now_ms);
             return Accepted { connection };
         }
         self.take_over(name, now_ms);
         let (session, is_present) = self.resume_or_begin(handshake, name, now_ms);
         self.attach(connection, session, handshake);
-        self.acknowledge_connect(connection, handshake, is_present);
+        if !self.acknowledge_connect(connection, handshake, is_present) {
+            self.abandon_unacknowledged(connection, session, now_ms);
+            return Accepted { connection };
+        }
         tracing::debug!(
             client_id,
             peer = handshake.peer,
@@ -119,19 +123,29 @@ impl Shard {
                 user_properties: UserProperties::default(),
                 server_reference: reference.filter(|_| reason == ReasonCode::UseAnotherServer),
             });
+            let bytes_max = connection.packet_bytes_max;
+            let before = connection.out.tail().len();
             encode_explained(&packet, connection).expect("a DISCONNECT of ours is small");
-            self.metrics.messages_sent.add(1);
+            let out = connection.out.tail();
+            if out.len() - before > bytes_max {
+                out.truncate(before);
+            } else {
+                self.metrics.messages_sent.add(1);
+            }
         }
-        let client_id = session
-            .and_then(|session| self.sessions.lookup(session))
-            .map_or_else(|| Arc::from(""), |session| Arc::clone(&session.client_id));
-        tracing::info!(?client_id, peer = %self.peer_of(key), ?reason, why, "disconnecting client");
+        if self.may_log(LogKind::Disconnected, now_ms) {
+            let client_id = session
+                .and_then(|session| self.sessions.lookup(session))
+                .map_or("", |session| &session.client_id);
+            let peer = self.peer_of(key);
+            tracing::info!(client_id, %peer, ?reason, why, "disconnecting client");
+        }
         self.detach_session(key, now_ms);
         self.touch(key);
     }
 
     /// CONNACK with an error, then the end.
-    fn refuse(&mut self, key: Key, reason: ReasonCode) {
+    fn refuse(&mut self, key: Key, reason: ReasonCode, now_ms: u64) {
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: false,
             reason,
@@ -144,7 +158,9 @@ impl Shard {
         if let Some(connection) = self.connections.lookup_mut(key) {
             connection.is_closing = true;
         }
-        tracing::warn!(peer = %self.peer_of(key), ?reason, "connection refused");
+        if self.may_log(LogKind::Refused, now_ms) {
+            tracing::warn!(peer = %self.peer_of(key), ?reason, "connection refused");
+        }
     }
 
     fn new_connection(&self, handshake: &Handshake<'_>, now_ms: u64) -> Connection {
@@ -164,11 +180,7 @@ impl Shard {
             last_received_ms: now_ms,
             pace: Default::default(),
             aliases: Default::default(),
-            outbound_aliases: properties
-                .topic_alias_maximum
-                .map(|alias_max| alias_max.min(mqtt.topic_alias_outbound_max))
-                .and_then(NonZeroU16::new)
-                .map(|alias_max| Box::new(OutboundAliases::new(alias_max))),
+            outbound_aliases: self.outbound_aliases_of(connect),
             mount_point: mount_point.map(Into::into),
             receive_quota_used: 0,
             send_quota: properties
@@ -190,6 +202,16 @@ impl Shard {
                 .as_ref()
                 .map(|enhanced| Box::new(enhanced.authentication.clone())),
         }
+    }
+
+    fn outbound_aliases_of(&self, connect: &Connect<'_>) -> Option<Box<OutboundAliases>> {
+        let alias_max = connect
+            .properties
+            .topic_alias_maximum
+            .unwrap_or(0)
+            .min(self.shared.config.mqtt.topic_aliases_sent_max);
+        // [MQTT-3.1.2-27]
+        NonZeroU16::new(alias_max).map(|alias_max| Box::new(OutboundAliases::new(alias_max)))
     }
 
     fn keep_alive_of(&self, connect: &Connect<'_>) -> u16 {
@@ -306,7 +328,13 @@ impl Shard {
         }
     }
 
-    fn acknowledge_connect(&mut self, key: Key, handshake: &Handshake<'_>, is_present: bool) {
+    /// Writes CONNACK; false if the client does not take packets of its size.
+    fn acknowledge_connect(
+        &mut self,
+        key: Key,
+        handshake: &Handshake<'_>,
+        is_present: bool,
+    ) -> bool {
         let Handshake {
             connect,
             client_id,
@@ -319,7 +347,7 @@ impl Shard {
         let keep_alive_seconds = self.keep_alive_of(connect);
         let response_information = response_information_of(mqtt, connect, client_id);
         let Some(connection) = self.connections.lookup_mut(key) else {
-            return;
+            return false;
         };
         let enhanced = identity.enhanced.as_ref();
         let asked_expiry = connect.properties.session_expiry_seconds.unwrap_or(0);
@@ -343,13 +371,31 @@ impl Shard {
                 ..ConnAckProperties::default()
             },
         }));
-        encode(&packet, connect.version, connection.out.tail())
-            .expect("a CONNACK of ours is small");
+        let out = connection.out.tail();
+        encode(&packet, connect.version, out).expect("a CONNACK of ours is small");
+        if out.len() > connection.packet_bytes_max {
+            out.clear();
+            return false;
+        }
         self.metrics.messages_sent.add(1);
         if let Some(due_ms) =
             keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
         {
             self.timers.add(due_ms, Timer::KeepAlive(key));
+        }
+        self.touch(key);
+        true
+    }
+
+    /// The client takes no CONNACK, so that it may not be sent anything [MQTT-3.2.0-1].
+    fn abandon_unacknowledged(&mut self, key: Key, session: Key, now_ms: u64) {
+        tracing::warn!(peer = %self.peer_of(key), "CONNACK exceeds the maximum packet size");
+        if let Some(session) = self.sessions.lookup_mut(session) {
+            session.will = None;
+        }
+        self.detach_session(key, now_ms);
+        if let Some(connection) = self.connections.lookup_mut(key) {
+            connection.is_closing = true;
         }
         self.touch(key);
     }

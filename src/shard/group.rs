@@ -18,8 +18,8 @@ use crate::queue::{Delivery, Queue};
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     members: Vec<Lent>,
-    /// The member that got the last message.
-    last: usize,
+    /// The member that is asked first.
+    next: usize,
     waiting: Queue,
 }
 
@@ -40,11 +40,8 @@ impl Group {
                 .is_some_and(|lent| lent.count < lent.member.credit)
         };
         match strategy {
-            ShareStrategy::Balanced => (1..=count)
-                .map(|step| (self.last + step) % count)
-                .find(|index| has_credit(*index)),
-            ShareStrategy::Sticky => (0..count)
-                .map(|step| (self.last + step) % count)
+            ShareStrategy::Balanced | ShareStrategy::Sticky => (0..count)
+                .map(|step| (self.next + step) % count)
                 .find(|index| has_credit(*index)),
             ShareStrategy::HashTopic => {
                 let connected: Vec<usize> = (0..count)
@@ -205,6 +202,18 @@ impl Shard {
         }
     }
 
+    /// Returns what has not been sent to a session that unsubscribes; the delivery of the rest is
+    /// completed [MQTT-3.10.4-3].
+    pub(super) fn give_back_waiting(&mut self, session: Key, group: GroupId, home: ShardId) {
+        let Some(session) = self.sessions.lookup_mut(session) else {
+            return;
+        };
+        let deliveries = session.queue.take_lent_by(group);
+        if !deliveries.is_empty() {
+            self.send_mail(home, Mail::GroupReturn { group, deliveries });
+        }
+    }
+
     fn lend(&mut self, id: GroupId, now_ms: u64) {
         let strategy = self.shared.config.mqtt.share_strategy;
         let Some(group) = self.groups.get_mut(&id) else {
@@ -221,7 +230,7 @@ impl Shard {
             let Some(chosen) = group.members.get_mut(index) else {
                 break;
             };
-            group.last = index;
+            group.next = index + usize::from(strategy == ShareStrategy::Balanced);
             chosen.count += 1;
             let member = &chosen.member;
             delivery.qos = member.qos.min(delivery.message.qos());

@@ -24,6 +24,7 @@ mod run;
 mod send;
 mod slots;
 mod subscribe;
+mod subscriptions;
 mod timers;
 mod will;
 mod write;
@@ -50,6 +51,7 @@ use timers::{Timer, Timers};
 
 use crate::config::Config;
 use crate::exchange::{Exchange, GroupId, ReceiverId, RouteCache, ShardId};
+use crate::log_limit::{LogKind, LogLimit};
 use crate::message::Message;
 use crate::metrics::ShardMetrics;
 use crate::retained::Retained;
@@ -86,6 +88,7 @@ pub struct Shard {
     scratch: Vec<u8>,
     /// A queue refused a message of the PUBLISH at hand.
     was_rejected: bool,
+    log_limit: LogLimit,
 }
 
 /// What the driver does with a connection after a turn.
@@ -122,6 +125,7 @@ impl Shard {
             run: OpenRun::default(),
             scratch: Vec::new(),
             was_rejected: false,
+            log_limit: LogLimit::new(shared.config.log.peer_lines_per_second_max),
             shared,
         }
     }
@@ -181,6 +185,16 @@ impl Shard {
     /// Counts messages that could not be passed on.
     pub fn count_dropped(&self, count: u64) {
         self.metrics.messages_dropped.add(count);
+    }
+
+    /// Counts a connection that ended before it had a session.
+    pub(crate) fn count_refused(&self) {
+        self.metrics.connections_refused.add(1);
+    }
+
+    /// Whether a line about what a peer did may be written to the log.
+    pub(crate) fn may_log(&mut self, kind: LogKind, now_ms: u64) -> bool {
+        self.log_limit.admits(kind, now_ms)
     }
 
     /// The configured time for clients to take their last packet.
@@ -257,6 +271,9 @@ impl Shard {
                     if self.id.0 == 0 {
                         self.shared.retained.remove_expired(now_ms);
                     }
+                    for (kind, lines) in self.log_limit.take_suppressed() {
+                        tracing::warn!(?kind, lines, "similar lines were left out");
+                    }
                     self.timers
                         .add(now_ms + RETAINED_SWEEP_MS, Timer::RetainedSweep);
                 }
@@ -292,7 +309,7 @@ impl Shard {
     }
 }
 
-/// How often expired retained messages are removed.
+/// How often expired retained messages are removed and lines left out of the log counted.
 const RETAINED_SWEEP_MS: u64 = 10_000;
 /// Topics whose routes a shard remembers.
 const ROUTES_CACHED_MAX: usize = 65_536;

@@ -162,7 +162,8 @@ mod tests {
                 prop_assert_eq!(buffer.len(), expected.len() - seen.len());
                 let mut slices = [IoSlice::new(&[]); 128];
                 let filled = buffer.fill_slices(&mut slices);
-                let vectored: Vec<u8> = slices[..filled].iter().flat_map(|it| it.to_vec()).collect();
+                let parts = slices[..filled].iter();
+                let vectored: Vec<u8> = parts.flat_map(|it| it.to_vec()).collect();
                 prop_assert_eq!(&vectored[..], &expected[seen.len()..]);
             }
             seen.extend(buffer.take());

@@ -11,6 +11,7 @@ use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
+use crate::log_limit::LogKind;
 use crate::message::Header;
 use crate::retained::RetainedFull;
 
@@ -46,11 +47,16 @@ impl Shard {
             let reason = self.publish(key, publish, topic, now_ms);
             if reason == ReasonCode::PayloadFormatInvalid {
                 self.disconnect(key, reason, "payload is not UTF-8", now_ms);
+            } else {
+                self.end_if_unanswerable(key, reason, now_ms);
             }
             return;
         };
         if publish.qos == QoS::AtLeastOnce {
             let reason = self.publish(key, publish, topic, now_ms);
+            if self.end_if_unanswerable(key, reason, now_ms) {
+                return;
+            }
             let ack = self.ack(key, packet_id, reason);
             self.answer(key, &Packet::PubAck(ack));
             return;
@@ -86,6 +92,9 @@ impl Shard {
         if reason.is_error() {
             self.forget_receipt(key, packet_id);
         }
+        if self.end_if_unanswerable(key, reason, now_ms) {
+            return;
+        }
         let ack = self.ack(key, packet_id, reason);
         self.answer(key, &Packet::PubRec(ack));
     }
@@ -96,6 +105,15 @@ impl Shard {
             ack.reason_string = self.explain(key, reason);
         }
         ack
+    }
+
+    /// Before 5.0 an acknowledgement cannot say no: the connection ends instead.
+    fn end_if_unanswerable(&mut self, key: Key, reason: ReasonCode, now_ms: u64) -> bool {
+        let is_unanswerable = reason.is_error() && !self.is_v5(key);
+        if is_unanswerable {
+            self.disconnect(key, reason, "a PUBLISH was not accepted", now_ms);
+        }
+        is_unanswerable
     }
 
     /// A PUBREC with an error ends the exchange [MQTT-4.3.3-9].
@@ -122,14 +140,14 @@ impl Shard {
         {
             return ReasonCode::PayloadFormatInvalid;
         }
-        let (topic, delay_seconds) = match self.check_topic(key, topic) {
+        let (topic, delay_seconds) = match self.check_topic(key, topic, now_ms) {
             Ok(checked) => checked,
             Err(reason) => return reason,
         };
         let mount_point = self.mount_point_of(key);
         let topic = match mounted(mount_point.as_deref(), topic) {
             Ok(topic) => topic,
-            Err(ReasonCode::NotAuthorized) => return self.refuse_publish(key, topic),
+            Err(ReasonCode::NotAuthorized) => return self.refuse_publish(key, topic, now_ms),
             Err(reason) => return reason,
         };
         let topic = &*topic;
@@ -163,6 +181,7 @@ impl Shard {
         &mut self,
         key: Key,
         topic: &'a str,
+        now_ms: u64,
     ) -> Result<(&'a str, Option<u32>), ReasonCode> {
         // The last topic has passed all of this.
         if self
@@ -186,7 +205,7 @@ impl Shard {
             return Err(ReasonCode::TopicNameInvalid);
         }
         if !may_publish(topic) {
-            return Err(self.refuse_publish(key, topic));
+            return Err(self.refuse_publish(key, topic, now_ms));
         }
         Ok((topic, delay_seconds))
     }
@@ -203,8 +222,11 @@ impl Shard {
         now_ms: u64,
     ) -> ReasonCode {
         if let Err(error) = self.retain_if_asked(outgoing) {
-            let client_id = self.client_id_of(key);
-            tracing::warn!(?client_id, peer = %self.peer_of(key), %error, "retained store is full");
+            if self.may_log(LogKind::NoRoom, now_ms) {
+                let client_id = self.client_id_of(key);
+                let peer = self.peer_of(key);
+                tracing::warn!(?client_id, %peer, %error, "retained store is full");
+            }
             return ReasonCode::QuotaExceeded;
         }
         self.was_rejected = false;
@@ -250,9 +272,12 @@ impl Shard {
     }
 
     /// 3.x has no way to say no: the message is dropped and acknowledged [MQTT-3.3.5-2].
-    fn refuse_publish(&mut self, key: Key, topic: &str) -> ReasonCode {
-        let client_id = self.client_id_of(key);
-        tracing::info!(?client_id, peer = %self.peer_of(key), ?topic, "publish not authorized");
+    fn refuse_publish(&mut self, key: Key, topic: &str, now_ms: u64) -> ReasonCode {
+        if self.may_log(LogKind::NotAuthorized, now_ms) {
+            let client_id = self.client_id_of(key);
+            let peer = self.peer_of(key);
+            tracing::info!(?client_id, %peer, ?topic, "publish not authorized");
+        }
         self.metrics.messages_dropped.add(1);
         if self.is_v5(key) {
             ReasonCode::NotAuthorized

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{
     Ack, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver, decode,
 };
+use tidewire_protocol::session::SettleError;
 
 use super::explain::encode_explained;
 use super::{Key, Mail, Shard};
@@ -79,13 +80,25 @@ impl Shard {
         }
     }
 
-    /// Writes one packet to a connection.
+    /// Writes one packet to a connection, or ends it if the packet is larger than the client
+    /// takes [MQTT-3.1.2-24].
     pub(super) fn answer(&mut self, key: Key, packet: &Packet<'_>) {
         let Some(connection) = self.connections.writable(key) else {
             return;
         };
+        let bytes_max = connection.packet_bytes_max;
+        let before = connection.out.tail().len();
         if let Err(error) = encode_explained(packet, connection) {
             tracing::error!(%error, "answer not sent");
+            return;
+        }
+        let out = connection.out.tail();
+        if out.len() - before > bytes_max {
+            out.truncate(before);
+            // What is answered has just been received.
+            let now_ms = connection.last_received_ms;
+            let why = "an answer exceeds the client's maximum packet size";
+            self.disconnect(key, ReasonCode::PacketTooLarge, why, now_ms);
             return;
         }
         self.metrics.messages_sent.add(1);
@@ -102,11 +115,8 @@ impl Shard {
         let Some(session) = self.sessions.lookup_mut(session_key) else {
             return;
         };
-        // An unknown identifier frees no quota.
-        if let Ok(delivery) = session.outbound.acknowledge(ack.packet_id) {
-            self.settled(session_key, &delivery);
-            self.send_waiting(session_key, now_ms);
-        }
+        let settled = session.outbound.acknowledge(ack.packet_id);
+        self.settle(key, session_key, settled, now_ms);
     }
 
     fn receive_pubrec(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
@@ -117,10 +127,8 @@ impl Shard {
             return;
         };
         if ack.reason.is_error() {
-            if let Ok(delivery) = session.outbound.refuse(ack.packet_id) {
-                self.settled(session_key, &delivery);
-                self.send_waiting(session_key, now_ms);
-            }
+            let settled = session.outbound.refuse(ack.packet_id);
+            self.settle(key, session_key, settled, now_ms);
             return;
         }
         let reason = match session.outbound.receive(ack.packet_id) {
@@ -130,7 +138,11 @@ impl Shard {
                 }
                 ReasonCode::Success
             }
-            Err(_) => ReasonCode::PacketIdentifierNotFound,
+            Err(SettleError::NotInFlight(_)) => ReasonCode::PacketIdentifierNotFound,
+            Err(error @ SettleError::WrongState(_)) => {
+                self.disconnect(key, ReasonCode::ProtocolError, &error.to_string(), now_ms);
+                return;
+            }
         };
         self.answer(key, &Packet::PubRel(Ack::plain(ack.packet_id, reason)));
     }
@@ -163,8 +175,33 @@ impl Shard {
         let Some(session) = self.sessions.lookup_mut(session_key) else {
             return;
         };
-        if session.outbound.complete(ack.packet_id).is_ok() {
-            self.send_waiting(session_key, now_ms);
+        match session.outbound.complete(ack.packet_id) {
+            Ok(()) => self.send_waiting(session_key, now_ms),
+            Err(error) => self.unsettled(key, &error, now_ms),
+        }
+    }
+
+    fn settle(
+        &mut self,
+        key: Key,
+        session: Key,
+        settled: Result<Delivery, SettleError>,
+        now_ms: u64,
+    ) {
+        match settled {
+            Ok(delivery) => {
+                self.settled(session, &delivery);
+                self.send_waiting(session, now_ms);
+            }
+            Err(error) => self.unsettled(key, &error, now_ms),
+        }
+    }
+
+    /// An unknown identifier frees no quota; an answer of another QoS or out of turn is a protocol
+    /// error.
+    fn unsettled(&mut self, key: Key, error: &SettleError, now_ms: u64) {
+        if matches!(error, SettleError::WrongState(_)) {
+            self.disconnect(key, ReasonCode::ProtocolError, &error.to_string(), now_ms);
         }
     }
 
@@ -184,7 +221,8 @@ impl Shard {
             }
             session.expiry_seconds = seconds.min(expiry_max);
         }
-        if disconnect.reason != ReasonCode::DisconnectWithWillMessage {
+        // [MQTT-3.14.4-3]: any other reason publishes the will.
+        if disconnect.reason == ReasonCode::Success {
             session.will = None;
         }
         self.detach_session(key, now_ms);

@@ -83,6 +83,7 @@ impl Shard {
         let Some(subscribed) = session.subscriptions.remove(filter) else {
             return false;
         };
+        let is_connected = session.connection.is_some();
         session.retained.retain(|it| !it.is_for(filter));
         match subscribed.group {
             Some(_) => self.metrics.shared_subscriptions.subtract(1),
@@ -107,7 +108,11 @@ impl Shard {
             Ok(Subscribable::Shared { group, filter }) => {
                 exchange.leave_group(group, filter);
                 if let Some((group, home)) = subscribed.group {
-                    self.give_back(key, group, home);
+                    if is_connected {
+                        self.give_back_waiting(key, group, home);
+                    } else {
+                        self.give_back(key, group, home);
+                    }
                     self.send_mail(
                         home,
                         Mail::GroupLeave {
@@ -135,7 +140,7 @@ impl Shard {
         let subscriptions: Vec<(Box<str>, Subscribed)> = session
             .subscriptions
             .iter()
-            .map(|(filter, it)| (filter.clone(), *it))
+            .map(|(filter, it)| (filter.into(), *it))
             .collect();
         for (filter, subscribed) in subscriptions {
             let levels_max = self.shared.config.limits.topic_levels_max;
@@ -210,7 +215,7 @@ impl Shard {
         if let Some(session) = self.sessions.lookup_mut(key) {
             session
                 .subscriptions
-                .insert(subscription.filter.into(), subscribed);
+                .insert(subscription.filter, subscribed);
         }
         Ok(before.is_none())
     }

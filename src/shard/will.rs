@@ -86,13 +86,13 @@ impl Shard {
         }
     }
 
-    /// Ends a session; its will is due at once [MQTT-3.1.2-10].
+    /// Ends a session; its will is due at once [MQTT-3.1.2-8].
     pub(super) fn end_session(&mut self, key: Key, now_ms: u64) {
         self.publish_will(key, now_ms);
         let filters: Vec<Box<str>> = self
             .sessions
             .lookup(key)
-            .map(|session| session.subscriptions.keys().cloned().collect())
+            .map(|session| session.subscriptions.keys().map(Box::from).collect())
             .unwrap_or_default();
         for filter in filters {
             self.remove_subscription(key, &filter);

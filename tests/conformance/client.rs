@@ -5,42 +5,64 @@ use std::net::TcpStream;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::got::{Got, Message, owned};
+pub(crate) use crate::packets::{connect, lasting, message, options, will};
 use tidewire::config::{Config, Listener};
 use tidewire::server::Server;
 use tidewire_protocol::codec::{
-    Ack, Connect, ConnectProperties, Disconnect, Packet, PacketId, PacketType, ProtocolVersion,
-    Publish, PublishProperties, QoS, ReasonCode, Receiver, Subscribe, Subscription,
-    SubscriptionOptions, Unsubscribe, UserProperties, Will, WillProperties, decode, encode,
+    Ack, Connect, Disconnect, Packet, PacketId, PacketType, ProtocolVersion, Publish, QoS,
+    ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, Unsubscribe,
+    UserProperties, decode, encode,
 };
 
+pub(crate) const VERSIONS: [ProtocolVersion; 3] = [
+    ProtocolVersion::V3_1,
+    ProtocolVersion::V3_1_1,
+    ProtocolVersion::V5,
+];
 pub(crate) const Q0: QoS = QoS::AtMostOnce;
 pub(crate) const Q1: QoS = QoS::AtLeastOnce;
 pub(crate) const Q2: QoS = QoS::ExactlyOnce;
 
-/// Runs a test at a broker of one shard and at one of three.
-pub(crate) fn at_brokers(test: impl Fn(&Broker)) {
+/// Runs a test with each version, each time at new brokers.
+pub(crate) fn in_all_versions(test: impl Fn(&Broker, ProtocolVersion) + Sync) {
+    for version in VERSIONS {
+        at_brokers(|broker| test(broker, version));
+    }
+}
+
+/// Runs a test at a broker of one shard and at one of three, at the same time.
+pub(crate) fn at_brokers(test: impl Fn(&Broker) + Sync) {
     at_brokers_with(|_| {}, test);
 }
 
-pub(crate) fn at_brokers_with(change: impl Fn(&mut Config), test: impl Fn(&Broker)) {
-    for shards in [1, 3] {
-        let mut config = Config {
-            shards,
-            listeners: vec![Listener {
-                bind: "127.0.0.1:0".into(),
-                ..Listener::default()
-            }],
-            ..Config::default()
-        };
-        change(&mut config);
-        let server = Server::start(config).expect("the broker starts");
-        let address = server.addresses()[0]
-            .strip_prefix("mqtt://")
-            .expect("an MQTT listener")
-            .to_owned();
-        test(&Broker { address });
-        server.stop().expect("the broker stops");
-    }
+pub(crate) fn at_brokers_with(change: impl Fn(&mut Config) + Sync, test: impl Fn(&Broker) + Sync) {
+    std::thread::scope(|scope| {
+        for shards in [1, 3] {
+            let (change, test) = (&change, &test);
+            scope.spawn(move || at_broker(shards, change, test));
+        }
+    });
+}
+
+fn at_broker(shards: u16, change: impl Fn(&mut Config), test: impl Fn(&Broker)) {
+    let mut config = Config {
+        shards,
+        listeners: vec![Listener {
+            bind: "127.0.0.1:0".into(),
+            ..Listener::default()
+        }],
+        ..Config::default()
+    };
+    config.mqtt.shutdown_seconds = 1;
+    change(&mut config);
+    let server = Server::start(config).expect("the broker starts");
+    let address = server.addresses()[0]
+        .strip_prefix("mqtt://")
+        .expect("an MQTT listener")
+        .to_owned();
+    test(&Broker { address });
+    server.stop().expect("the broker stops");
 }
 
 pub(crate) struct Broker {
@@ -79,90 +101,24 @@ impl Broker {
         self.connect_with(&connect(client_id)).0
     }
 
+    /// Connects with a clean start.
+    pub(crate) fn connect_as(&self, client_id: &str, version: ProtocolVersion) -> Client {
+        let mut connect = connect(client_id);
+        connect.version = version;
+        self.connect_with(&connect).0
+    }
+
+    /// Resumes or begins a session that outlives its connection.
+    pub(crate) fn resume_as(&self, client_id: &str, version: ProtocolVersion) -> (Client, bool) {
+        let mut connect = lasting(client_id);
+        connect.version = version;
+        self.connect_with(&connect)
+    }
+
     /// Resumes or begins a session that outlives its connection.
     pub(crate) fn resume(&self, client_id: &str) -> (Client, bool) {
         self.connect_with(&lasting(client_id))
     }
-}
-
-pub(crate) fn connect(client_id: &str) -> Connect<'_> {
-    Connect {
-        version: ProtocolVersion::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_seconds: 60,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-    }
-}
-
-pub(crate) fn lasting(client_id: &str) -> Connect<'_> {
-    let mut connect = connect(client_id);
-    connect.clean_start = false;
-    connect.properties.session_expiry_seconds = Some(600);
-    connect
-}
-
-pub(crate) fn will(topic: &str) -> Will<'_> {
-    Will {
-        qos: Q1,
-        retain: false,
-        topic,
-        payload: b"gone",
-        properties: WillProperties::default(),
-    }
-}
-
-pub(crate) fn message<'a>(topic: &'a str, payload: &'a str, qos: QoS, id: u16) -> Publish<'a> {
-    Publish {
-        dup: false,
-        qos,
-        retain: false,
-        topic,
-        packet_id: PacketId::new(id),
-        properties: PublishProperties::default(),
-        payload: payload.as_bytes(),
-    }
-}
-
-pub(crate) fn options(qos: QoS) -> SubscriptionOptions {
-    SubscriptionOptions {
-        qos,
-        ..SubscriptionOptions::default()
-    }
-}
-
-/// A packet from the broker.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Got {
-    ConnAck {
-        is_present: bool,
-        reason: ReasonCode,
-        assigned: Option<String>,
-    },
-    Message(Message),
-    Ack(PacketType, u16, ReasonCode),
-    SubAck(Vec<ReasonCode>),
-    UnsubAck(Vec<ReasonCode>),
-    Pong,
-    Disconnect(ReasonCode),
-    Closed,
-}
-
-#[derive(Debug, PartialEq)]
-pub(crate) struct Message {
-    pub(crate) dup: bool,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) topic: String,
-    pub(crate) id: u16,
-    pub(crate) payload: String,
-    pub(crate) expiry: Option<u32>,
-    pub(crate) ids: Vec<u32>,
-    pub(crate) user: Vec<(String, String)>,
 }
 
 pub(crate) struct Client {
@@ -172,9 +128,27 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Reads what comes as packets of this version; CONNECT says it by itself.
+    pub(crate) fn speak(&mut self, version: ProtocolVersion) {
+        self.version = version;
+    }
+
     pub(crate) fn send_connect(&mut self, connect: &Connect<'_>) {
         self.version = connect.version;
         self.send(&Packet::Connect(Box::new(connect.clone())));
+    }
+
+    /// CONNECT and more, in one write, before any answer.
+    pub(crate) fn send_pipelined(&mut self, connect: &Connect<'_>, then: &[Publish<'_>]) {
+        self.version = connect.version;
+        let mut bytes = Vec::new();
+        let first = Packet::Connect(Box::new(connect.clone()));
+        encode(&first, self.version, &mut bytes).expect("a packet to send");
+        for publish in then {
+            let packet = Packet::Publish(publish.clone());
+            encode(&packet, self.version, &mut bytes).expect("a packet to send");
+        }
+        self.send_bytes(&bytes);
     }
 
     pub(crate) fn send(&mut self, packet: &Packet<'_>) {
@@ -214,9 +188,13 @@ impl Client {
     }
 
     pub(crate) fn send_ack(&mut self, kind: PacketType, id: u16) {
+        self.send_ack_with(kind, id, ReasonCode::Success);
+    }
+
+    pub(crate) fn send_ack_with(&mut self, kind: PacketType, id: u16, reason: ReasonCode) {
         let ack = Ack {
             packet_id: PacketId::new(id).expect("not zero"),
-            reason: ReasonCode::Success,
+            reason,
             reason_string: None,
             user_properties: UserProperties::default(),
         };
@@ -239,28 +217,60 @@ impl Client {
         options: SubscriptionOptions,
         id: Option<u32>,
     ) -> ReasonCode {
-        self.send(&Packet::Subscribe(Subscribe {
-            packet_id: PacketId::new(1).expect("not zero"),
-            subscription_id: id.and_then(NonZeroU32::new),
-            user_properties: UserProperties::default(),
-            subscriptions: vec![Subscription { filter, options }],
-        }));
+        self.subscribe_at(1, &[(filter, options)], id);
         match self.receive() {
-            Got::SubAck(reasons) => reasons[0],
+            Got::SubAck(1, reasons) => reasons[0],
             other => panic!("no SUBACK: {other:?}"),
         }
     }
 
-    pub(crate) fn unsubscribe(&mut self, filter: &str) -> ReasonCode {
-        self.send(&Packet::Unsubscribe(Unsubscribe {
-            packet_id: PacketId::new(2).expect("not zero"),
+    pub(crate) fn send_subscribe(&mut self, packet_id: u16, asked: &[(&str, SubscriptionOptions)]) {
+        self.subscribe_at(packet_id, asked, None);
+    }
+
+    fn subscribe_at(
+        &mut self,
+        packet_id: u16,
+        asked: &[(&str, SubscriptionOptions)],
+        id: Option<u32>,
+    ) {
+        let subscriptions = asked.iter();
+        self.send(&Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(packet_id).expect("not zero"),
+            subscription_id: id.and_then(NonZeroU32::new),
             user_properties: UserProperties::default(),
-            filters: vec![filter],
+            subscriptions: subscriptions
+                .map(|(filter, options)| Subscription {
+                    filter,
+                    options: *options,
+                })
+                .collect(),
         }));
+    }
+
+    pub(crate) fn send_unsubscribe(&mut self, packet_id: u16, filters: &[&str]) {
+        self.send(&Packet::Unsubscribe(Unsubscribe {
+            packet_id: PacketId::new(packet_id).expect("not zero"),
+            user_properties: UserProperties::default(),
+            filters: filters.to_vec(),
+        }));
+    }
+
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> ReasonCode {
+        self.send_unsubscribe(2, &[filter]);
         match self.receive() {
-            Got::UnsubAck(reasons) => reasons[0],
+            // Before 5.0 there are no reasons.
+            Got::UnsubAck(2, reasons) => reasons.first().copied().unwrap_or(ReasonCode::Success),
             other => panic!("no UNSUBACK: {other:?}"),
         }
+    }
+
+    /// Publishes with QoS 2 and goes through its handshake.
+    pub(crate) fn publish_exactly_once(&mut self, topic: &str, payload: &str) {
+        self.publish(message(topic, payload, Q2, 60_002));
+        self.ack_of(PacketType::PubRec, 60_002);
+        self.send_ack(PacketType::PubRel, 60_002);
+        self.ack_of(PacketType::PubComp, 60_002);
     }
 
     /// Says goodbye and waits until the broker has closed.
@@ -299,8 +309,11 @@ impl Client {
         message
     }
 
+    /// DISCONNECT where the version has it, then the end.
     pub(crate) fn expect_end(&mut self, reason: ReasonCode) {
-        assert_eq!(self.receive(), Got::Disconnect(reason));
+        if self.version == ProtocolVersion::V5 {
+            assert_eq!(self.receive(), Got::Disconnect(reason));
+        }
         assert_eq!(self.receive(), Got::Closed);
     }
 
@@ -316,6 +329,14 @@ impl Client {
                 Err(error) => panic!("nothing received: {error}"),
             }
         }
+    }
+
+    /// The next bytes as they are; nothing has been decoded beyond them.
+    pub(crate) fn receive_bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.bytes.len() < count {
+            assert_ne!(self.read().expect("bytes"), 0, "closed");
+        }
+        self.bytes.drain(..count).collect()
     }
 
     fn read(&mut self) -> std::io::Result<usize> {
@@ -351,45 +372,4 @@ pub(crate) fn next_of(clients: &mut [&mut Client]) -> (usize, Message) {
         }
     }
     panic!("no message at any client");
-}
-
-fn owned(packet: &Packet<'_>) -> Got {
-    let ack = |kind, ack: &Ack<'_>| Got::Ack(kind, ack.packet_id.value(), ack.reason);
-    match packet {
-        Packet::ConnAck(it) => Got::ConnAck {
-            is_present: it.session_present,
-            reason: it.reason,
-            assigned: it.properties.assigned_client_id.map(str::to_owned),
-        },
-        Packet::Publish(it) => Got::Message(Message {
-            dup: it.dup,
-            qos: it.qos,
-            retain: it.retain,
-            topic: it.topic.to_owned(),
-            id: it.packet_id.map_or(0, PacketId::value),
-            payload: String::from_utf8_lossy(it.payload).into_owned(),
-            expiry: it.properties.message_expiry_seconds,
-            ids: it
-                .properties
-                .subscription_ids
-                .iter()
-                .map(u32::from)
-                .collect(),
-            user: it
-                .properties
-                .user_properties
-                .iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-        }),
-        Packet::PubAck(it) => ack(PacketType::PubAck, it),
-        Packet::PubRec(it) => ack(PacketType::PubRec, it),
-        Packet::PubRel(it) => ack(PacketType::PubRel, it),
-        Packet::PubComp(it) => ack(PacketType::PubComp, it),
-        Packet::SubAck(it) => Got::SubAck(it.reasons.clone()),
-        Packet::UnsubAck(it) => Got::UnsubAck(it.reasons.clone()),
-        Packet::PingResp => Got::Pong,
-        Packet::Disconnect(it) => Got::Disconnect(it.reason),
-        other => panic!("not for clients: {other:?}"),
-    }
 }

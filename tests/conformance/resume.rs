@@ -4,7 +4,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use tidewire_protocol::codec::PacketType;
 
-use crate::client::{Broker, Client, Got, Q1, Q2, at_brokers, lasting, message};
+use crate::client::{Broker, Client, Q1, Q2, at_brokers, lasting, message};
+use crate::got::Got;
 
 /// A session with `payloads` in flight at QoS 2, none of them answered.
 fn leave_in_flight(broker: &Broker, payloads: &[&str]) -> Vec<u16> {

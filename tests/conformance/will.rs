@@ -39,7 +39,7 @@ fn mqtt_3_14_4_3_disconnect_with_0_discards_the_will() {
 }
 
 #[test]
-fn mqtt_3_1_2_5_disconnect_with_0x04_publishes_the_will() {
+fn mqtt_3_1_2_8_disconnect_with_0x04_publishes_the_will() {
     at_brokers(|broker| {
         let mut watcher = watcher(broker);
         let (client, _) = broker.connect_with(&mortal("c"));
@@ -67,7 +67,7 @@ fn mqtt_3_1_3_9_a_resumed_session_cancels_its_delayed_will() {
 }
 
 #[test]
-fn mqtt_3_1_3_2_2_a_will_waits_for_its_delay() {
+fn mqtt_3_1_2_8_a_will_waits_for_its_delay() {
     at_brokers(|broker| {
         let mut watcher = watcher(broker);
         let mut mortal = mortal("c");
@@ -84,7 +84,7 @@ fn mqtt_3_1_3_2_2_a_will_waits_for_its_delay() {
 }
 
 #[test]
-fn mqtt_3_1_3_2_2_a_delayed_will_is_published_when_its_session_ends() {
+fn mqtt_3_1_2_8_a_delayed_will_is_published_when_its_session_ends() {
     at_brokers(|broker| {
         let mut watcher = watcher(broker);
         let mut mortal = mortal("c");

@@ -111,7 +111,7 @@ fn an_alias_that_would_make_a_packet_too_large_is_left_out() {
 
 #[test]
 fn no_alias_is_set_unless_both_sides_take_one() {
-    let mut broker = Broker::new(|config| config.mqtt.topic_alias_outbound_max = 0);
+    let mut broker = Broker::new(|config| config.mqtt.topic_aliases_sent_max = 0);
     let mut client = broker.connect(&taking(connect("c"), 8), None);
     broker.subscribe(&mut client, "#", Q0);
     let publisher = broker.join("p", None);

@@ -1,4 +1,4 @@
-"""Starts the broker and lets Mosquitto's programs, Paho for Python and MQTT.js talk through it."""
+"""Starts the broker; Mosquitto's programs, Paho, MQTT.js and rumqttc talk through it."""
 
 import queue
 import re
@@ -412,7 +412,17 @@ def mqttjs_talks(broker, modules, transport, version):
     run("node", HERE / "mqttjs.cjs", modules, url, version, DEADLINE_SECONDS - 5)
 
 
-def all_checks(broker, modules):
+def rumqttc_talks(broker, rumqttc, transport, version):
+    url = {
+        "tcp": f"tcp://127.0.0.1:{broker.tcp}",
+        "tls": f"tls://127.0.0.1:{broker.tls}?ca={broker.authority}",
+        "ws": f"ws://127.0.0.1:{broker.ws}/mqtt",
+        "unix": f"unix://{broker.socket}",
+    }[transport]
+    run(rumqttc, url, version, DEADLINE_SECONDS - 5)
+
+
+def all_checks(broker, modules, rumqttc):
     for transport in ("tcp", "tls"):
         for version in ("mqttv31", "mqttv311", "mqttv5"):
             for qos in range(3):
@@ -439,15 +449,19 @@ def all_checks(broker, modules):
         ("mallory", "secret", False),
     ):
         yield mqttjs_logs_in_by_scram, (broker, modules, user, password, is_right)
+    for transport in ("tcp", "tls", "ws", "unix"):
+        for version in (4, 5):
+            yield rumqttc_talks, (broker, rumqttc, transport, version)
 
 
-def check_everything(program, modules, folder):
+def check_everything(program, modules, rumqttc, folder):
     failures = 0
     broker = Broker(program, folder)
     try:
-        for check, arguments in all_checks(broker, modules):
+        for check, arguments in all_checks(broker, modules, rumqttc):
             words = [str(word) for word in arguments if isinstance(word, (str, int))]
-            name = " ".join([check.__name__, *words]).replace(modules + " ", "")
+            words = [word for word in words if word not in (modules, rumqttc)]
+            name = " ".join([check.__name__, *words])
             try:
                 check(*arguments)
                 print(f"ok      {name}", flush=True)
@@ -475,12 +489,12 @@ def too_late(_signal, _frame):
 
 
 def main():
-    program, modules = sys.argv[1:]
+    program, modules, rumqttc = sys.argv[1:]
     signal.signal(signal.SIGALRM, too_late)
     signal.alarm(WHOLE_RUN_SECONDS)
     folder = Path(tempfile.mkdtemp(prefix="tidewire-interop-"))
     try:
-        failures = check_everything(program, modules, folder)
+        failures = check_everything(program, modules, rumqttc, folder)
     except Failure as error:
         print(f"interop: FAILED: {error}", file=sys.stderr)
         return 1

@@ -1,8 +1,8 @@
 //! PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK and UNSUBACK.
 
-use super::property_block::{self as block, Property, id};
+use super::property_block::{PropertyBlock, property_block};
 use super::reader::Reader;
-use super::writer::{put_packet_id, put_with_length};
+use super::writer::put_packet_id;
 use super::{DecodeError, EncodeError, PacketId, PacketType, ProtocolVersion};
 use super::{ReasonCode, UserProperties};
 
@@ -52,7 +52,7 @@ impl<'a> Ack<'a> {
                 reason = ReasonCode::decode(reader.u8()?, packet_type)?;
             }
             if !reader.is_empty() {
-                properties = Properties::decode(&mut reader, packet_type)?;
+                properties.decode_block(&mut reader, packet_type, version)?;
             }
         }
         reader.finish()?;
@@ -96,7 +96,7 @@ impl<'a> Ack<'a> {
         }
         out.push(self.reason as u8);
         match has_properties {
-            true => put_with_length(out, |out| properties.encode(out)),
+            true => properties.encode_block(version, out),
             false => Ok(()),
         }
     }
@@ -105,18 +105,12 @@ impl<'a> Ack<'a> {
 impl<'a> SubAck<'a> {
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let packet_type = PacketType::SubAck;
-        let mut reader = Reader::new(body);
-        let packet_id = reader.packet_id(packet_type)?;
-        let Properties {
-            reason_string,
-            user_properties,
-        } = Properties::decode_for(version, &mut reader, packet_type)?;
-        let reasons = decode_reasons(reader.rest(), packet_type, version)?;
+        let (packet_id, properties, reader) = decode_answer(body, packet_type, version)?;
         Ok(Self {
             packet_id,
-            reason_string,
-            user_properties,
-            reasons,
+            reason_string: properties.reason_string,
+            user_properties: properties.user_properties,
+            reasons: decode_reasons(reader.rest(), packet_type, version)?,
         })
     }
 
@@ -126,19 +120,16 @@ impl<'a> SubAck<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         put_packet_id(out, self.packet_id);
-        if version != ProtocolVersion::V5 {
-            out.extend(self.reasons.iter().map(|reason| match reason.is_error() {
-                true => ReasonCode::UnspecifiedError as u8,
-                false => *reason as u8,
-            }));
-            return Ok(());
-        }
-        let properties = Properties {
+        Properties {
             reason_string: self.reason_string,
             user_properties: self.user_properties,
-        };
-        put_with_length(out, |out| properties.encode(out))?;
-        out.extend(self.reasons.iter().map(|reason| *reason as u8));
+        }
+        .encode_block(version, out)?;
+        let has_reasons = version == ProtocolVersion::V5;
+        out.extend(self.reasons.iter().map(|reason| match reason.is_error() {
+            true if !has_reasons => ReasonCode::UnspecifiedError as u8,
+            _ => *reason as u8,
+        }));
         Ok(())
     }
 }
@@ -146,12 +137,7 @@ impl<'a> SubAck<'a> {
 impl<'a> UnsubAck<'a> {
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let packet_type = PacketType::UnsubAck;
-        let mut reader = Reader::new(body);
-        let packet_id = reader.packet_id(packet_type)?;
-        let Properties {
-            reason_string,
-            user_properties,
-        } = Properties::decode_for(version, &mut reader, packet_type)?;
+        let (packet_id, properties, reader) = decode_answer(body, packet_type, version)?;
         let reasons = match version {
             ProtocolVersion::V5 => decode_reasons(reader.rest(), packet_type, version)?,
             _ => {
@@ -161,8 +147,8 @@ impl<'a> UnsubAck<'a> {
         };
         Ok(Self {
             packet_id,
-            reason_string,
-            user_properties,
+            reason_string: properties.reason_string,
+            user_properties: properties.user_properties,
             reasons,
         })
     }
@@ -173,17 +159,29 @@ impl<'a> UnsubAck<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         put_packet_id(out, self.packet_id);
-        if version != ProtocolVersion::V5 {
-            return Ok(());
-        }
-        let properties = Properties {
+        Properties {
             reason_string: self.reason_string,
             user_properties: self.user_properties,
-        };
-        put_with_length(out, |out| properties.encode(out))?;
-        out.extend(self.reasons.iter().map(|reason| *reason as u8));
+        }
+        .encode_block(version, out)?;
+        if version == ProtocolVersion::V5 {
+            out.extend(self.reasons.iter().map(|reason| *reason as u8));
+        }
         Ok(())
     }
+}
+
+/// What SUBACK and UNSUBACK begin with; the reader stands at the reasons.
+fn decode_answer<'a>(
+    body: &'a [u8],
+    packet_type: PacketType,
+    version: ProtocolVersion,
+) -> Result<(PacketId, Properties<'a>, Reader<'a>), DecodeError> {
+    let mut reader = Reader::new(body);
+    let packet_id = reader.packet_id(packet_type)?;
+    let mut properties = Properties::default();
+    properties.decode_block(&mut reader, packet_type, version)?;
+    Ok((packet_id, properties, reader))
 }
 
 fn decode_reasons(
@@ -209,39 +207,12 @@ struct Properties<'a> {
     user_properties: UserProperties<'a>,
 }
 
-impl<'a> Properties<'a> {
-    fn decode_for(
-        version: ProtocolVersion,
-        reader: &mut Reader<'a>,
-        packet_type: PacketType,
-    ) -> Result<Self, DecodeError> {
-        match version {
-            ProtocolVersion::V5 => Self::decode(reader, packet_type),
-            _ => Ok(Self::default()),
-        }
-    }
-
-    fn decode(reader: &mut Reader<'a>, packet_type: PacketType) -> Result<Self, DecodeError> {
-        let mut reason_string = None;
-        let repeated = block::read(reader, packet_type, ALLOWED, |property| {
-            if let Property::ReasonString(value) = property {
-                reason_string = Some(value);
-            }
-        })?;
-        Ok(Self {
-            reason_string,
-            user_properties: repeated.user_properties,
-        })
-    }
-
+impl Properties<'_> {
     fn is_empty(&self) -> bool {
         self.reason_string.is_none() && self.user_properties.is_empty()
     }
-
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        block::put_string(out, id::REASON_STRING, self.reason_string)?;
-        block::put_user_properties(out, &self.user_properties)
-    }
 }
 
-const ALLOWED: u64 = block::set(&[id::REASON_STRING, id::USER]);
+property_block!(Properties {
+    REASON_STRING, ReasonString, reason_string;
+});

@@ -2,9 +2,8 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::property_block::{self as block, Property, id};
+use super::property_block::{PropertyBlock, property_block};
 use super::reader::Reader;
-use super::writer::put_with_length;
 use super::{
     DecodeError, EncodeError, PacketType, ProtocolVersion, QoS, ReasonCode, UserProperties,
 };
@@ -48,16 +47,12 @@ impl<'a> ConnAck<'a> {
         let mut reader = Reader::new(body);
         let flags = reader.u8()?;
         let code = reader.u8()?;
-        let (reason, properties) = match version {
-            ProtocolVersion::V5 => (
-                ReasonCode::decode(code, PacketType::ConnAck)?,
-                ConnAckProperties::decode(&mut reader)?,
-            ),
-            _ => (
-                ReasonCode::from_connect_return_code(code)?,
-                ConnAckProperties::default(),
-            ),
+        let reason = match version {
+            ProtocolVersion::V5 => ReasonCode::decode(code, PacketType::ConnAck)?,
+            _ => ReasonCode::from_connect_return_code(code)?,
         };
+        let mut properties = ConnAckProperties::default();
+        properties.decode_block(&mut reader, PacketType::ConnAck, version)?;
         reader.finish()?;
         // 3.1 leaves the byte unused and says nothing about its value.
         let flags = if version == ProtocolVersion::V3_1 {
@@ -96,115 +91,25 @@ impl<'a> ConnAck<'a> {
             return Ok(());
         }
         out.push(self.reason as u8);
-        put_with_length(out, |out| self.properties.encode(out))
+        self.properties.encode_block(version, out)
     }
 }
 
-impl<'a> ConnAckProperties<'a> {
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let mut this = Self::default();
-        let repeated = block::read(reader, PacketType::ConnAck, ALLOWED, |property| {
-            this.set(property)
-        })?;
-        this.user_properties = repeated.user_properties;
-        if this.authentication_data.is_some() && this.authentication_method.is_none() {
-            let packet_type = PacketType::ConnAck;
-            return Err(DecodeError::AuthenticationMethodMissing { packet_type });
-        }
-        Ok(this)
-    }
-
-    fn set(&mut self, property: Property<'a>) {
-        match property {
-            Property::SessionExpiry(value) => self.session_expiry_seconds = Some(value),
-            Property::ReceiveMaximum(value) => self.receive_maximum = Some(value),
-            Property::MaximumQoS(value) => self.maximum_qos = Some(value),
-            Property::RetainAvailable(value) => self.retain_available = Some(value),
-            Property::MaximumPacketSize(value) => self.maximum_packet_size = Some(value),
-            Property::AssignedClientId(value) => self.assigned_client_id = Some(value),
-            Property::TopicAliasMaximum(value) => self.topic_alias_maximum = Some(value),
-            Property::ReasonString(value) => self.reason_string = Some(value),
-            Property::WildcardSubscriptionAvailable(value) => {
-                self.wildcard_subscription_available = Some(value);
-            }
-            Property::SubscriptionIdsAvailable(value) => {
-                self.subscription_ids_available = Some(value);
-            }
-            Property::SharedSubscriptionAvailable(value) => {
-                self.shared_subscription_available = Some(value);
-            }
-            Property::ServerKeepAlive(value) => self.server_keep_alive_seconds = Some(value),
-            Property::ResponseInformation(value) => self.response_information = Some(value),
-            Property::ServerReference(value) => self.server_reference = Some(value),
-            Property::AuthenticationMethod(value) => self.authentication_method = Some(value),
-            Property::AuthenticationData(value) => self.authentication_data = Some(value),
-            _ => {}
-        }
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        block::put_u32(out, id::SESSION_EXPIRY, self.session_expiry_seconds);
-        block::put_u16(
-            out,
-            id::RECEIVE_MAXIMUM,
-            self.receive_maximum.map(NonZeroU16::get),
-        );
-        // Absent means 2, which has no value of its own.
-        let maximum_qos = self.maximum_qos.filter(|qos| *qos != QoS::ExactlyOnce);
-        block::put_bool(
-            out,
-            id::MAXIMUM_QOS,
-            maximum_qos.map(|qos| qos != QoS::AtMostOnce),
-        );
-        block::put_bool(out, id::RETAIN_AVAILABLE, self.retain_available);
-        block::put_u32(
-            out,
-            id::MAXIMUM_PACKET_SIZE,
-            self.maximum_packet_size.map(NonZeroU32::get),
-        );
-        block::put_string(out, id::ASSIGNED_CLIENT_ID, self.assigned_client_id)?;
-        block::put_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
-        block::put_string(out, id::REASON_STRING, self.reason_string)?;
-        block::put_bool(
-            out,
-            id::WILDCARD_AVAILABLE,
-            self.wildcard_subscription_available,
-        );
-        block::put_bool(
-            out,
-            id::SUBSCRIPTION_IDS_AVAILABLE,
-            self.subscription_ids_available,
-        );
-        block::put_bool(
-            out,
-            id::SHARED_AVAILABLE,
-            self.shared_subscription_available,
-        );
-        block::put_u16(out, id::SERVER_KEEP_ALIVE, self.server_keep_alive_seconds);
-        block::put_string(out, id::RESPONSE_INFORMATION, self.response_information)?;
-        block::put_string(out, id::SERVER_REFERENCE, self.server_reference)?;
-        block::put_string(out, id::AUTHENTICATION_METHOD, self.authentication_method)?;
-        block::put_binary(out, id::AUTHENTICATION_DATA, self.authentication_data)?;
-        block::put_user_properties(out, &self.user_properties)
-    }
-}
-
-const ALLOWED: u64 = block::set(&[
-    id::SESSION_EXPIRY,
-    id::RECEIVE_MAXIMUM,
-    id::MAXIMUM_QOS,
-    id::RETAIN_AVAILABLE,
-    id::MAXIMUM_PACKET_SIZE,
-    id::ASSIGNED_CLIENT_ID,
-    id::TOPIC_ALIAS_MAXIMUM,
-    id::REASON_STRING,
-    id::USER,
-    id::WILDCARD_AVAILABLE,
-    id::SUBSCRIPTION_IDS_AVAILABLE,
-    id::SHARED_AVAILABLE,
-    id::SERVER_KEEP_ALIVE,
-    id::RESPONSE_INFORMATION,
-    id::SERVER_REFERENCE,
-    id::AUTHENTICATION_METHOD,
-    id::AUTHENTICATION_DATA,
-]);
+property_block!(ConnAckProperties {
+    SESSION_EXPIRY, SessionExpiry, session_expiry_seconds;
+    RECEIVE_MAXIMUM, ReceiveMaximum, receive_maximum;
+    MAXIMUM_QOS, MaximumQoS, maximum_qos;
+    RETAIN_AVAILABLE, RetainAvailable, retain_available;
+    MAXIMUM_PACKET_SIZE, MaximumPacketSize, maximum_packet_size;
+    ASSIGNED_CLIENT_ID, AssignedClientId, assigned_client_id;
+    TOPIC_ALIAS_MAXIMUM, TopicAliasMaximum, topic_alias_maximum;
+    REASON_STRING, ReasonString, reason_string;
+    WILDCARD_AVAILABLE, WildcardSubscriptionAvailable, wildcard_subscription_available;
+    SUBSCRIPTION_IDS_AVAILABLE, SubscriptionIdsAvailable, subscription_ids_available;
+    SHARED_AVAILABLE, SharedSubscriptionAvailable, shared_subscription_available;
+    SERVER_KEEP_ALIVE, ServerKeepAlive, server_keep_alive_seconds;
+    RESPONSE_INFORMATION, ResponseInformation, response_information;
+    SERVER_REFERENCE, ServerReference, server_reference;
+    AUTHENTICATION_METHOD, AuthenticationMethod, authentication_method;
+    AUTHENTICATION_DATA, AuthenticationData, authentication_data;
+});

@@ -3,9 +3,9 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use super::delivery::Forwarded;
-use super::property_block::{self as block, Property, id};
+use super::property_block::{PropertyBlock, property_block};
 use super::reader::Reader;
-use super::writer::{put_binary, put_string, put_u16, put_with_length};
+use super::writer::{put_binary, put_string, put_u16};
 use super::{DecodeError, EncodeError, PacketType, ProtocolVersion, QoS, UserProperties};
 
 /// A client asks for a session.
@@ -80,10 +80,8 @@ impl<'a> Connect<'a> {
         let (version, is_bridge) = decode_protocol(&mut reader)?;
         let flags = decode_flags(&mut reader, version)?;
         let keep_alive_seconds = reader.u16()?;
-        let properties = match version {
-            ProtocolVersion::V5 => ConnectProperties::decode(&mut reader)?,
-            _ => ConnectProperties::default(),
-        };
+        let mut properties = ConnectProperties::default();
+        properties.decode_block(&mut reader, PacketType::Connect, version)?;
         let client_id = reader.string()?;
         if client_id.is_empty() && version == ProtocolVersion::V3_1 {
             return Err(DecodeError::ClientIdEmpty);
@@ -141,14 +139,10 @@ impl<'a> Connect<'a> {
         };
         out.extend_from_slice(&[self.version as u8 | bridge, self.flags()]);
         put_u16(out, self.keep_alive_seconds);
-        if is_v5 {
-            put_with_length(out, |out| self.properties.encode(out))?;
-        }
+        self.properties.encode_block(self.version, out)?;
         put_string(out, self.client_id)?;
         if let Some(will) = &self.will {
-            if is_v5 {
-                put_with_length(out, |out| will.properties.encode(out))?;
-            }
+            will.properties.encode_block(self.version, out)?;
             put_string(out, will.topic)?;
             put_binary(out, will.payload)?;
         }
@@ -213,65 +207,16 @@ fn decode_flags(reader: &mut Reader<'_>, version: ProtocolVersion) -> Result<u8,
     Ok(flags)
 }
 
-impl<'a> ConnectProperties<'a> {
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let mut this = Self::default();
-        let repeated = block::read(
-            reader,
-            PacketType::Connect,
-            ALLOWED,
-            |property| match property {
-                Property::SessionExpiry(value) => this.session_expiry_seconds = Some(value),
-                Property::ReceiveMaximum(value) => this.receive_maximum = Some(value),
-                Property::MaximumPacketSize(value) => this.maximum_packet_size = Some(value),
-                Property::TopicAliasMaximum(value) => this.topic_alias_maximum = Some(value),
-                Property::RequestResponseInformation(value) => {
-                    this.request_response_information = Some(value);
-                }
-                Property::RequestProblemInformation(value) => {
-                    this.request_problem_information = Some(value);
-                }
-                Property::AuthenticationMethod(value) => this.authentication_method = Some(value),
-                Property::AuthenticationData(value) => this.authentication_data = Some(value),
-                _ => {}
-            },
-        )?;
-        this.user_properties = repeated.user_properties;
-        if this.authentication_data.is_some() && this.authentication_method.is_none() {
-            let packet_type = PacketType::Connect;
-            return Err(DecodeError::AuthenticationMethodMissing { packet_type });
-        }
-        Ok(this)
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        block::put_u32(out, id::SESSION_EXPIRY, self.session_expiry_seconds);
-        block::put_u16(
-            out,
-            id::RECEIVE_MAXIMUM,
-            self.receive_maximum.map(NonZeroU16::get),
-        );
-        block::put_u32(
-            out,
-            id::MAXIMUM_PACKET_SIZE,
-            self.maximum_packet_size.map(NonZeroU32::get),
-        );
-        block::put_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
-        block::put_bool(
-            out,
-            id::REQUEST_RESPONSE_INFORMATION,
-            self.request_response_information,
-        );
-        block::put_bool(
-            out,
-            id::REQUEST_PROBLEM_INFORMATION,
-            self.request_problem_information,
-        );
-        block::put_string(out, id::AUTHENTICATION_METHOD, self.authentication_method)?;
-        block::put_binary(out, id::AUTHENTICATION_DATA, self.authentication_data)?;
-        block::put_user_properties(out, &self.user_properties)
-    }
-}
+property_block!(ConnectProperties {
+    SESSION_EXPIRY, SessionExpiry, session_expiry_seconds;
+    RECEIVE_MAXIMUM, ReceiveMaximum, receive_maximum;
+    MAXIMUM_PACKET_SIZE, MaximumPacketSize, maximum_packet_size;
+    TOPIC_ALIAS_MAXIMUM, TopicAliasMaximum, topic_alias_maximum;
+    REQUEST_RESPONSE_INFORMATION, RequestResponseInformation, request_response_information;
+    REQUEST_PROBLEM_INFORMATION, RequestProblemInformation, request_problem_information;
+    AUTHENTICATION_METHOD, AuthenticationMethod, authentication_method;
+    AUTHENTICATION_DATA, AuthenticationData, authentication_data;
+});
 
 impl<'a> Will<'a> {
     fn decode(
@@ -282,10 +227,8 @@ impl<'a> Will<'a> {
         let bits = (flags >> flag::WILL_QOS_SHIFT) & 0b11;
         // [MQTT-3.1.2-12]
         let qos = QoS::from_bits(bits).ok_or(DecodeError::QoSInvalid { bits })?;
-        let properties = match version {
-            ProtocolVersion::V5 => WillProperties::decode(reader)?,
-            _ => WillProperties::default(),
-        };
+        let mut properties = WillProperties::default();
+        properties.decode_block(reader, PacketType::Connect, version)?;
         Ok(Self {
             qos,
             retain: flags & flag::WILL_RETAIN != 0,
@@ -297,33 +240,6 @@ impl<'a> Will<'a> {
 }
 
 impl<'a> WillProperties<'a> {
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let mut this = Self::default();
-        let repeated =
-            block::read(
-                reader,
-                PacketType::Connect,
-                WILL_ALLOWED,
-                |property| match property {
-                    Property::WillDelay(value) => this.delay_seconds = Some(value),
-                    Property::PayloadFormat(value) => this.payload_is_utf8 = Some(value),
-                    Property::MessageExpiry(value) => this.message_expiry_seconds = Some(value),
-                    Property::ContentType(value) => this.content_type = Some(value),
-                    Property::ResponseTopic(value) => this.response_topic = Some(value),
-                    Property::CorrelationData(value) => this.correlation_data = Some(value),
-                    _ => {}
-                },
-            )?;
-        this.user_properties = repeated.user_properties;
-        Ok(this)
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        block::put_u32(out, id::WILL_DELAY, self.delay_seconds);
-        block::put_u32(out, id::MESSAGE_EXPIRY, self.message_expiry_seconds);
-        self.forwarded().encode(out)
-    }
-
     /// The properties that a broker passes on unaltered when it publishes the will.
     pub(super) fn forwarded(&self) -> Forwarded<'a> {
         Forwarded {
@@ -335,6 +251,15 @@ impl<'a> WillProperties<'a> {
         }
     }
 }
+
+property_block!(WillProperties {
+    WILL_DELAY, WillDelay, delay_seconds;
+    MESSAGE_EXPIRY, MessageExpiry, message_expiry_seconds;
+    PAYLOAD_FORMAT, PayloadFormat, payload_is_utf8;
+    CONTENT_TYPE, ContentType, content_type;
+    RESPONSE_TOPIC, ResponseTopic, response_topic;
+    CORRELATION_DATA, CorrelationData, correlation_data;
+});
 
 /// Bits of the connect flags.
 mod flag {
@@ -352,23 +277,3 @@ mod flag {
 const NAME: &str = "MQTT";
 const NAME_3_1: &str = "MQIsdp";
 const LEVEL_BRIDGE: u8 = 0x80;
-const ALLOWED: u64 = block::set(&[
-    id::SESSION_EXPIRY,
-    id::RECEIVE_MAXIMUM,
-    id::MAXIMUM_PACKET_SIZE,
-    id::TOPIC_ALIAS_MAXIMUM,
-    id::REQUEST_RESPONSE_INFORMATION,
-    id::REQUEST_PROBLEM_INFORMATION,
-    id::AUTHENTICATION_METHOD,
-    id::AUTHENTICATION_DATA,
-    id::USER,
-]);
-const WILL_ALLOWED: u64 = block::set(&[
-    id::WILL_DELAY,
-    id::PAYLOAD_FORMAT,
-    id::MESSAGE_EXPIRY,
-    id::CONTENT_TYPE,
-    id::RESPONSE_TOPIC,
-    id::CORRELATION_DATA,
-    id::USER,
-]);

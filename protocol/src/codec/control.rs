@@ -1,9 +1,8 @@
 //! DISCONNECT and AUTH.
 
 use super::UserProperties;
-use super::property_block::{self as block, Property, id};
+use super::property_block::{PropertyBlock, id, property_block};
 use super::reader::Reader;
-use super::writer::put_with_length;
 use super::{DecodeError, EncodeError, PacketType, ProtocolVersion, ReasonCode, Receiver};
 
 /// The last packet of a connection.
@@ -48,7 +47,7 @@ impl<'a> Disconnect<'a> {
                 this.reason = ReasonCode::decode(reader.u8()?, PacketType::Disconnect)?;
             }
             if !reader.is_empty() {
-                this.decode_properties(&mut reader)?;
+                this.decode_block(&mut reader, PacketType::Disconnect, version)?;
             }
         }
         reader.finish()?;
@@ -62,24 +61,6 @@ impl<'a> Disconnect<'a> {
         Ok(this)
     }
 
-    fn decode_properties(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
-        let packet_type = PacketType::Disconnect;
-        let repeated =
-            block::read(
-                reader,
-                packet_type,
-                DISCONNECT_ALLOWED,
-                |property| match property {
-                    Property::SessionExpiry(value) => self.session_expiry_seconds = Some(value),
-                    Property::ReasonString(value) => self.reason_string = Some(value),
-                    Property::ServerReference(value) => self.server_reference = Some(value),
-                    _ => {}
-                },
-            )?;
-        self.user_properties = repeated.user_properties;
-        Ok(())
-    }
-
     /// Appends the long form always: some clients cannot read the shorter ones.
     pub(super) fn encode_body(
         &self,
@@ -90,14 +71,15 @@ impl<'a> Disconnect<'a> {
             return Ok(());
         }
         out.push(self.reason as u8);
-        put_with_length(out, |out| {
-            block::put_u32(out, id::SESSION_EXPIRY, self.session_expiry_seconds);
-            block::put_string(out, id::REASON_STRING, self.reason_string)?;
-            block::put_string(out, id::SERVER_REFERENCE, self.server_reference)?;
-            block::put_user_properties(out, &self.user_properties)
-        })
+        self.encode_block(version, out)
     }
 }
+
+property_block!(Disconnect {
+    SESSION_EXPIRY, SessionExpiry, session_expiry_seconds;
+    REASON_STRING, ReasonString, reason_string;
+    SERVER_REFERENCE, ServerReference, server_reference;
+});
 
 impl<'a> Auth<'a> {
     pub(super) fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
@@ -114,18 +96,7 @@ impl<'a> Auth<'a> {
             return Ok(this);
         }
         this.reason = ReasonCode::decode(reader.u8()?, packet_type)?;
-        let repeated = block::read(
-            &mut reader,
-            packet_type,
-            AUTH_ALLOWED,
-            |property| match property {
-                Property::AuthenticationMethod(value) => this.authentication_method = Some(value),
-                Property::AuthenticationData(value) => this.authentication_data = Some(value),
-                Property::ReasonString(value) => this.reason_string = Some(value),
-                _ => {}
-            },
-        )?;
-        this.user_properties = repeated.user_properties;
+        this.decode_block(&mut reader, packet_type, ProtocolVersion::V5)?;
         reader.finish()?;
         if this.authentication_method.is_none() {
             return Err(DecodeError::AuthenticationMethodMissing { packet_type });
@@ -151,24 +122,12 @@ impl<'a> Auth<'a> {
             return Ok(());
         }
         out.push(self.reason as u8);
-        put_with_length(out, |out| {
-            block::put_string(out, id::AUTHENTICATION_METHOD, self.authentication_method)?;
-            block::put_binary(out, id::AUTHENTICATION_DATA, self.authentication_data)?;
-            block::put_string(out, id::REASON_STRING, self.reason_string)?;
-            block::put_user_properties(out, &self.user_properties)
-        })
+        self.encode_block(version, out)
     }
 }
 
-const DISCONNECT_ALLOWED: u64 = block::set(&[
-    id::SESSION_EXPIRY,
-    id::REASON_STRING,
-    id::USER,
-    id::SERVER_REFERENCE,
-]);
-const AUTH_ALLOWED: u64 = block::set(&[
-    id::AUTHENTICATION_METHOD,
-    id::AUTHENTICATION_DATA,
-    id::REASON_STRING,
-    id::USER,
-]);
+property_block!(Auth {
+    AUTHENTICATION_METHOD, AuthenticationMethod, authentication_method;
+    AUTHENTICATION_DATA, AuthenticationData, authentication_data;
+    REASON_STRING, ReasonString, reason_string;
+});

@@ -31,8 +31,8 @@ pub struct DeliveryHeader<'a> {
 /// Appends the PUBLISH and returns the offset of the packet identifier in `out`, if it has one.
 ///
 /// `forwarded` are wire bytes of properties, as [`PublishProperties::encode_forwarded`] writes
-/// them; `topic` are the bytes of a topic. The caller has checked that [`delivery_bytes`] is at most 268,435,455 and that the topic
-/// has at most 65,535 bytes; the topic of a decoded packet always has.
+/// them; `topic` are the bytes of a topic. The caller has checked that [`delivery_bytes`] is at
+/// most 268,435,455 and that the topic has at most 65,535 bytes, as that of a decoded packet has.
 pub fn encode_delivery(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
@@ -97,8 +97,8 @@ pub fn split_packet(packets: &[u8]) -> Option<(&[u8], &[u8])> {
     packets.split_at_checked(1 + length_bytes + usize::try_from(remaining).ok()?)
 }
 
-/// Appends a QoS 0 packet of [`encode_delivery`] with another topic and with a topic alias, which is
-/// left out before 5.0; `None`, and nothing is appended, if `packet` is no such packet.
+/// Appends a QoS 0 packet of [`encode_delivery`] with another topic and with a topic alias, which
+/// is left out before 5.0; `None`, and nothing is appended, if `packet` is no such packet.
 pub fn encode_readdressed(
     out: &mut Vec<u8>,
     version: ProtocolVersion,

@@ -16,6 +16,7 @@ pub mod error;
 pub mod header;
 pub mod property;
 mod property_block;
+mod property_value;
 pub mod publish;
 mod reader;
 pub mod reason;

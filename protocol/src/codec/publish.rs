@@ -4,9 +4,9 @@ use std::num::NonZeroU16;
 
 use super::delivery::Forwarded;
 use super::header::{DUP, RETAIN};
-use super::property_block::{self as block, Property, id};
+use super::property_block::{self as block, Property, PropertyBlock, Repeated, id};
 use super::reader::Reader;
-use super::writer::{put_packet_id, put_string, put_with_length};
+use super::writer::{put_packet_id, put_string};
 use super::{
     DecodeError, EncodeError, PacketId, PacketType, ProtocolVersion, QoS, Receiver,
     SubscriptionIds, UserProperties,
@@ -64,10 +64,8 @@ impl<'a> Publish<'a> {
             QoS::AtMostOnce => None,
             _ => Some(reader.packet_id(PacketType::Publish)?),
         };
-        let properties = match version {
-            ProtocolVersion::V5 => PublishProperties::decode(&mut reader)?,
-            _ => PublishProperties::default(),
-        };
+        let mut properties = PublishProperties::default();
+        properties.decode_block(&mut reader, PacketType::Publish, version)?;
         if version == ProtocolVersion::V5 {
             properties.check(topic, receiver)?;
         }
@@ -102,9 +100,7 @@ impl<'a> Publish<'a> {
         if self.qos != QoS::AtMostOnce {
             put_packet_id(out, self.packet_id.ok_or(EncodeError::PacketIdMissing)?);
         }
-        if version == ProtocolVersion::V5 {
-            put_with_length(out, |out| self.properties.encode(out))?;
-        }
+        self.properties.encode_block(version, out)?;
         out.extend_from_slice(self.payload);
         Ok(())
     }
@@ -118,27 +114,6 @@ pub(super) fn flags(dup: bool, qos: QoS, retain: bool) -> u8 {
 }
 
 impl<'a> PublishProperties<'a> {
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let mut this = Self::default();
-        let repeated = block::read(
-            reader,
-            PacketType::Publish,
-            ALLOWED,
-            |property| match property {
-                Property::PayloadFormat(value) => this.payload_is_utf8 = Some(value),
-                Property::MessageExpiry(value) => this.message_expiry_seconds = Some(value),
-                Property::TopicAlias(value) => this.topic_alias = Some(value),
-                Property::ResponseTopic(value) => this.response_topic = Some(value),
-                Property::CorrelationData(value) => this.correlation_data = Some(value),
-                Property::ContentType(value) => this.content_type = Some(value),
-                _ => {}
-            },
-        )?;
-        this.user_properties = repeated.user_properties;
-        this.subscription_ids = repeated.subscription_ids;
-        Ok(this)
-    }
-
     fn check(&self, topic: &str, receiver: Receiver) -> Result<(), DecodeError> {
         if topic.is_empty() && self.topic_alias.is_none() {
             return Err(DecodeError::TopicNameAndAliasMissing);
@@ -153,15 +128,6 @@ impl<'a> PublishProperties<'a> {
         Ok(())
     }
 
-    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        block::put_u32(out, id::MESSAGE_EXPIRY, self.message_expiry_seconds);
-        block::put_u16(out, id::TOPIC_ALIAS, self.topic_alias.map(NonZeroU16::get));
-        self.subscription_ids
-            .iter()
-            .try_for_each(|id| block::put_subscription_id(out, id))?;
-        self.forwarded().encode(out)
-    }
-
     /// The properties that a broker passes on unaltered.
     pub(super) fn forwarded(&self) -> Forwarded<'a> {
         Forwarded {
@@ -174,13 +140,41 @@ impl<'a> PublishProperties<'a> {
     }
 }
 
-const ALLOWED: u64 = block::set(&[
-    id::PAYLOAD_FORMAT,
-    id::MESSAGE_EXPIRY,
-    id::TOPIC_ALIAS,
-    id::RESPONSE_TOPIC,
-    id::CORRELATION_DATA,
-    id::CONTENT_TYPE,
-    id::SUBSCRIPTION_ID,
-    id::USER,
-]);
+impl<'a> PropertyBlock<'a> for PublishProperties<'a> {
+    const ALLOWED: u64 = block::set(&[
+        id::PAYLOAD_FORMAT,
+        id::MESSAGE_EXPIRY,
+        id::TOPIC_ALIAS,
+        id::RESPONSE_TOPIC,
+        id::CORRELATION_DATA,
+        id::CONTENT_TYPE,
+        id::SUBSCRIPTION_ID,
+        id::USER,
+    ]);
+
+    fn set(&mut self, property: Property<'a>) {
+        match property {
+            Property::PayloadFormat(value) => self.payload_is_utf8 = Some(value),
+            Property::MessageExpiry(value) => self.message_expiry_seconds = Some(value),
+            Property::TopicAlias(value) => self.topic_alias = Some(value),
+            Property::ResponseTopic(value) => self.response_topic = Some(value),
+            Property::CorrelationData(value) => self.correlation_data = Some(value),
+            Property::ContentType(value) => self.content_type = Some(value),
+            _ => {}
+        }
+    }
+
+    fn set_repeated(&mut self, repeated: Repeated<'a>) {
+        self.user_properties = repeated.user_properties;
+        self.subscription_ids = repeated.subscription_ids;
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        block::put_u32(out, id::MESSAGE_EXPIRY, self.message_expiry_seconds);
+        block::put_u16(out, id::TOPIC_ALIAS, self.topic_alias.map(NonZeroU16::get));
+        self.subscription_ids
+            .iter()
+            .try_for_each(|id| block::put_subscription_id(out, id))?;
+        self.forwarded().encode(out)
+    }
+}

@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         Ok(string)
     }
 
-    /// A topic name [MQTT-4.7.3-1], [MQTT-4.7.1-1].
+    /// A topic name [MQTT-4.7.3-1], [MQTT-4.7.0-1].
     pub(super) fn topic_name(&mut self) -> Result<&'a str, DecodeError> {
         match self.topic_name_or_empty()? {
             "" => Err(DecodeError::TopicNameEmpty),

@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use super::property_block::{self as block, Property, id};
+use super::property_block::{PropertyBlock, property_block};
 use super::reader::Reader;
-use super::writer::{put_packet_id, put_string, put_with_length};
+use super::writer::{put_packet_id, put_string};
 use super::{DecodeError, EncodeError, PacketId, PacketType, ProtocolVersion, QoS, UserProperties};
 
 /// Asks for messages of topics that match.
@@ -68,30 +68,22 @@ impl<'a> Subscribe<'a> {
         let packet_type = PacketType::Subscribe;
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id(packet_type)?;
-        let mut subscription_id = None;
-        let mut user_properties = UserProperties::default();
-        if version == ProtocolVersion::V5 {
-            let repeated = block::read(&mut reader, packet_type, SUBSCRIBE_ALLOWED, |property| {
-                if let Property::SubscriptionId(id) = property {
-                    subscription_id = Some(id);
-                }
-            })?;
-            user_properties = repeated.user_properties;
-        }
+        let mut this = Self {
+            packet_id,
+            subscription_id: None,
+            user_properties: UserProperties::default(),
+            subscriptions: Vec::new(),
+        };
+        this.decode_block(&mut reader, packet_type, version)?;
         // [MQTT-3.8.3-2]
         if reader.is_empty() {
             return Err(DecodeError::PayloadMissing { packet_type });
         }
-        let mut subscriptions = Vec::new();
         while !reader.is_empty() {
-            subscriptions.push(Subscription::decode(&mut reader, version)?);
+            this.subscriptions
+                .push(Subscription::decode(&mut reader, version)?);
         }
-        Ok(Self {
-            packet_id,
-            subscription_id,
-            user_properties,
-            subscriptions,
-        })
+        Ok(this)
     }
 
     pub(super) fn encode_body(
@@ -100,13 +92,7 @@ impl<'a> Subscribe<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         put_packet_id(out, self.packet_id);
-        if version == ProtocolVersion::V5 {
-            put_with_length(out, |out| {
-                self.subscription_id
-                    .map_or(Ok(()), |id| block::put_subscription_id(out, id))?;
-                block::put_user_properties(out, &self.user_properties)
-            })?;
-        }
+        self.encode_block(version, out)?;
         for subscription in &self.subscriptions {
             put_string(out, subscription.filter)?;
             out.push(subscription.options.bits(version));
@@ -114,6 +100,10 @@ impl<'a> Subscribe<'a> {
         Ok(())
     }
 }
+
+property_block!(Subscribe {
+    SUBSCRIPTION_ID, SubscriptionId, subscription_id;
+});
 
 impl<'a> Subscription<'a> {
     fn decode(reader: &mut Reader<'a>, version: ProtocolVersion) -> Result<Self, DecodeError> {
@@ -172,24 +162,20 @@ impl<'a> Unsubscribe<'a> {
         let packet_type = PacketType::Unsubscribe;
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id(packet_type)?;
-        let mut user_properties = UserProperties::default();
-        if version == ProtocolVersion::V5 {
-            let repeated = block::read(&mut reader, packet_type, UNSUBSCRIBE_ALLOWED, |_| {})?;
-            user_properties = repeated.user_properties;
-        }
+        let mut this = Self {
+            packet_id,
+            user_properties: UserProperties::default(),
+            filters: Vec::new(),
+        };
+        this.decode_block(&mut reader, packet_type, version)?;
         // [MQTT-3.10.3-2]
         if reader.is_empty() {
             return Err(DecodeError::PayloadMissing { packet_type });
         }
-        let mut filters = Vec::new();
         while !reader.is_empty() {
-            filters.push(reader.topic_filter()?);
+            this.filters.push(reader.topic_filter()?);
         }
-        Ok(Self {
-            packet_id,
-            user_properties,
-            filters,
-        })
+        Ok(this)
     }
 
     pub(super) fn encode_body(
@@ -198,20 +184,16 @@ impl<'a> Unsubscribe<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         put_packet_id(out, self.packet_id);
-        if version == ProtocolVersion::V5 {
-            put_with_length(out, |out| {
-                block::put_user_properties(out, &self.user_properties)
-            })?;
-        }
+        self.encode_block(version, out)?;
         self.filters
             .iter()
             .try_for_each(|filter| put_string(out, filter))
     }
 }
 
+property_block!(Unsubscribe {});
+
 const NO_LOCAL: u8 = 1 << 2;
 const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
 const RETAIN_HANDLING_SHIFT: u8 = 4;
 const SHARED_PREFIX: &str = "$share/";
-const SUBSCRIBE_ALLOWED: u64 = block::set(&[id::SUBSCRIPTION_ID, id::USER]);
-const UNSUBSCRIBE_ALLOWED: u64 = block::set(&[id::USER]);

@@ -1,4 +1,4 @@
-//! Topic aliases that the peer defines.
+//! Topic aliases: those that the peer defines, and those that we define for the peer.
 
 use std::num::NonZeroU16;
 

@@ -8,7 +8,7 @@ use crate::codec::{PacketId, QoS};
 ///
 /// # Shape
 /// A ring of a power of two slots; an identifier lives at `id & mask`. Occupied slots form a
-/// doubly linked list in the order of sending, which is the order of redelivery [MQTT-4.6.0-1].
+/// doubly linked list in the order of sending, which is the order of redelivery (section 4.6).
 /// An identifier whose slot is taken is skipped, so identifiers wrap past those still in flight.
 #[derive(Debug)]
 pub struct Outbound<D> {
@@ -179,7 +179,7 @@ impl<D> Outbound<D> {
         self.settle_published(id, QoS::AtLeastOnce)
     }
 
-    /// PUBREC with an error: the exchange ends and its quota is free [MQTT-4.3.3-9].
+    /// PUBREC with an error: the exchange ends and its quota is free [MQTT-4.4.0-2].
     pub fn refuse(&mut self, id: PacketId) -> Result<D, SettleError> {
         self.settle_published(id, QoS::ExactlyOnce)
     }
@@ -340,7 +340,7 @@ impl<D> Slot<D> {
     }
 }
 
-/// Zero is never a packet identifier [MQTT-2.2.1-3].
+/// Zero is never a packet identifier [MQTT-2.2.1-4].
 const NONE: u16 = 0;
 const SLOTS_MIN: usize = 8;
 /// A window this small stays allocated when it runs empty.

@@ -39,6 +39,27 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub window: u16,
+    /// Scenario rate: messages per second of all publishers together
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: u32,
+    /// Filters: in scenario wildcards of all subscribers (default 100000), in scenario connect
+    /// subscriptions of each connection (default 0)
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub filters: Option<u32>,
+    /// Scenario connect: seconds of keep-alive, with pings; 0 = off
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub keep_alive: u16,
+    /// Scenario durable: messages of each step, if --seconds are not over before
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub messages: u64,
+    /// Scenario durable: unacknowledged messages of all publishers together, a step for each number
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(default_values_t = [1, 100, 1_000, 10_000])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub outstanding: Vec<u32>,
     /// Process id of a server on this computer, to report its processor time and memory
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
@@ -57,11 +78,18 @@ impl BenchArguments {
     /// Whether the flags make sense together, beyond what clap can tell.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.scenario {
-            Scenario::Pairs if self.clients < 2 => {
-                Err("scenario pairs needs --clients 2 or more".into())
+            Scenario::FanIn | Scenario::FanOut | Scenario::Connect => Ok(()),
+            _ if self.clients < 2 => Err("this scenario needs --clients 2 or more".into()),
+            Scenario::Wildcards if self.filters() < self.clients / 2 => {
+                Err("each subscriber needs a filter: raise --filters or lower --clients".into())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Filters of scenario wildcards.
+    pub(in crate::cli) fn filters(&self) -> u32 {
+        self.filters.unwrap_or(100_000)
     }
 }
 
@@ -74,4 +102,35 @@ pub enum Scenario {
     FanIn,
     /// One publisher, many subscribers
     FanOut,
+    /// Idle connections, and with --filters their subscriptions
+    Connect,
+    /// Pairs that publish at a fixed rate; latency counts from the time a message was due
+    Rate,
+    /// Pairs whose subscribers hold many wildcard filters, and publishers many topics
+    Wildcards,
+    /// Publish to persistent sessions that are away, then let them return
+    Durable,
 }
+
+/// What the result means.
+pub(super) const BENCH_HELP: &str = "\
+The result, with --json as one object; the last word of a key is its unit:
+  delivered_messages, delivered_messages_per_second   after the warm-up
+  expected_messages    sent after the warm-up, times the receivers of each
+  lost_, duplicate_, out_of_order_messages            of those sent after the warm-up
+  latency_p50_us .. latency_max_us     from sending, in scenario rate from the time it was due
+  schedule_lag_p50_us .. schedule_lag_max_us          rate: how late messages were sent
+  server_cpu_us_per_message, server_memory_peak_bytes with --pid; peak resident memory since start
+  generator_cpu_us_per_message         processor time of this command itself
+  server_rss_bytes_per_filter          wildcards, with --pid
+  connections_per_second, lost_connections            connect
+  server_rss_, server_pss_bytes_per_connection        connect, with --pid: user-space memory after
+                                       minus before; rss counts shared pages in full, pss in part
+  server_rss_, server_pss_bytes_per_subscription      connect with --filters and --pid
+  steps                durable: for each number of outstanding messages the acknowledgements per
+                       second, their time, the rate of draining and what the server wrote to disk
+
+Exit status:
+  0  success
+  1  failure at run time; messages above QoS 0 or connections were lost, or messages duplicated
+  2  wrong usage or configuration";

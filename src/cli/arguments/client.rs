@@ -54,9 +54,12 @@ pub struct Credentials {
     /// Password; other users of this computer can see it in the list of processes
     #[arg(short = 'P', long, value_name = "PASSWORD")]
     pub password: Option<String>,
-    /// PEM file of the authorities to trust; mqtts and wss need it
+    /// PEM file of the authorities to trust; mqtts and wss need it or --insecure
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Believe any certificate of the server: for tests, anyone can listen in
+    #[arg(long, conflicts_with = "ca")]
+    pub insecure: bool,
     /// PEM file of the client's certificate chain
     #[arg(long, value_name = "FILE", requires = "key")]
     pub cert: Option<PathBuf>,
@@ -71,6 +74,7 @@ impl fmt::Debug for Credentials {
             .field("user", &self.user)
             .field("password", &self.password.as_ref().map(|_| "hidden"))
             .field("ca", &self.ca)
+            .field("insecure", &self.insecure)
             .field("cert", &self.cert)
             .field("key", &self.key)
             .finish()

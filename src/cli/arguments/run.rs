@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Config, ConfigError, Listener, Loader, Origin};
+use crate::config::{Config, ConfigError, Listener, Loader, Origin, StoreEngine};
 
 /// Arguments of `tidewire run` and `tidewire check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -99,6 +99,11 @@ impl RunArguments {
         if let Some(level) = &self.log {
             loader.argument("--log", "log.level", level)?;
         }
-        loader.finish()
+        let config = loader.finish()?;
+        // The store is not connected to the shards yet: to accept it would promise too much.
+        match config.store.engine {
+            StoreEngine::Memory => Ok(config),
+            StoreEngine::Lmdb => Err(ConfigError::Store("lmdb".into())),
+        }
     }
 }

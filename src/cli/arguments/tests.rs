@@ -157,7 +157,10 @@ fn wrong_usage_ends_with_status_2() {
         "sub",
         "sub -t a --will-payload x",
         "bench",
-        "bench rate",
+        "bench rate --rate 0",
+        "bench wildcards --clients 100 --filters 49",
+        "bench durable --outstanding 0",
+        "bench connect --insecure --ca c",
         "bench pairs --payload 1",
         "unheard-of",
     ];

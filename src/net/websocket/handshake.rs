@@ -1,6 +1,7 @@
 //! The HTTP upgrade, from both sides.
 
 use std::io;
+use std::net::IpAddr;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -11,7 +12,7 @@ use tungstenite::handshake::server::Request;
 use tungstenite::http::HeaderMap;
 
 use super::frame::Role;
-use super::{WebSocket, WebSocketError, WebSocketSettings};
+use super::{Origins, WebSocket, WebSocketError, WebSocketSettings};
 
 /// Answers the upgrade request of a client and gives the stream of MQTT bytes.
 ///
@@ -160,8 +161,7 @@ fn check(request: &Request, settings: &WebSocketSettings) -> Result<String, WebS
     if text(headers, "sec-websocket-version") != "13" {
         return Err(refused(426, "websocket version is not 13"));
     }
-    let origin = text(headers, "origin");
-    if !settings.origins.is_empty() && !settings.origins.iter().any(|allowed| allowed == origin) {
+    if !is_allowed(&settings.origins, headers) {
         return Err(refused(403, "origin not allowed"));
     }
     let key = text(headers, "sec-websocket-key");
@@ -176,6 +176,33 @@ fn check(request: &Request, settings: &WebSocketSettings) -> Result<String, WebS
          Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n",
         derive_accept_key(key.as_bytes()),
     ))
+}
+
+fn is_allowed(origins: &Origins, headers: &HeaderMap) -> bool {
+    // Values that are no text are no known origin.
+    let mut found = headers
+        .get_all("origin")
+        .iter()
+        .map(|value| value.to_str().unwrap_or("?"))
+        .peekable();
+    match origins {
+        Origins::Any => true,
+        Origins::Local => found.all(is_local),
+        Origins::Listed(origins) => {
+            found.peek().is_some() && found.all(|origin| origins.iter().any(|it| it == origin))
+        }
+    }
+}
+
+/// Whether an origin such as `http://localhost:3000` is a page served by this machine.
+fn is_local(origin: &str) -> bool {
+    let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
+    let host = match authority.strip_prefix('[') {
+        Some(address) => address.split_once(']').map_or("", |(host, _)| host),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

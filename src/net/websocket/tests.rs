@@ -199,7 +199,7 @@ fn bad_requests_are_answered_with_their_status() {
         ("\0\r\n\r\n".to_owned(), 400),
     ];
     let settings = WebSocketSettings {
-        origins: vec!["https://a".to_owned()],
+        origins: Origins::Listed(vec!["https://a".to_owned()]),
         ..Default::default()
     };
     run(async {
@@ -218,6 +218,45 @@ fn bad_requests_are_answered_with_their_status() {
             assert_eq!(
                 answer.contains("Sec-WebSocket-Protocol: mqttv3.1\r\n"),
                 status == 101
+            );
+        }
+    });
+}
+
+#[test]
+fn only_pages_of_this_machine_pass_where_the_machine_is_the_credential() {
+    let table = [
+        (None, true),
+        (Some("http://localhost:3000"), true),
+        (Some("https://127.0.0.1"), true),
+        (Some("http://[::1]:8080"), true),
+        (Some("http://evil.example"), false),
+        (Some("http://localhost.evil.example"), false),
+        (Some("http://127.0.0.1.evil.example"), false),
+        (
+            Some("http://localhost\r\nOrigin: http://evil.example"),
+            false,
+        ),
+        (Some("null"), false),
+    ];
+    let settings = WebSocketSettings {
+        origins: Origins::Local,
+        ..Default::default()
+    };
+    run(async {
+        for (origin, is_allowed) in table {
+            let origin = origin.map_or_else(String::new, |it| format!("Origin: {it}\r\n"));
+            let request = format!(
+                "GET /mqtt HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+                 Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n{origin}\r\n"
+            );
+            let (mut client, stream) = duplex(1 << 16);
+            client.write_all(request.as_bytes()).await.expect("sent");
+            assert_eq!(
+                accept(stream, &settings).await.is_ok(),
+                is_allowed,
+                "{origin}"
             );
         }
     });

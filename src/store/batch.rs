@@ -1,0 +1,202 @@
+//! From operations to the changes of one commit.
+
+use std::collections::BTreeMap;
+
+use super::changes::{Change, Changes, NewMessage, NewRetained};
+use super::environment::Table;
+use super::error::StoreError;
+use super::id::{MessageId, QueueId};
+use super::index::Index;
+use super::key::{Key, message_key, queue_key, queue_packet_key, queue_text_key};
+use super::operation::Operation;
+use super::row::{
+    encode_in_flight, encode_lone_message, encode_session, encode_subscription, encode_will,
+};
+use crate::clock::Epoch;
+use crate::exchange::ShardId;
+
+/// The operations of one commit, replayed on the index.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    index: &'a mut Index,
+    epoch: Epoch,
+    changes: Changes,
+    delayed: Vec<(MessageId, ShardId)>,
+    highest_id: Option<MessageId>,
+    highest_queue: Option<QueueId>,
+}
+
+/// What one commit writes. It can be written again if the first attempt is undone.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) changes: Changes,
+    pub(super) rows: BTreeMap<(Table, Key), Change>,
+    pub(super) delayed: Vec<(MessageId, ShardId)>,
+    pub(super) highest_id: Option<MessageId>,
+    pub(super) highest_queue: Option<QueueId>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(index: &'a mut Index, epoch: Epoch) -> Self {
+        Self {
+            index,
+            epoch,
+            changes: Changes::default(),
+            delayed: Vec::new(),
+            highest_id: None,
+            highest_queue: None,
+        }
+    }
+
+    /// Replays one operation.
+    pub(super) fn add(&mut self, operation: Operation, shard: ShardId) -> Result<(), StoreError> {
+        match operation {
+            Operation::PutMessage {
+                id,
+                message,
+                mut receivers,
+            } => {
+                self.note_id(id);
+                receivers.sort_by_key(|receiver| receiver.queue);
+                if self.index.add_message(id, &mut receivers)? {
+                    let new = NewMessage {
+                        message,
+                        receivers,
+                        shard,
+                    };
+                    self.changes.put_message(id, new);
+                }
+            }
+            Operation::Settle { queue, id } => self.index.settle(queue, id, &mut self.changes),
+            Operation::Move { id, from, to } => {
+                self.index.move_message(id, from, &to, &mut self.changes);
+            }
+            Operation::Purge { queue } => self.index.purge(queue, &mut self.changes),
+            Operation::SetRetained { message } => {
+                let topic = message.topic().into();
+                let new = NewRetained { message, shard };
+                self.changes.retained.insert(topic, Some(new));
+            }
+            Operation::ClearRetained { topic } => {
+                self.changes.retained.insert(topic, None);
+            }
+            Operation::SweepRetained { now_ms } => {
+                self.changes.sweep_unix_ms = Some(self.epoch.to_unix_ms(now_ms));
+            }
+            Operation::PutDelayed {
+                id,
+                due_at_ms,
+                message,
+            } => {
+                self.note_id(id);
+                self.delayed.push((id, shard));
+                let due_unix_ms = self.epoch.to_unix_ms(due_at_ms);
+                let row = encode_lone_message(&message, due_unix_ms, self.epoch);
+                self.changes.put(Table::Delayed, message_key(id), row);
+            }
+            Operation::RemoveDelayed { id } => {
+                self.changes.remove(Table::Delayed, message_key(id));
+            }
+            other => self.add_of_queue(other),
+        }
+        Ok(())
+    }
+
+    /// Counts down messages of queues that ended.
+    pub(super) fn release_ended(&mut self, count_max: usize) {
+        self.index.release_ended(count_max, &mut self.changes);
+    }
+
+    pub(super) fn finish(mut self) -> Prepared {
+        let rows = self.changes.take_rows();
+        self.changes.removed_messages.sort_unstable();
+        Prepared {
+            changes: self.changes,
+            rows,
+            delayed: self.delayed,
+            highest_id: self.highest_id,
+            highest_queue: self.highest_queue,
+        }
+    }
+
+    /// Rows that belong to a queue: none is written once the queue has ended.
+    fn add_of_queue(&mut self, operation: Operation) {
+        let changes = &mut self.changes;
+        match operation {
+            Operation::PutSession { queue, session } => {
+                self.index.add_queue(queue);
+                let row = encode_session(&session, self.epoch);
+                changes.put(Table::Sessions, queue_key(queue), row);
+                self.note_queue(queue);
+            }
+            Operation::PutNamedQueue { queue, name } => {
+                self.index.add_queue(queue);
+                changes.put(
+                    Table::NamedQueues,
+                    queue_key(queue),
+                    name.as_bytes().to_vec(),
+                );
+                self.note_queue(queue);
+            }
+            Operation::RemoveSession { queue } | Operation::RemoveNamedQueue { queue } => {
+                self.index.remove_queue(queue, changes);
+            }
+            Operation::PutSubscription {
+                queue,
+                filter,
+                subscription,
+            } if self.index.has_queue(queue) => {
+                let row = encode_subscription(&filter, subscription);
+                changes.put(Table::Subscriptions, queue_text_key(queue, &filter), row);
+            }
+            Operation::RemoveSubscription { queue, filter } => {
+                changes.remove(Table::Subscriptions, queue_text_key(queue, &filter));
+            }
+            Operation::PutInFlight {
+                queue,
+                packet_id,
+                in_flight,
+            } if self.index.has_queue(queue) => {
+                let key = queue_packet_key(queue, packet_id);
+                changes.put(Table::InFlight, key, encode_in_flight(in_flight));
+                self.note_id(in_flight.order);
+            }
+            Operation::RemoveInFlight { queue, packet_id } => {
+                changes.remove(Table::InFlight, queue_packet_key(queue, packet_id));
+            }
+            Operation::PutReceived { queue, packet_id } if self.index.has_queue(queue) => {
+                let key = queue_packet_key(queue, packet_id);
+                changes.put(Table::Received, key, Vec::new());
+            }
+            Operation::RemoveReceived { queue, packet_id } => {
+                changes.remove(Table::Received, queue_packet_key(queue, packet_id));
+            }
+            Operation::PutWill { queue, will } if self.index.has_queue(queue) => {
+                let row = encode_will(&will, self.epoch);
+                changes.put(Table::Wills, queue_key(queue), row);
+            }
+            Operation::RemoveWill { queue } => changes.remove(Table::Wills, queue_key(queue)),
+            // For a queue that has ended.
+            _ => {}
+        }
+    }
+
+    fn note_id(&mut self, id: MessageId) {
+        self.highest_id = self.highest_id.max(Some(id));
+    }
+
+    fn note_queue(&mut self, queue: QueueId) {
+        self.highest_queue = self.highest_queue.max(Some(queue));
+    }
+}
+
+impl Prepared {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+            && self.changes.messages.is_empty()
+            && self.changes.removed_messages.is_empty()
+            && self.changes.removed_queues.is_empty()
+            && self.changes.retained.is_empty()
+            && self.changes.sweep_unix_ms.is_none()
+    }
+}

@@ -1,0 +1,301 @@
+//! Writes prepared changes in one transaction.
+
+use std::ops::Bound;
+
+use heed::types::Bytes;
+use heed::{MdbError, PutFlags, RwTxn};
+
+use super::batch::Prepared;
+use super::bytes::Damaged;
+use super::environment::{Environment, QUEUE_KEY, RETAINED_KEY, SEQUENCE_KEY, Table};
+use super::id::{MessageId, QueueId};
+use super::key::{expiry_key, message_key, queue_key, split_key, text_key};
+use super::row::{encode_lone_message, encode_message, peek_lone_message};
+use crate::clock::Epoch;
+
+/// What the rows add up to; kept by the writer and stored with the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// All sequences below may be in use.
+    pub(super) sequence: u64,
+    /// All queue ids below may be in use.
+    pub(super) queue: u64,
+    pub(super) retained_count: u64,
+    pub(super) retained_bytes: u64,
+    /// The greatest message id in the table.
+    pub(super) newest: u64,
+}
+
+/// How much may be retained.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RetainedMax {
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+/// The result of a transaction that was committed.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub(super) totals: Totals,
+    pub(super) used_bytes: u64,
+    pub(super) transaction: usize,
+    /// Retained messages beyond the limits: what was there before remains.
+    pub(super) refused_retained: Vec<Box<str>>,
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub(super) struct Commit<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) epoch: Epoch,
+    pub(super) retained_max: RetainedMax,
+    pub(super) scratch: &'a mut Vec<u8>,
+    pub(super) totals: Totals,
+}
+
+impl Commit<'_> {
+    pub(super) fn write(mut self, prepared: &Prepared) -> Result<Committed, heed::Error> {
+        let environment = self.environment;
+        let mut transaction = environment.write()?;
+        let before = self.totals;
+        self.write_marks(prepared);
+        remove_queues(
+            environment,
+            &mut transaction,
+            &prepared.changes.removed_queues,
+        )?;
+        self.write_messages(prepared, &mut transaction)?;
+        for ((table, key), change) in &prepared.rows {
+            let rows = environment.table(*table);
+            match change {
+                Some(value) => rows.put(&mut transaction, key, value)?,
+                None => {
+                    rows.delete(&mut transaction, key)?;
+                }
+            }
+        }
+        let refused_retained = self.write_retained(prepared, &mut transaction)?;
+        if let Some(now_unix_ms) = prepared.changes.sweep_unix_ms {
+            self.sweep(now_unix_ms, &mut transaction)?;
+        }
+        self.write_totals(before, &mut transaction)?;
+        let used_bytes = environment.used_bytes(&transaction)?;
+        transaction.commit()?;
+        Ok(Committed {
+            totals: self.totals,
+            used_bytes,
+            transaction: environment.last_transaction(),
+            refused_retained,
+        })
+    }
+
+    /// Identifiers are in use only if a mark on disk is above them.
+    fn write_marks(&mut self, prepared: &Prepared) {
+        if let Some(id) = prepared.highest_id.map(MessageId::sequence)
+            && id >= self.totals.sequence
+        {
+            self.totals.sequence = id + SEQUENCES_AHEAD;
+        }
+        if let Some(QueueId(queue)) = prepared.highest_queue
+            && queue >= self.totals.queue
+        {
+            self.totals.queue = queue + QUEUES_AHEAD;
+        }
+    }
+
+    fn write_totals(&self, before: Totals, transaction: &mut RwTxn<'_>) -> Result<(), heed::Error> {
+        let Totals {
+            sequence,
+            queue,
+            retained_count,
+            retained_bytes,
+            ..
+        } = self.totals;
+        let meta = self.environment.table(Table::Meta);
+        if sequence != before.sequence {
+            meta.put(transaction, SEQUENCE_KEY, &sequence.to_be_bytes())?;
+        }
+        if queue != before.queue {
+            meta.put(transaction, QUEUE_KEY, &queue.to_be_bytes())?;
+        }
+        if (retained_count, retained_bytes) != (before.retained_count, before.retained_bytes) {
+            let value = [retained_count.to_be_bytes(), retained_bytes.to_be_bytes()].concat();
+            meta.put(transaction, RETAINED_KEY, &value)?;
+        }
+        Ok(())
+    }
+
+    fn write_messages(
+        &mut self,
+        prepared: &Prepared,
+        transaction: &mut RwTxn<'_>,
+    ) -> Result<(), heed::Error> {
+        let rows = self.environment.table(Table::Messages);
+        for id in &prepared.changes.removed_messages {
+            rows.delete(transaction, &message_key(*id))?;
+        }
+        for (id, new) in &prepared.changes.messages {
+            encode_message(self.scratch, &new.message, &new.receivers, self.epoch);
+            let flags = if id.0 > self.totals.newest {
+                PutFlags::APPEND
+            } else {
+                PutFlags::empty()
+            };
+            rows.put_with_flags(transaction, flags, &message_key(*id), self.scratch)?;
+            self.totals.newest = self.totals.newest.max(id.0);
+        }
+        Ok(())
+    }
+
+    fn write_retained(
+        &mut self,
+        prepared: &Prepared,
+        transaction: &mut RwTxn<'_>,
+    ) -> Result<Vec<Box<str>>, heed::Error> {
+        let mut refused = Vec::new();
+        for (topic, change) in &prepared.changes.retained {
+            let key = text_key(topic);
+            let old = self.retained(&key, transaction)?;
+            let Some(new) = change else {
+                if let Some(old) = old {
+                    self.remove_retained(topic, &key, old, transaction)?;
+                }
+                continue;
+            };
+            let row = encode_lone_message(&new.message, 0, self.epoch);
+            let bytes = row.len() as u64;
+            let (old_count, old_bytes) = old.map_or((0, 0), |old| (1, old.bytes));
+            let count_after = self.totals.retained_count + 1 - old_count;
+            let bytes_after = self.totals.retained_bytes.saturating_sub(old_bytes) + bytes;
+            let has_room = old_count == 1 || count_after <= self.retained_max.count;
+            if !has_room || bytes_after > self.retained_max.bytes {
+                refused.push(topic.clone());
+                continue;
+            }
+            if let Some(old) = old {
+                self.remove_retained(topic, &key, old, transaction)?;
+            }
+            self.environment
+                .table(Table::Retained)
+                .put(transaction, &key, &row)?;
+            if let Some(expires) = new.message.expires_at_ms() {
+                let key = expiry_key(self.epoch.to_unix_ms(expires), topic);
+                let rows = self.environment.table(Table::RetainedExpiry);
+                rows.put(transaction, &key, &[])?;
+            }
+            self.totals.retained_count = count_after;
+            self.totals.retained_bytes = bytes_after;
+        }
+        Ok(refused)
+    }
+
+    fn retained(
+        &self,
+        key: &[u8],
+        transaction: &RwTxn<'_>,
+    ) -> Result<Option<StoredRetained>, heed::Error> {
+        let Some(row) = self
+            .environment
+            .table(Table::Retained)
+            .get(transaction, key)?
+        else {
+            return Ok(None);
+        };
+        let (header, _) = peek_lone_message(row).map_err(damaged)?;
+        Ok(Some(StoredRetained {
+            bytes: row.len() as u64,
+            expires_unix_ms: header.expires_unix_ms,
+        }))
+    }
+
+    fn remove_retained(
+        &mut self,
+        topic: &str,
+        key: &[u8],
+        old: StoredRetained,
+        transaction: &mut RwTxn<'_>,
+    ) -> Result<(), heed::Error> {
+        self.environment
+            .table(Table::Retained)
+            .delete(transaction, key)?;
+        if let Some(unix_ms) = old.expires_unix_ms {
+            let rows = self.environment.table(Table::RetainedExpiry);
+            rows.delete(transaction, &expiry_key(unix_ms, topic))?;
+        }
+        self.totals.retained_count = self.totals.retained_count.saturating_sub(1);
+        self.totals.retained_bytes = self.totals.retained_bytes.saturating_sub(old.bytes);
+        Ok(())
+    }
+
+    /// Removes retained messages whose time is over, some at a time.
+    fn sweep(&mut self, now_unix_ms: u64, transaction: &mut RwTxn<'_>) -> Result<(), heed::Error> {
+        let index = self.environment.table(Table::RetainedExpiry);
+        let mut over = Vec::new();
+        for entry in index.iter(transaction)?.take(SWEPT_MAX) {
+            let (key, _) = entry?;
+            let (unix_ms, _) = split_key(key).map_err(damaged)?;
+            if unix_ms > now_unix_ms {
+                break;
+            }
+            over.push(key.to_vec());
+        }
+        for key in over {
+            let (_, topic_key) = split_key(&key).map_err(damaged)?;
+            if let Some(old) = self.retained(topic_key, transaction)? {
+                self.environment
+                    .table(Table::Retained)
+                    .delete(transaction, topic_key)?;
+                self.totals.retained_count = self.totals.retained_count.saturating_sub(1);
+                self.totals.retained_bytes = self.totals.retained_bytes.saturating_sub(old.bytes);
+            }
+            index.delete(transaction, &key)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StoredRetained {
+    bytes: u64,
+    expires_unix_ms: Option<u64>,
+}
+
+/// Whether an error says that there is no room, and the transaction was undone.
+pub(super) fn is_full(error: &heed::Error) -> bool {
+    match error {
+        heed::Error::Mdb(MdbError::MapFull) => true,
+        heed::Error::Io(error) => matches!(
+            error.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        ),
+        _ => false,
+    }
+}
+
+pub(super) fn remove_queues(
+    environment: &Environment,
+    transaction: &mut RwTxn<'_>,
+    queues: &[QueueId],
+) -> Result<(), heed::Error> {
+    for queue in queues {
+        let (from, to) = (queue_key(*queue), queue_key(QueueId(queue.0 + 1)));
+        let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(&from), Bound::Excluded(&to));
+        for table in Table::OF_A_QUEUE {
+            environment
+                .table(table)
+                .remap_data_type::<Bytes>()
+                .delete_range(transaction, &range)?;
+        }
+    }
+    Ok(())
+}
+
+fn damaged(damage: Damaged) -> heed::Error {
+    heed::Error::Decoding(damage.0.into())
+}
+
+/// Identifiers reserved at once, so that the mark is rarely written.
+const SEQUENCES_AHEAD: u64 = 1 << 20;
+const QUEUES_AHEAD: u64 = 1_024;
+/// Retained messages removed by one sweep.
+const SWEPT_MAX: usize = 4_096;

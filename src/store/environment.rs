@@ -1,0 +1,517 @@
+//! The directory of a store, its lock, its LMDB environment and tables.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+
+use super::bytes::Damaged;
+use super::error::StoreError;
+use super::pages;
+
+/// A table: rows in the order of their keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Table {
+    /// Message id → header, receivers, content.
+    Messages,
+    /// Queue, lane → the id up to which everything is settled.
+    Cursors,
+    /// Queue, message id → nothing: settled above the cursor.
+    Settled,
+    /// Queue, message id → receiver: taken over from another queue.
+    Adopted,
+    /// Queue → name of the share group or bridge.
+    NamedQueues,
+    /// Queue → session.
+    Sessions,
+    /// Queue, filter → options.
+    Subscriptions,
+    /// Queue, packet id → message in flight to the client.
+    InFlight,
+    /// Queue, packet id → nothing: received with QoS 2.
+    Received,
+    /// Queue → will.
+    Wills,
+    /// Id → message to be published later.
+    Delayed,
+    /// Topic → message.
+    Retained,
+    /// Expiry, topic → nothing.
+    RetainedExpiry,
+    /// Name → value.
+    Meta,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 14] = [
+        Self::Messages,
+        Self::Cursors,
+        Self::Settled,
+        Self::Adopted,
+        Self::NamedQueues,
+        Self::Sessions,
+        Self::Subscriptions,
+        Self::InFlight,
+        Self::Received,
+        Self::Wills,
+        Self::Delayed,
+        Self::Retained,
+        Self::RetainedExpiry,
+        Self::Meta,
+    ];
+
+    /// Tables whose keys begin with a queue, and which end with it.
+    pub(super) const OF_A_QUEUE: [Self; 9] = [
+        Self::Cursors,
+        Self::Settled,
+        Self::Adopted,
+        Self::NamedQueues,
+        Self::Sessions,
+        Self::Subscriptions,
+        Self::InFlight,
+        Self::Received,
+        Self::Wills,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Cursors => "cursors",
+            Self::Settled => "settled",
+            Self::Adopted => "adopted",
+            Self::NamedQueues => "named_queues",
+            Self::Sessions => "sessions",
+            Self::Subscriptions => "subscriptions",
+            Self::InFlight => "in_flight",
+            Self::Received => "received",
+            Self::Wills => "wills",
+            Self::Delayed => "delayed",
+            Self::Retained => "retained",
+            Self::RetainedExpiry => "retained_expiry",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// Rows as LMDB sees them.
+pub(super) type Rows = Database<'static, Bytes, Bytes>;
+
+/// An open store; the lock goes with it.
+#[derive(Debug)]
+pub(super) struct Environment {
+    env: Env<WithoutTls>,
+    tables: [Rows; Table::ALL.len()],
+    path: PathBuf,
+    map_bytes: u64,
+    _lock: Lock,
+}
+
+/// The lock of a directory.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone is not enough while a process that was just forked holds the file too.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Whether an empty store may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It is made if there was none.
+    Create,
+    /// It has to be there.
+    Expect,
+}
+
+impl Environment {
+    /// Locks the directory, surveys the pages, opens the environment and checks the schema.
+    pub(super) fn open(
+        directory: &Path,
+        map_bytes: u64,
+        presence: Presence,
+    ) -> Result<Self, StoreError> {
+        if presence == Presence::Expect && !directory.join(DATA_FILE).exists() {
+            return Err(match directory.join(MARK_FILE).exists() {
+                true => missing(directory),
+                false => StoreError::Absent {
+                    path: directory.to_owned(),
+                },
+            });
+        }
+        make_directory(directory)?;
+        let lock = lock(directory)?;
+        let path = directory.join(DATA_FILE);
+        let is_marked = directory.join(MARK_FILE).exists();
+        let tables = survey(&path, directory, is_marked)?;
+        let env = open_environment(&path, directory, map_bytes)?;
+        let result = match tables {
+            Some(tables) if !tables.is_empty() => {
+                check_schema(&env, &path, &tables).and_then(|()| find_tables(&env, &path))
+            }
+            _ => create_tables(&env, &path),
+        };
+        let tables = match result {
+            Ok(tables) => tables,
+            Err(error) => {
+                env.prepare_for_closing().wait();
+                return Err(error);
+            }
+        };
+        mark(directory)?;
+        let map_bytes = env.info().map_size as u64;
+        Ok(Self {
+            env,
+            tables,
+            path,
+            map_bytes,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn table(&self, table: Table) -> &Rows {
+        &self.tables[table as usize]
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn read(&self) -> Result<RoTxn<'_, WithoutTls>, StoreError> {
+        self.env
+            .read_txn()
+            .map_err(|source| self.failed("a read cannot begin", source))
+    }
+
+    pub(super) fn write(&self) -> Result<RwTxn<'_>, heed::Error> {
+        self.env.write_txn()
+    }
+
+    /// The latest commit that changed anything; a transaction without changes has no number.
+    pub(super) fn last_transaction(&self) -> usize {
+        self.env.info().last_txn_id
+    }
+
+    pub(super) fn map_bytes(&self) -> u64 {
+        self.map_bytes
+    }
+
+    /// Bytes of the pages in use, free ones inside the file left out.
+    pub(super) fn used_bytes(&self, transaction: &RoTxn<'_>) -> Result<u64, heed::Error> {
+        let mut pages = 0;
+        let mut page_bytes = 4_096;
+        for rows in &self.tables {
+            let stat = rows.stat(transaction)?;
+            page_bytes = u64::from(stat.page_size);
+            pages += stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+        }
+        Ok(pages as u64 * page_bytes)
+    }
+
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.env.real_disk_size().unwrap_or(0)
+    }
+
+    /// Bytes that the file system has left for us; `None` if it does not say.
+    pub(super) fn disk_free_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::statvfs(&self.path).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Writes a copy without free pages to a new file.
+    pub(super) fn copy_compacted(&self, to: &Path) -> Result<(), StoreError> {
+        self.env
+            .copy_to_path(to, heed::CompactionOption::Enabled)
+            .map(|_| ())
+            .map_err(|source| self.failed("it cannot be copied", source))
+    }
+
+    /// Unmaps the file; returns once it is closed.
+    pub(super) fn close(self) -> Lock {
+        let Self { env, _lock, .. } = self;
+        env.prepare_for_closing().wait();
+        _lock
+    }
+
+    pub(super) fn failed(&self, what: &'static str, source: heed::Error) -> StoreError {
+        engine_error(&self.path, what, source)
+    }
+
+    pub(super) fn damaged(&self, table: Table, damage: Damaged) -> StoreError {
+        StoreError::Row {
+            path: self.path.clone(),
+            table: table.name(),
+            problem: damage.0,
+        }
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let failed = |what| {
+        move |source| StoreError::Io {
+            path: directory.to_owned(),
+            what,
+            source,
+        }
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(OWNER_ONLY)
+        .create(directory)
+        .map_err(failed("the directory cannot be made"))?;
+    fs::set_permissions(directory, Permissions::from_mode(OWNER_ONLY))
+        .map_err(failed("the directory cannot be made private to its owner"))
+}
+
+/// Refuses a second process, whose number the file names.
+fn lock(directory: &Path) -> Result<Lock, StoreError> {
+    let path = directory.join(LOCK_FILE);
+    let failed = |source: io::Error| StoreError::Io {
+        path: path.clone(),
+        what: "the lock file cannot be used",
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            return Err(StoreError::Locked {
+                path: directory.to_owned(),
+                owner: text.trim().parse().ok(),
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(Lock(file))
+}
+
+/// The names of the tables, or nothing for a store that is to be made.
+fn survey(
+    path: &Path,
+    directory: &Path,
+    is_marked: bool,
+) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if is_marked {
+                Err(missing(directory))
+            } else {
+                Ok(None)
+            };
+        }
+        Err(source) => {
+            return Err(StoreError::Io {
+                path: path.to_owned(),
+                what: "the data file cannot be opened",
+                source,
+            });
+        }
+    };
+    if file.metadata().is_ok_and(|it| it.len() == 0) {
+        return if is_marked {
+            Err(missing(directory))
+        } else {
+            Ok(None)
+        };
+    }
+    let survey = pages::survey(path, &file)?;
+    if survey.tables.is_empty() && is_marked {
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+            problem: "it has no tables".into(),
+        });
+    }
+    tracing::debug!(pages = survey.pages, "pages of the store surveyed");
+    Ok(Some(survey.tables))
+}
+
+fn missing(directory: &Path) -> StoreError {
+    StoreError::Missing {
+        path: directory.join(DATA_FILE),
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "opening the LMDB environment is unsafe by nature"
+)]
+fn open_environment(
+    path: &Path,
+    directory: &Path,
+    map_bytes: u64,
+) -> Result<Env<WithoutTls>, StoreError> {
+    let map_bytes = usize::try_from(map_bytes).unwrap_or(MAP_BYTES_32_BIT);
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options
+        .map_size(map_bytes.next_multiple_of(PAGE_BYTES_ANY))
+        .max_readers(READERS_MAX)
+        .max_dbs(TABLES_MAX);
+    // SAFETY: the map is only valid while nobody else changes the file. The directory is private to
+    // its owner, its lock file is ours, every page in use was found inside the file, and no flag
+    // weakens LMDB's own locking. The map is never resized.
+    let env = unsafe { options.open(directory) };
+    let env = env.map_err(|source| engine_error(path, "it cannot be opened", source))?;
+    env.clear_stale_readers()
+        .map_err(|source| engine_error(path, "its reader table cannot be cleared", source))?;
+    Ok(env)
+}
+
+fn check_schema(env: &Env<WithoutTls>, path: &Path, tables: &[Vec<u8>]) -> Result<(), StoreError> {
+    let foreign = |problem: &str| StoreError::Foreign {
+        path: path.to_owned(),
+        problem: problem.into(),
+    };
+    if !tables
+        .iter()
+        .any(|name| name == Table::Meta.name().as_bytes())
+    {
+        return Err(foreign("it is the LMDB file of another program"));
+    }
+    let failed = |source| engine_error(path, "its schema cannot be read", source);
+    let transaction = env.read_txn().map_err(failed)?;
+    let meta = env
+        .open_databases_and_commit(transaction, |opener, transaction| {
+            opener
+                .open_database::<Bytes, Bytes>(transaction, Some(Table::Meta.name()))
+                .map(CommitOrAbort::<_, ()>::Commit)
+        })
+        .map_err(failed)?
+        .commit()
+        .flatten()
+        .ok_or_else(|| foreign("it is the LMDB file of another program"))?;
+    let transaction = env.read_txn().map_err(failed)?;
+    let version = meta.get(&transaction, SCHEMA_KEY).map_err(failed)?;
+    let version = version.and_then(|bytes| bytes.try_into().ok());
+    match version.map(u32::from_be_bytes) {
+        None => Err(foreign("it has no schema version")),
+        Some(SCHEMA_VERSION) => Ok(()),
+        Some(found) if found > SCHEMA_VERSION => Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA_VERSION,
+        }),
+        Some(found) => Err(StoreError::Older {
+            path: path.to_owned(),
+            found,
+        }),
+    }
+}
+
+/// The tables of a store that has them; nothing is written.
+fn find_tables(env: &Env<WithoutTls>, path: &Path) -> Result<[Rows; Table::ALL.len()], StoreError> {
+    let failed = |source| engine_error(path, "its tables cannot be opened", source);
+    let transaction = env.read_txn().map_err(failed)?;
+    let tables = env
+        .open_databases_and_commit(transaction, |opener, transaction| {
+            let mut found = Vec::new();
+            for table in Table::ALL {
+                found
+                    .extend(opener.open_database::<Bytes, Bytes>(transaction, Some(table.name()))?);
+            }
+            Ok(match found.try_into() {
+                Ok(tables) => {
+                    CommitOrAbort::Commit::<[Database<'_, _, _>; Table::ALL.len()], _>(tables)
+                }
+                Err(_) => CommitOrAbort::Abort(()),
+            })
+        })
+        .map_err(failed)?;
+    tables.commit().ok_or_else(|| StoreError::Foreign {
+        path: path.to_owned(),
+        problem: "one of its tables is missing".into(),
+    })
+}
+
+fn create_tables(
+    env: &Env<WithoutTls>,
+    path: &Path,
+) -> Result<[Rows; Table::ALL.len()], StoreError> {
+    let failed = |source| engine_error(path, "its tables cannot be made", source);
+    let transaction = env.write_txn().map_err(failed)?;
+    let tables = env
+        .create_databases_and_commit(transaction, |opener, transaction| {
+            let mut made = Vec::new();
+            for table in Table::ALL {
+                made.push(opener.create_database::<Bytes, Bytes>(transaction, Some(table.name()))?);
+            }
+            if let Some(meta) = made.last() {
+                meta.put(transaction, SCHEMA_KEY, &SCHEMA_VERSION.to_be_bytes())?;
+            }
+            Ok(match made.try_into() {
+                Ok(tables) => {
+                    CommitOrAbort::Commit::<[Database<'_, _, _>; Table::ALL.len()], _>(tables)
+                }
+                Err(_) => CommitOrAbort::Abort(()),
+            })
+        })
+        .map_err(failed)?;
+    tables
+        .commit()
+        .ok_or(StoreError::Misuse("a table is missing"))
+}
+
+/// From now on an empty directory is a loss, not a beginning.
+fn mark(directory: &Path) -> Result<(), StoreError> {
+    let path = directory.join(MARK_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    let text = "This directory holds a store of Tidewire. Do not edit its files.\n";
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        File::open(directory)?.sync_all()?;
+        // The directory itself may be new as well.
+        File::open(directory.join(".."))?.sync_all()
+    };
+    write().map_err(|source| StoreError::Io {
+        path: path.clone(),
+        what: "it cannot be written",
+        source,
+    })
+}
+
+fn engine_error(path: &Path, what: &'static str, source: heed::Error) -> StoreError {
+    StoreError::Engine {
+        path: path.to_owned(),
+        what,
+        source,
+    }
+}
+
+pub(super) const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_KEY: &[u8] = b"schema";
+/// All sequences up to this one may be in use.
+pub(super) const SEQUENCE_KEY: &[u8] = b"sequence";
+/// All queue ids below this one may be in use.
+pub(super) const QUEUE_KEY: &[u8] = b"queue";
+/// Count and bytes of retained messages.
+pub(super) const RETAINED_KEY: &[u8] = b"retained";
+pub(super) const DATA_FILE: &str = "data.mdb";
+const LOCK_FILE: &str = "tidewire.lock";
+const MARK_FILE: &str = "README";
+const OWNER_ONLY: u32 = 0o700;
+const READERS_MAX: u32 = 64;
+/// A multiple of the page size of every machine.
+const PAGE_BYTES_ANY: usize = 65_536;
+const TABLES_MAX: u32 = 32;
+const MAP_BYTES_32_BIT: usize = 1 << 30;

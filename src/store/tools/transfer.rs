@@ -1,0 +1,252 @@
+//! Export to JSON lines, and import into an empty store.
+
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::super::batch::Batch;
+use super::super::commit::{Commit, RetainedMax, Totals};
+use super::super::environment::{Environment, Presence, SCHEMA_VERSION, Table};
+use super::super::error::StoreError;
+use super::super::index::Index;
+use super::super::operation::{Operation, Receiver};
+use super::super::recovery::{Recovered, read};
+use super::super::row::{decode_lone_message, decode_message};
+use super::{MAP_BYTES, Progress, ROWS_PER_PROGRESS, count, each_row, json, with_store};
+use crate::clock::{Clock, Epoch};
+use crate::exchange::ShardId;
+
+/// Why a store could not be exported or imported.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The lines cannot be read or written.
+    #[error("the exported lines cannot be read or written: {0}")]
+    Lines(#[from] io::Error),
+    /// A line is not what it has to be.
+    #[error("line {line}: {problem}")]
+    Line {
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The store to import into holds something.
+    #[error("the store is not empty; import into a new directory")]
+    NotEmpty,
+}
+
+/// Writes everything as JSON lines; the store is not changed.
+///
+/// # Errors
+/// The store is damaged, or the lines cannot be written.
+pub fn export(
+    directory: &Path,
+    out: &mut impl Write,
+    progress: Progress<'_>,
+) -> Result<(), TransferError> {
+    let mut written = Ok(());
+    with_store(directory, |environment| {
+        written = export_from(environment, out, progress);
+        Ok(())
+    })?;
+    written
+}
+
+fn export_from(
+    environment: &Environment,
+    out: &mut impl Write,
+    progress: Progress<'_>,
+) -> Result<(), TransferError> {
+    let total = count(environment)?.rows_total();
+    let mut done = 0;
+    let mut failure = None;
+    let mut write = |out: &mut dyn Write, line: &Value| {
+        done += 1;
+        if done % ROWS_PER_PROGRESS == 0 {
+            progress(done, total);
+        }
+        if failure.is_none() {
+            failure = writeln!(out, "{line}").err();
+        }
+    };
+    let epoch = Epoch::default();
+    let clock = Clock::start();
+    let head = json!({ "kind": "store", "schema": SCHEMA_VERSION });
+    write(out, &head);
+    let state = read(environment, clock, epoch, 0, &mut |_, _, _| Ok(()))?;
+    for line in lines_of(&state.recovered) {
+        write(out, &line);
+    }
+    drop(state);
+    read(environment, clock, epoch, 0, &mut |id, row, open| {
+        let (message, _) = decode_message(row, epoch)?;
+        let receivers: Vec<Receiver> = open.iter().map(|it| (*it).clone()).collect();
+        write(out, &json::message(id, &message, &receivers));
+        Ok(())
+    })?;
+    each_row(environment, Table::Retained, |_, row| {
+        let (_, message) = decode_lone_message(row, epoch)?;
+        write(out, &json::retained(&message));
+        Ok(())
+    })?;
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(out.flush()?),
+    }
+}
+
+fn lines_of(recovered: &Recovered) -> Vec<Value> {
+    let mut lines = Vec::new();
+    for it in &recovered.sessions {
+        lines.push(json::session(it.queue, &it.session));
+        for (filter, record) in &it.subscriptions {
+            lines.push(json::subscription(it.queue, filter, *record));
+        }
+        for (packet_id, record) in &it.in_flight {
+            lines.push(json::in_flight(it.queue, *packet_id, *record));
+        }
+        for packet_id in &it.received {
+            lines.push(json::received(it.queue, *packet_id));
+        }
+        if let Some(will) = &it.will {
+            lines.push(json::will(it.queue, will));
+        }
+    }
+    for it in &recovered.named_queues {
+        lines.push(json::named_queue(it.queue, &it.name));
+    }
+    for it in &recovered.delayed {
+        lines.push(json::delayed(it.id, it.due_at_ms, &it.message));
+    }
+    lines
+}
+
+/// Fills an empty or new store from exported lines; answers how many.
+///
+/// # Errors
+/// The store is not empty, or the first line that cannot be used; what came before it stays.
+pub fn import(
+    directory: &Path,
+    lines: &mut dyn BufRead,
+    progress: Progress<'_>,
+) -> Result<u64, TransferError> {
+    let environment = Environment::open(directory, MAP_BYTES, Presence::Create)?;
+    let result = import_into(&environment, lines, progress);
+    drop(environment.close());
+    result
+}
+
+fn import_into(
+    environment: &Environment,
+    lines: &mut dyn BufRead,
+    progress: Progress<'_>,
+) -> Result<u64, TransferError> {
+    let info = count(environment)?;
+    if info.rows_total() > info.rows(Table::Meta.name()) {
+        return Err(TransferError::NotEmpty);
+    }
+    let mut into = Changed::new(environment)?;
+    let mut batch = Vec::new();
+    let mut number = 0;
+    for line in lines.lines() {
+        number += 1;
+        let line = line?;
+        let refused = |problem: String| TransferError::Line {
+            line: number,
+            problem,
+        };
+        let value: Value =
+            serde_json::from_str(&line).map_err(|error| refused(error.to_string()))?;
+        if number == 1 {
+            check_head(&value).map_err(refused)?;
+            continue;
+        }
+        match json::operation(&value) {
+            Some(operation) => batch.push(operation),
+            None => return Err(refused("it is no record of a store".into())),
+        }
+        if batch.len() >= LINES_PER_COMMIT {
+            into.commit(std::mem::take(&mut batch))?;
+            progress(number, 0);
+        }
+    }
+    into.commit(batch)?;
+    Ok(number)
+}
+
+fn check_head(head: &Value) -> Result<(), String> {
+    let is_store = head.get("kind").and_then(Value::as_str) == Some("store");
+    match head.get("schema").and_then(Value::as_u64) {
+        Some(schema) if is_store && schema == u64::from(SCHEMA_VERSION) => Ok(()),
+        Some(schema) if is_store => Err(format!("schema version {schema} is unknown")),
+        _ => Err("it is not the export of a store".into()),
+    }
+}
+
+/// Removes retained messages.
+pub(super) fn clear_retained(directory: &Path, topics: Vec<Box<str>>) -> Result<(), StoreError> {
+    with_store(directory, |environment| {
+        let mut into = Changed::new(environment)?;
+        let mut topics = topics.into_iter().peekable();
+        while topics.peek().is_some() {
+            let part = topics.by_ref().take(LINES_PER_COMMIT);
+            into.commit(
+                part.map(|topic| Operation::ClearRetained { topic })
+                    .collect(),
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// A store that is changed without threads.
+struct Changed<'a> {
+    environment: &'a Environment,
+    index: Index,
+    totals: Totals,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Changed<'a> {
+    fn new(environment: &'a Environment) -> Result<Self, StoreError> {
+        let clock = Clock::start();
+        let state = read(environment, clock, Epoch::default(), 0, &mut |_, _, _| {
+            Ok(())
+        })?;
+        Ok(Self {
+            environment,
+            index: state.index,
+            totals: state.totals,
+            scratch: Vec::new(),
+        })
+    }
+
+    fn commit(&mut self, operations: Vec<Operation>) -> Result<(), StoreError> {
+        let mut batch = Batch::new(&mut self.index, Epoch::default());
+        for operation in operations {
+            batch.add(operation, ShardId(0))?;
+        }
+        let commit = Commit {
+            environment: self.environment,
+            epoch: Epoch::default(),
+            retained_max: RetainedMax {
+                count: u64::MAX,
+                bytes: u64::MAX,
+            },
+            scratch: &mut self.scratch,
+            totals: self.totals,
+        };
+        let failed = |source| StoreError::Commit {
+            path: self.environment.path().to_owned(),
+            source,
+        };
+        self.totals = commit.write(&batch.finish()).map_err(failed)?.totals;
+        Ok(())
+    }
+}
+
+const LINES_PER_COMMIT: usize = 4_096;

@@ -1,0 +1,280 @@
+//! The one thread that writes: takes what waits, commits it, and tells who waited.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::batch::{Batch, Prepared};
+use super::commit::{Commit, Committed, RetainedMax, Totals, is_full};
+use super::environment::{Environment, Table};
+use super::error::StoreError;
+use super::id::MessageId;
+use super::inbox::{Gauges, Inbox, Overlay, Submitted};
+use super::index::Index;
+use super::key::message_key;
+use super::report::{Report, Reports, Ticket};
+use crate::clock::Clock;
+use crate::config::StoreConfig;
+use crate::exchange::ShardId;
+
+/// Everything the writing thread owns.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) environment: Arc<Environment>,
+    pub(super) inbox: Arc<Inbox<Submitted>>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) overlay: Arc<Mutex<Overlay>>,
+    pub(super) reports: Reports,
+    pub(super) config: StoreConfig,
+    pub(super) retained_max: RetainedMax,
+    pub(super) clock: Clock,
+    pub(super) index: Index,
+    pub(super) totals: Totals,
+    pub(super) scratch: Vec<u8>,
+    pub(super) last_start_us: Option<u64>,
+}
+
+/// Whose batches a commit holds.
+#[derive(Debug, Default)]
+struct Waiters {
+    tickets: BTreeMap<ShardId, Ticket>,
+    refused: BTreeMap<ShardId, Refused>,
+    bytes: usize,
+    operations: usize,
+    version: u64,
+}
+
+#[derive(Debug, Default)]
+struct Refused {
+    messages: Vec<MessageId>,
+    delayed: Vec<MessageId>,
+    retained: Vec<Box<str>>,
+}
+
+impl Writer {
+    /// Runs until the inbox is closed and empty, or a commit fails.
+    pub(super) fn run(mut self) {
+        self.gauges
+            .set_retained(self.totals.retained_count, self.totals.retained_bytes);
+        loop {
+            let has_batches = self.index.has_ended() || self.inbox.wait();
+            if !has_batches {
+                break;
+            }
+            self.pause();
+            let submitted = self.take();
+            let mut waiters = Waiters::default();
+            if let Err(error) = self.commit(submitted, &mut waiters) {
+                self.fail(error, &waiters);
+                return;
+            }
+            self.answer(waiters);
+        }
+    }
+
+    /// Lets the interval pass: an idle store commits at once.
+    fn pause(&self) {
+        let interval_us = u64::from(self.config.commit_interval_milliseconds) * 1_000;
+        let Some(last_us) = self.last_start_us else {
+            return;
+        };
+        let wait_us = (last_us + interval_us).saturating_sub(self.clock.now_us());
+        if wait_us > 0 && !self.inbox.is_closed() {
+            thread::sleep(Duration::from_micros(wait_us));
+        }
+    }
+
+    fn take(&self) -> Vec<Submitted> {
+        let (mut operations, mut bytes) = (0, 0);
+        self.inbox.take_while(|next| {
+            let has_room = operations == 0
+                || (operations + next.operations.len() <= self.config.batch_operations_max
+                    && bytes + next.bytes <= self.config.batch_bytes_max);
+            operations += next.operations.len().max(1);
+            bytes += next.bytes;
+            has_room
+        })
+    }
+
+    fn commit(
+        &mut self,
+        submitted: Vec<Submitted>,
+        waiters: &mut Waiters,
+    ) -> Result<(), StoreError> {
+        let start_us = self.clock.now_us();
+        self.last_start_us = Some(start_us);
+        let mut batch = Batch::new(&mut self.index, self.clock.epoch());
+        for submitted in submitted {
+            waiters.tickets.insert(submitted.shard, submitted.ticket);
+            waiters.bytes += submitted.bytes;
+            waiters.operations += submitted.operations.len();
+            waiters.version = waiters.version.max(submitted.version);
+            for operation in submitted.operations {
+                batch.add(operation, submitted.shard)?;
+            }
+        }
+        batch.release_ended(ENDED_PER_COMMIT);
+        let mut prepared = batch.finish();
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        let committed = match self.write(&prepared) {
+            Ok(committed) => committed,
+            Err(error) if is_full(&error) => {
+                tracing::error!(%error, "the store is full: new messages are refused");
+                self.gauges.is_full.store(true, Ordering::Relaxed);
+                self.refuse_new(&mut prepared, waiters);
+                self.write(&prepared).map_err(|it| self.fatal(it))?
+            }
+            Err(error) => return Err(self.fatal(error)),
+        };
+        self.note(&committed, &prepared, waiters, start_us);
+        Ok(())
+    }
+
+    fn write(&mut self, prepared: &Prepared) -> Result<Committed, heed::Error> {
+        let commit = Commit {
+            environment: &self.environment,
+            epoch: self.clock.epoch(),
+            retained_max: self.retained_max,
+            scratch: &mut self.scratch,
+            totals: self.totals,
+        };
+        commit.write(prepared)
+    }
+
+    /// Takes new messages out of what is to be written; deletes and settlements stay.
+    fn refuse_new(&mut self, prepared: &mut Prepared, waiters: &mut Waiters) {
+        for (id, new) in std::mem::take(&mut prepared.changes.messages) {
+            self.index.forget(id, &new.receivers);
+            waiters.refuse(new.shard).messages.push(id);
+        }
+        for (topic, change) in &mut prepared.changes.retained {
+            if let Some(new) = change {
+                waiters.refuse(new.shard).retained.push(topic.clone());
+            }
+        }
+        prepared
+            .changes
+            .retained
+            .retain(|_, change| change.is_none());
+        for (id, shard) in std::mem::take(&mut prepared.delayed) {
+            let place = (Table::Delayed, message_key(id));
+            if prepared.rows.remove(&place).is_some_and(|it| it.is_some()) {
+                waiters.refuse(shard).delayed.push(id);
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        committed: &Committed,
+        prepared: &Prepared,
+        waiters: &mut Waiters,
+        start_us: u64,
+    ) {
+        let retained = &prepared.changes.retained;
+        for topic in &committed.refused_retained {
+            if let Some(Some(new)) = retained.get(topic) {
+                waiters.refuse(new.shard).retained.push(topic.clone());
+            }
+        }
+        self.totals = committed.totals;
+        self.gauges
+            .set_retained(self.totals.retained_count, self.totals.retained_bytes);
+        let refused = waiters.refused.values().flat_map(|it| &it.retained);
+        let topics = retained.keys().chain(refused);
+        if !retained.is_empty() || !waiters.refused.is_empty() {
+            let mut overlay = self.overlay.lock();
+            overlay.committed(topics, waiters.version, committed.transaction);
+        }
+        let took_us = self.clock.now_us() - start_us;
+        let relaxed = Ordering::Relaxed;
+        self.gauges.commits.fetch_add(1, relaxed);
+        self.gauges.commit_us_total.fetch_add(took_us, relaxed);
+        self.gauges.commit_us_max.fetch_max(took_us, relaxed);
+        self.gauges.used_bytes.store(committed.used_bytes, relaxed);
+        self.measure_room(committed.used_bytes);
+    }
+
+    /// Whether durable publishes are still welcome.
+    fn measure_room(&self, used_bytes: u64) {
+        let map_bytes = self.environment.map_bytes();
+        let is_map_full = used_bytes >= map_bytes / 10 * 9;
+        let unused_bytes = self.environment.file_bytes().saturating_sub(used_bytes);
+        let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH
+            && self
+                .environment
+                .disk_free_bytes()
+                .is_some_and(|free| free < self.config.disk_free_bytes_min);
+        let is_full = is_map_full || is_disk_full;
+        if self.gauges.is_full.swap(is_full, Ordering::Relaxed) == is_full {
+            return;
+        }
+        if is_full {
+            let path = self.environment.path().display();
+            tracing::error!(
+                %path, used_bytes, map_bytes, is_map_full, is_disk_full,
+                "the store is nearly full: durable publishes are refused until messages are \
+                 delivered, or store.map_bytes_max or the disk grows"
+            );
+        } else {
+            tracing::info!(used_bytes, map_bytes, "the store has room again");
+        }
+    }
+
+    fn answer(&self, waiters: Waiters) {
+        for (shard, refused) in waiters.refused {
+            let Refused {
+                messages,
+                delayed,
+                retained,
+            } = refused;
+            let report = Report::Refused {
+                messages,
+                delayed,
+                retained,
+            };
+            self.reports.send(shard, report);
+        }
+        for (shard, ticket) in waiters.tickets {
+            self.reports.send(shard, Report::Committed { ticket });
+        }
+        let relaxed = Ordering::Relaxed;
+        self.gauges
+            .operations
+            .fetch_add(waiters.operations as u64, relaxed);
+        self.gauges.pending_bytes.fetch_sub(waiters.bytes, relaxed);
+    }
+
+    fn fatal(&self, source: heed::Error) -> StoreError {
+        StoreError::Commit {
+            path: self.environment.path().to_owned(),
+            source,
+        }
+    }
+
+    fn fail(&self, error: StoreError, waiters: &Waiters) {
+        tracing::error!(%error, "the store has failed");
+        self.gauges.is_full.store(true, Ordering::Relaxed);
+        let error = Arc::new(error);
+        let first = waiters.tickets.keys().next().copied();
+        let report = Report::Failed { error };
+        self.reports.send(first.unwrap_or(ShardId(0)), report);
+    }
+}
+
+impl Waiters {
+    fn refuse(&mut self, shard: ShardId) -> &mut Refused {
+        self.refused.entry(shard).or_default()
+    }
+}
+
+/// Messages of ended queues counted down by one commit: nobody waits long for them.
+const ENDED_PER_COMMIT: usize = 4_096;
+/// A file with so much room inside needs no disk for a while.
+const FILE_UNUSED_ENOUGH: u64 = 16 << 20;

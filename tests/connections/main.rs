@@ -1,0 +1,18 @@
+//! Everything before the session: listeners, handshakes, limits and the log, against a real broker.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod broker;
+mod certificates;
+mod client;
+mod limits;
+mod listeners;
+mod logs;
+mod process;
+mod proxy;
+mod slow;
+mod tls;
+mod websocket;

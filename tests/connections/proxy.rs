@@ -1,0 +1,154 @@
+//! Listeners behind a proxy that announces its clients.
+
+use std::net::IpAddr;
+
+use tidewire::config::Listener;
+
+use crate::broker::{Broker, listener, log_line};
+use crate::client::connect;
+
+const V2: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+
+fn start(trusted: &[&str], change: impl FnOnce(&mut tidewire::config::Limits)) -> Broker {
+    let proxied = Listener {
+        proxy_protocol: true,
+        proxy_trusted: trusted.iter().map(|it| it.parse().unwrap()).collect(),
+        allow_anonymous: Some(true),
+        ..listener()
+    };
+    Broker::start(|config| {
+        config.listeners = vec![listener(), proxied];
+        change(&mut config.limits);
+    })
+}
+
+/// What a connection to the proxied listener is answered that begins with `bytes`, and its log line
+/// if it is closed.
+fn answer(broker: &Broker, bytes: &[u8]) -> Result<(), String> {
+    let mut client = crate::broker::open(broker.addresses[1]);
+    let peer = client.stream.local_addr().unwrap();
+    client.send(bytes);
+    let mut first = [0];
+    match std::io::Read::read(&mut client.stream, &mut first) {
+        Ok(1) if first[0] == 0x20 => Ok(()),
+        Ok(0) | Err(_) => Err(log_line(&format!("peer={peer} "))),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+    [&V2[..], &[command, family], &length, body].concat()
+}
+
+fn then_connect(header: &[u8]) -> Vec<u8> {
+    [header, &connect("proxied")].concat()
+}
+
+#[test]
+fn a_trusted_proxy_may_speak_for_clients_itself_and_the_unknown() {
+    let broker = start(&["127.0.0.1"], |_| {});
+    let four = [10, 1, 2, 3, 127, 0, 0, 1, 4, 0, 7, 91];
+    for header in [
+        &b"PROXY TCP4 10.1.2.3 127.0.0.1 1024 1883\r\n"[..],
+        b"PROXY UNKNOWN\r\n",
+        &binary(0x21, 0x11, &four),
+        &binary(0x21, 0x11, &[&four[..], &[4, 0, 2, 7, 7]].concat()),
+        &binary(0x20, 0x00, &[]),
+    ] {
+        answer(&broker, &then_connect(header)).expect("accepted");
+    }
+}
+
+#[test]
+fn a_header_that_is_missing_wrong_or_doubled_ends_the_connection() {
+    let broker = start(&["127.0.0.1"], |_| {});
+    let refused = |bytes: &[u8], reason: &str| {
+        let line = answer(&broker, bytes).expect_err(reason);
+        assert!(line.contains(reason), "{line}");
+    };
+    refused(&connect("without a header at all"), "no signature");
+    let cut = binary(0x21, 0x11, &[&[1; 12][..], &[4, 0, 9, 7]].concat());
+    refused(&then_connect(&cut), "value cut short");
+    let long = binary(0x21, 0x11, &[0; 5_000]);
+    refused(&then_connect(&long), "too long");
+    let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(200));
+    refused(&then_connect(long.as_bytes()), "too long");
+    let mut log_lines = Vec::new();
+    let one = &b"PROXY TCP4 10.1.2.3 127.0.0.1 1024 1883\r\n"[..];
+    let two = binary(0x21, 0x11, &[10, 1, 2, 3, 127, 0, 0, 1, 4, 0, 7, 91]);
+    for both in [[one, &two].concat(), [&two[..], one].concat()] {
+        let mut client = crate::broker::open(broker.addresses[1]);
+        client.send(&then_connect(&both));
+        assert_eq!(client.until_closed(), b"");
+        // The first header is believed already.
+        log_lines.push(log_line("peer=10.1.2.3:"));
+    }
+    assert!(
+        log_lines[0].contains("first packet must be CONNECT"),
+        "{}",
+        log_lines[0]
+    );
+    broker.serves();
+}
+
+#[test]
+fn a_peer_that_is_no_trusted_proxy_is_refused() {
+    let header = then_connect(b"PROXY TCP4 10.1.2.3 127.0.0.1 1024 1883\r\n");
+    for trusted in [&[][..], &["10.0.0.1"]] {
+        let broker = start(trusted, |_| {});
+        let line = answer(&broker, &header).expect_err("untrusted");
+        assert!(line.contains("not a trusted proxy"), "{line}");
+        broker.serves();
+    }
+}
+
+#[test]
+fn the_announced_address_is_the_one_that_is_limited() {
+    let broker = start(&["127.0.0.1"], |limits| {
+        limits.connections_per_address_max = 1
+    });
+    let open = |address: &str| {
+        let mut client = crate::broker::open(broker.addresses[1]);
+        let kind = match address.parse::<IpAddr>().unwrap() {
+            IpAddr::V4(_) => "TCP4 {} 127.0.0.1",
+            IpAddr::V6(_) => "TCP6 {} ::1",
+        };
+        let header = format!("PROXY {} 7 1883\r\n", kind.replace("{}", address));
+        client.send(&then_connect(header.as_bytes()));
+        client
+    };
+    let mut first = open("192.0.2.1");
+    assert_eq!(first.packet().first, 0x20, "CONNACK");
+    assert_eq!(open("192.0.2.1").until_closed(), b"");
+    assert!(log_line("peer=192.0.2.1:7 ").contains("too many connections"));
+    let mut other = open("192.0.2.2");
+    assert_eq!(other.packet().first, 0x20, "CONNACK");
+    let mut six = open("2001:db8:1:1::1");
+    assert_eq!(six.packet().first, 0x20, "CONNACK");
+    assert_eq!(open("2001:db8:1:1:ffff::2").until_closed(), b"");
+    assert_eq!(open("2001:db8:1:2::1").packet().first, 0x20, "CONNACK");
+}
+
+#[test]
+fn only_clients_of_this_machine_may_be_anonymous_behind_a_local_proxy() {
+    let proxied = Listener {
+        proxy_protocol: true,
+        proxy_trusted: vec!["127.0.0.1".parse().unwrap()],
+        ..listener()
+    };
+    let broker = Broker::start(|config| config.listeners = vec![listener(), proxied]);
+    let local = then_connect(b"PROXY TCP4 127.0.0.1 127.0.0.1 1024 1883\r\n");
+    answer(&broker, &local).expect("accepted");
+    let mut client = crate::broker::open(broker.addresses[1]);
+    client.send(&then_connect(
+        b"PROXY TCP4 192.0.2.9 127.0.0.1 1024 1883\r\n",
+    ));
+    let connack = client.packet();
+    assert_eq!(
+        (connack.first, connack.body[1]),
+        (0x20, 0x87),
+        "not authorized"
+    );
+    assert!(log_line("peer=192.0.2.9:1024 ").contains("anonymous clients are not allowed"));
+}

@@ -1,0 +1,13 @@
+//! The store by itself, through its public interface.
+
+mod damage;
+mod failure;
+mod full;
+mod kill;
+mod offline;
+mod power_cut;
+mod queues;
+mod retained;
+mod round_trip;
+mod speed;
+mod support;
