@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use tidewire::cli::arguments::{Arguments, Command};
-use tidewire::cli::{bench, certs, client, passwd, publish, run, store, subscribe};
+use tidewire::cli::arguments::{AclCommand, Arguments, Command};
+use tidewire::cli::{acl, bench, certs, client, passwd, publish, run, store, subscribe};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,6 +29,11 @@ fn main() -> ExitCode {
         Command::Passwd(arguments) => match passwd::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
+        },
+        Command::Acl(AclCommand::Test(arguments)) => match acl::test(&arguments) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => fail(&error, 2),
         },
         Command::Version => {
             let _ = writeln!(io::stdout(), "tidewire {}", env!("CARGO_PKG_VERSION"));

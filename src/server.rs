@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_local;
 
+use crate::auth::acl::{Acl, AclError};
 use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -59,6 +60,9 @@ pub enum StartError {
     /// The users cannot be read.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Acl(#[from] AclError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -71,17 +75,13 @@ impl Server {
         let shards = usize::from(shard_count);
         let clock = Clock::start();
         let authenticator = authenticator(&config)?;
+        let acl = Acl::load(&config.acl)?;
         let mut doors = open_doors(&config, &authenticator, clock)?;
         let files = doors.iter_mut().map(|it| it.bound.take_socket_file());
         let socket_files = files.flatten().collect();
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
-        let shared = Arc::new(Shared {
-            exchange: Exchange::new(),
-            retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
-            shards: shard_count,
-            config,
-        });
+        let shared = Arc::new(shared(config, acl, shard_count));
         let mailboxes: Arc<[Mailbox]> = (0..shards)
             .map(|_| Mailbox::new(limits.mailbox_bytes_max))
             .collect();
@@ -245,6 +245,18 @@ fn shard_count(config: &Config) -> u16 {
     match config.shards {
         0 => u16::try_from(cores().min(SHARDS_BY_CORES_MAX)).unwrap_or(1),
         shards => shards,
+    }
+}
+
+fn shared(config: Config, acl: Acl, shards: u16) -> Shared {
+    let limits = &config.limits;
+    let retained = Retained::new(limits.retained_messages_max, limits.retained_bytes_max);
+    Shared {
+        acl: Arc::new(acl),
+        exchange: Arc::new(Exchange::new()),
+        retained: Arc::new(retained),
+        shards,
+        config,
     }
 }
 

@@ -32,8 +32,9 @@ impl Broker {
         let shared = Arc::new(Shared {
             config: Config::default(),
             shards: 1,
-            exchange: Exchange::new(),
-            retained: Retained::new(1_000, 1_000_000),
+            acl: Arc::default(),
+            exchange: Arc::new(Exchange::new()),
+            retained: Arc::new(Retained::new(1_000, 1_000_000)),
         });
         Self {
             shard: Shard::new(ShardId(0), shared, Arc::default()),

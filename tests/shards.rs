@@ -35,8 +35,9 @@ impl Broker {
         let shared = Arc::new(Shared {
             config: Config::default(),
             shards: SHARDS,
-            exchange: Exchange::new(),
-            retained: Retained::new(1_000, 1_000_000),
+            acl: Arc::default(),
+            exchange: Arc::new(Exchange::new()),
+            retained: Arc::new(Retained::new(1_000, 1_000_000)),
         });
         let shards = (0..SHARDS)
             .map(|id| Shard::new(ShardId(id), Arc::clone(&shared), Arc::default()))

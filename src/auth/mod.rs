@@ -3,6 +3,7 @@
 //! Owns the password file, the check of passwords on threads of their own, and SCRAM-SHA-256. It
 //! refuses to know sockets: a login comes in as text and bytes, and is answered by a verdict.
 
+pub mod acl;
 mod authenticator;
 mod enhanced;
 mod hashing;

@@ -2,6 +2,7 @@
 //!
 //! Owns what may be written and refuses what cannot be meant. It does nothing by itself.
 
+mod acl;
 mod bench;
 mod client;
 mod passwd;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
+pub use acl::{AclCommand, AclTestArguments, TestedAction};
 pub use bench::{BenchArguments, Scenario};
 pub use client::{
     ConnectionArguments, Credentials, PublishArguments, ServerUrl, SubscribeArguments,
@@ -85,6 +87,9 @@ pub enum Command {
     /// Add, change or delete a user of a password file
     #[command(after_help = EXIT_CODES)]
     Passwd(PasswdArguments),
+    /// Ask the permission rules
+    #[command(subcommand)]
+    Acl(AclCommand),
     /// Publish messages
     #[command(after_help = EXIT_CODES)]
     Pub(PublishArguments),

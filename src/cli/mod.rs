@@ -1,5 +1,6 @@
 //! The commands of the `tidewire` binary.
 
+pub mod acl;
 pub mod arguments;
 pub mod bench;
 pub mod certs;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
+use crate::auth::acl::{Acl, AclError};
 use crate::auth::{PasswordFile, PasswordFileError};
 use crate::config::{Config, ConfigError};
 use crate::net::door::{OpenError, check_certificates};
@@ -22,6 +23,9 @@ pub enum RunError {
     /// The password file is wrong.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// The rules are wrong.
+    #[error(transparent)]
+    Acl(#[from] AclError),
     /// The broker cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -35,7 +39,11 @@ impl RunError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Files(_) | Self::Users(_) | Self::Start(StartError::Users(_))
+            Self::Config(_)
+                | Self::Files(_)
+                | Self::Users(_)
+                | Self::Acl(_)
+                | Self::Start(StartError::Users(_) | StartError::Acl(_))
         )
     }
 }
@@ -72,6 +80,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config()?;
     check_certificates(&config)?;
+    let rules = Acl::load(&config.acl)?;
     let Config {
         listeners, auth, ..
     } = config;
@@ -89,6 +98,9 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
             "password file is valid: {} user(s)",
             users.user_count()
         )?;
+    }
+    if rules.has_rules() {
+        writeln!(out, "permissions are valid: {} rule(s)", rules.rule_count())?;
     }
     Ok(())
 }

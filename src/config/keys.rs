@@ -16,21 +16,38 @@ pub(super) struct Key {
 /// Which entries of the lists of tables a path goes through.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Index {
-    pub(super) listener: usize,
-    pub(super) certificate: usize,
+    pub(super) outer: usize,
+    pub(super) inner: usize,
 }
 
 /// Paths that are lists of tables.
-pub(super) const LISTS: [&str; 2] = ["listeners", "listeners.#.certificates"];
+pub(super) const LISTS: [&str; 4] = [
+    "listeners",
+    "listeners.#.certificates",
+    "acl.groups",
+    "acl.rules",
+];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 5] = ["auth", "limits", "mqtt", "store", "log"];
+pub(super) const TABLES: [&str; 6] = ["auth", "acl", "limits", "mqtt", "store", "log"];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
-    [ROOT, LISTENER, CERTIFICATE, AUTH, LIMITS, MQTT, STORE, LOG]
-        .into_iter()
-        .flatten()
+    [
+        ROOT,
+        LISTENER,
+        CERTIFICATE,
+        AUTH,
+        ACL,
+        ACL_GROUP,
+        ACL_RULE,
+        LIMITS,
+        MQTT,
+        STORE,
+        LOG,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 macro_rules! keys {
@@ -58,7 +75,7 @@ keys!(ROOT: "", |config, _| Some(config), {
     sys_interval_seconds (0, 86_400);
 });
 
-keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listener), {
+keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.outer), {
     bind ANY;
     transport ANY;
     path ANY;
@@ -81,8 +98,8 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
 keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
     config
         .listeners
-        .get_mut(at.listener)
-        .and_then(|listener| listener.certificates.get_mut(at.certificate))
+        .get_mut(at.outer)
+        .and_then(|listener| listener.certificates.get_mut(at.inner))
 }, {
     certificate ANY;
     key ANY;
@@ -92,6 +109,29 @@ keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {
     password_file ANY;
     hashing_threads (0, 64);
     session_takeover ANY;
+});
+
+keys!(ACL: "acl.", |config, _| Some(&mut config.acl), {
+    file ANY;
+    superusers ANY;
+    wide_subscriptions ANY;
+});
+
+keys!(ACL_GROUP: "acl.groups.#.", |config, at| config.acl.groups.get_mut(at.outer), {
+    name ANY;
+    members ANY;
+});
+
+keys!(ACL_RULE: "acl.rules.#.", |config, at| config.acl.rules.get_mut(at.outer), {
+    effect ANY;
+    users ANY;
+    groups ANY;
+    clients ANY;
+    certificates ANY;
+    addresses ANY;
+    anonymous ANY;
+    actions ANY;
+    topics ANY;
 });
 
 keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Index, Key, LISTS, TABLES, keys};
 use super::value::Found;
-use super::{Certificate, Config, ConfigError, Listener, Origin, rules};
+use super::{Config, ConfigError, Listener, Origin, rules};
 
 /// A configuration under construction; what is applied later wins.
 #[derive(Debug, Default)]
@@ -180,20 +180,22 @@ impl Loader {
     fn grow(&mut self, path: &str) -> Option<Index> {
         let found = indices(path);
         let index = Index {
-            listener: found.first().copied().unwrap_or(0),
-            certificate: found.get(1).copied().unwrap_or(0),
+            outer: found.first().copied().unwrap_or(0),
+            inner: found.get(1).copied().unwrap_or(0),
         };
-        if !path.starts_with("listeners.") || found.is_empty() {
-            return Some(index);
-        }
-        if index.listener == self.config.listeners.len() {
-            self.config.listeners.push(Listener::default());
-        }
-        let listener = self.config.listeners.get_mut(index.listener)?;
-        if found.len() > 1 && index.certificate == listener.certificates.len() {
-            listener.certificates.push(Certificate::default());
-        }
-        (found.len() == 1 || index.certificate < listener.certificates.len()).then_some(index)
+        let config = &mut self.config;
+        let is_there = match path.split('.').take(2).collect::<Vec<_>>()[..] {
+            _ if found.is_empty() => true,
+            ["listeners", _] => {
+                reach(&mut config.listeners, index.outer)?;
+                let listener = config.listeners.get_mut(index.outer)?;
+                found.len() == 1 || reach(&mut listener.certificates, index.inner).is_some()
+            }
+            ["acl", "groups"] => reach(&mut config.acl.groups, index.outer).is_some(),
+            ["acl", "rules"] => reach(&mut config.acl.rules, index.outer).is_some(),
+            _ => true,
+        };
+        is_there.then_some(index)
     }
 
     /// Notes where a value came from; the last step of setting it.
@@ -215,6 +217,14 @@ impl Loader {
             }
         }
     }
+}
+
+/// Adds the entry at `index` if it is the next one; `None` if there would be a gap.
+fn reach<T: Default>(list: &mut Vec<T>, index: usize) -> Option<()> {
+    if index == list.len() {
+        list.push(T::default());
+    }
+    (index < list.len()).then_some(())
 }
 
 /// A value of a file with its path and the offset of its key.

@@ -3,6 +3,7 @@
 //! Owns every key: its name, type, range and default, and the rules between keys. It refuses to
 //! know sockets and certificates: that an address can be bound or a key read is for `net` to say.
 
+mod acl;
 mod auth;
 mod error;
 mod keys;
@@ -11,6 +12,7 @@ mod listener;
 mod load;
 mod log;
 mod mqtt;
+mod network;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod value;
 
 use std::path::Path;
 
+pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
 pub use auth::{Auth, SessionTakeover};
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
@@ -27,6 +30,7 @@ pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMod
 pub use load::Loader;
 pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};
+pub use network::Network;
 pub use store::{StoreConfig, StoreEngine};
 
 /// Everything an operator decides.
@@ -42,6 +46,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// How clients prove who they are.
     pub auth: Auth,
+    /// Who may do what.
+    pub acl: Acl,
     /// What no client may exceed.
     pub limits: Limits,
     /// How MQTT is spoken.
@@ -60,6 +66,7 @@ impl Default for Config {
             sys_interval_seconds: 10,
             listeners: vec![Listener::default()],
             auth: Auth::default(),
+            acl: Acl::default(),
             limits: Limits::default(),
             mqtt: Mqtt::default(),
             store: StoreConfig::default(),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tidewire_protocol::topic::Topic;
 
-use super::{ClientCertificates, Config, Limits, Listener, Transport};
+use super::{AclRule, ClientCertificates, Config, Limits, Listener, Transport};
 
 /// A rule that does not hold.
 pub(super) struct Broken {
@@ -31,7 +31,26 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         let free = listener.bind.ends_with(":0") || taken.insert(&listener.bind);
         demand("bind", free, "is the address of an earlier listener").map_err(within)?;
     }
+    for (index, rule) in config.acl.rules.iter().enumerate() {
+        let within = |broken: Broken| Broken {
+            key: format!("acl.rules.{index}.{}", broken.key),
+            ..broken
+        };
+        check_rule(rule).map_err(within)?;
+    }
     check_limits(&config.limits)
+}
+
+fn check_rule(rule: &AclRule) -> Result<(), Broken> {
+    let some = "needs at least one entry";
+    demand("topics", !rule.topics.is_empty(), some)?;
+    demand("actions", !rule.actions.is_empty(), some)?;
+    let has_user = !rule.users.is_empty() || !rule.groups.is_empty();
+    demand(
+        "anonymous",
+        !(rule.anonymous && has_user),
+        "is for clients without a user name: leave users and groups out",
+    )
 }
 
 fn check_listener(listener: &Listener) -> Result<(), Broken> {

@@ -7,8 +7,8 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    ClientCertificates, LogLevel, QueueOverflow, SessionTakeover, ShareStrategy, StoreEngine,
-    Transport, UnixMode, UnixOwner,
+    AclAction, AclEffect, ClientCertificates, LogLevel, Network, QueueOverflow, SessionTakeover,
+    ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -173,6 +173,7 @@ texts! {
     String: "a string", |text| Some(text.to_owned()), Clone::clone;
     PathBuf: "a path", |text| (!text.is_empty()).then(|| text.into()),
         |path| path.display().to_string();
+    Network: "an IP address or a network such as 10.0.0.0/8", Network::parse, ToString::to_string;
     IpAddr: "an IP address", |text| text.parse().ok(), ToString::to_string;
     UnixOwner: "a user and group such as \"mqtt:mqtt\", each a name or a number",
         |text| text.parse().ok(), ToString::to_string;
@@ -257,6 +258,13 @@ words! {
     }
     ShareStrategy { "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
+    AclEffect { "allow" => Allow, "deny" => Deny }
+    AclAction {
+        "all" => All, "read" => Read, "write" => Write, "publish" => Publish,
+        "subscribe" => Subscribe, "receive" => Receive, "will" => Will, "retain" => Retain,
+        "share" => Share
+    }
+    WideSubscriptions { "filter" => Filter, "refuse" => Refuse }
     LogLevel {
         "off" => Off, "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug,
         "trace" => Trace

@@ -62,4 +62,6 @@ pub struct Binding {
     pub subscription_id: Option<NonZeroU32>,
     /// The protocol that the subscriber speaks.
     pub version: ProtocolVersion,
+    /// Whether the subscriber may not receive every topic that matches: its rights are asked.
+    pub is_checked: bool,
 }

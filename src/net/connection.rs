@@ -306,8 +306,9 @@ mod tests {
         let shared = Arc::new(Shared {
             config,
             shards: 1,
-            exchange: Exchange::new(),
-            retained: Retained::new(1, 1),
+            acl: Arc::default(),
+            exchange: Exchange::new().into(),
+            retained: Retained::new(1, 1).into(),
         });
         let shard = Shard::new(ShardId(0), shared, Arc::default());
         let mailboxes = Arc::new([Mailbox::new(65_536)]);

@@ -175,7 +175,7 @@ async fn receive_connect(
         let client_id = shown(connect.client_id);
         return Err(HandshakeError::Refused { client_id, reason });
     }
-    let identity = match log_in(door, &mut transport, &packet, &mut rest, &mut held).await {
+    let mut identity = match log_in(door, &mut transport, &packet, &mut rest, &mut held).await {
         Ok(identity) => identity,
         Err(source) => {
             if let Some(reason) = source.reason() {
@@ -185,6 +185,9 @@ async fn receive_connect(
             return Err(HandshakeError::Login { client_id, source });
         }
     };
+    if let PeerAddress::Ip(address) = transport.peer() {
+        identity.address = Some(address.ip().to_canonical());
+    }
     let client_id = match connect.client_id {
         "" => assigned_client_id(),
         client_id => client_id.to_owned(),

@@ -127,7 +127,7 @@ async fn await_verdict(
     }
     Ok(Identity {
         user_name: Some(user_name.into()),
-        enhanced: None,
+        ..Identity::default()
     })
 }
 
@@ -172,6 +172,7 @@ impl Dialogue<'_> {
                 last_data,
                 authentication,
             }),
+            ..Identity::default()
         })
     }
 

@@ -11,6 +11,7 @@ use super::retained::RetainedDelivery;
 use super::slots::Key;
 use super::subscriptions::Subscriptions;
 use crate::auth::EnhancedAuthentication;
+use crate::auth::acl::Rights;
 use crate::exchange::{GroupId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Queue};
@@ -26,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) mount_point: Option<Arc<str>>,
     /// Who had the session last; `None` if that client proved nothing.
     pub(crate) user_name: Option<Arc<str>>,
+    /// What it may do, and is asked again after it is gone.
+    pub(crate) rights: Arc<Rights>,
     pub(crate) connection: Option<Key>,
     pub(crate) version: ProtocolVersion,
     /// `u32::MAX` never expires.

@@ -42,19 +42,29 @@ impl Shard {
 
     /// Messages of another shard for this shard's part of the routes.
     pub(super) fn deliver_mail(&mut self, messages: &[Message], routes: &Routes, now_ms: u64) {
+        let is_doubtful = self.is_doubtful(routes);
         for message in messages {
-            self.deliver_here(routes, &mut Outgoing::of(message), now_ms);
+            let mut outgoing = Outgoing::of(message);
+            for target in routes.for_shard(self.id) {
+                if !is_doubtful || self.may_still_receive(target, routes.topic()) {
+                    self.deliver_to(target, &mut outgoing, now_ms);
+                }
+            }
         }
     }
 
     fn deliver_here(&mut self, routes: &Routes, outgoing: &mut Outgoing<'_>, now_ms: u64) {
         for target in routes.for_shard(self.id) {
-            match target.destination {
-                Destination::Session(receiver) => self.deliver(receiver, target, outgoing, now_ms),
-                Destination::Group { group, .. } => {
-                    let message = outgoing.message();
-                    self.push_to_group(group, message, now_ms);
-                }
+            self.deliver_to(target, outgoing, now_ms);
+        }
+    }
+
+    fn deliver_to(&mut self, target: &Target, outgoing: &mut Outgoing<'_>, now_ms: u64) {
+        match target.destination {
+            Destination::Session(receiver) => self.deliver(receiver, target, outgoing, now_ms),
+            Destination::Group { group, .. } => {
+                let message = outgoing.message();
+                self.push_to_group(group, message, now_ms);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidewire_protocol::codec::QoS;
 
+use crate::auth::acl::{Action, Rights};
 use crate::exchange::{GroupId, ReceiverId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::Delivery;
@@ -84,6 +85,15 @@ pub struct Member {
     pub subscription_ids: Option<Arc<[std::num::NonZeroU32]>>,
     /// How many unsettled messages it takes; zero while it is away.
     pub credit: u32,
+    /// Asked for each topic, if it may not receive every one of the group.
+    pub check: Option<Arc<Rights>>,
+}
+
+impl Member {
+    pub(crate) fn may_receive(&self, topic: &str) -> bool {
+        let check = self.check.as_ref();
+        check.is_none_or(|rights| rights.allows(Action::Receive, topic))
+    }
 }
 
 /// Mail to be sent, by receiving shard.

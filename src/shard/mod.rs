@@ -20,6 +20,7 @@ mod pace;
 mod publish;
 mod receive;
 mod retained;
+mod rights;
 mod run;
 mod send;
 mod slots;
@@ -49,6 +50,7 @@ use run::OpenRun;
 use slots::Slots;
 use timers::{Timer, Timers};
 
+use crate::auth::acl::Acl;
 use crate::config::Config;
 use crate::exchange::{Exchange, GroupId, ReceiverId, RouteCache, ShardId};
 use crate::log_limit::{LogKind, LogLimit};
@@ -63,10 +65,12 @@ pub struct Shared {
     pub config: Config,
     /// How many shards there are.
     pub shards: u16,
+    /// Who may do what.
+    pub acl: Arc<Acl>,
     /// The routing table.
-    pub exchange: Exchange,
+    pub exchange: Arc<Exchange>,
     /// The latest message of each topic.
-    pub retained: Retained,
+    pub retained: Arc<Retained>,
 }
 
 /// One shard of the broker.

@@ -10,6 +10,8 @@ use super::mount::Mounted;
 use super::subscribe::mounted_of;
 use super::timers::Timer;
 use super::{Key, Shard};
+use crate::auth::acl::Action;
+use crate::message::Message;
 use crate::queue::Delivery;
 use crate::retained::Walk;
 
@@ -90,6 +92,10 @@ impl Shard {
         let walk = delivery.walk.get_or_insert_with(|| retained.walk(filter));
         let mut messages = Vec::new();
         let goes_on = retained.advance(walk, now_ms, VISITS_MAX, &mut messages);
+        if !session.rights.is_everything() {
+            let rights = &session.rights;
+            messages.retain(|it: &Message| rights.allows(Action::Receive, it.topic()));
+        }
         let found = !messages.is_empty();
         let deliveries = messages.into_iter().map(|message| Delivery {
             qos: delivery.qos.min(message.qos()),

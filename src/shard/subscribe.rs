@@ -11,6 +11,7 @@ use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
 use super::client::Subscribed;
 use super::mount::Mounted;
+use super::rights::may_subscribe;
 use super::{Key, Mail, Member, Shard};
 use crate::exchange::{Binding, Destination};
 
@@ -173,6 +174,12 @@ impl Shard {
         let mount_point = session.mount_point.as_deref();
         let mounted = mounted_of(mount_point, subscription.filter, limits.topic_levels_max)?;
         let version = session.version;
+        if !may_subscribe(&session.rights, mounted.subscribable()?) {
+            let client_id = &session.client_id;
+            let filter = subscription.filter;
+            tracing::info!(?client_id, ?filter, "subscription not authorized");
+            return Err(ReasonCode::NotAuthorized);
+        }
         let before = session.subscriptions.get(subscription.filter).copied();
         if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
             return Err(ReasonCode::QuotaExceeded);
@@ -203,7 +210,7 @@ impl Shard {
                         .exchange
                         .join_group(group, filter, self.shared.shards),
                 });
-                self.join(key, &subscribed);
+                self.join(key, filter, &subscribed);
             }
         }
         if before.is_none() {
@@ -220,34 +227,46 @@ impl Shard {
         Ok(before.is_none())
     }
 
-    fn bind(
+    pub(super) fn bind(
         &mut self,
         key: Key,
         filter: TopicFilter<'_>,
         subscribed: &Subscribed,
         version: ProtocolVersion,
     ) {
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
+        let receiver = self.receiver(key);
+        let is_checked = !session.rights.receives_all(filter.as_str());
+        if is_checked {
+            self.shared.exchange.set_rights(receiver, &session.rights);
+        }
         let binding = Binding {
-            destination: Destination::Session(self.receiver(key)),
+            destination: Destination::Session(receiver),
             qos: subscribed.options.qos,
             no_local: subscribed.options.no_local,
             retain_as_published: subscribed.options.retain_as_published,
             subscription_id: subscribed.subscription_id,
             version,
+            is_checked,
         };
         self.shared.exchange.bind(filter, binding);
     }
 
-    fn join(&mut self, key: Key, subscribed: &Subscribed) {
-        let Some((group, home)) = subscribed.group else {
+    pub(super) fn join(&mut self, key: Key, filter: TopicFilter<'_>, subscribed: &Subscribed) {
+        let (Some((group, home)), Some(session)) = (subscribed.group, self.sessions.lookup(key))
+        else {
             return;
         };
+        let rights = &session.rights;
         let member = Member {
             session: self.receiver(key),
             qos: subscribed.options.qos,
             retain_as_published: subscribed.options.retain_as_published,
             subscription_ids: subscribed.subscription_id.map(|id| Arc::from([id])),
             credit: self.group_credit(key),
+            check: (!rights.receives_all(filter.as_str())).then(|| Arc::clone(rights)),
         };
         self.send_mail(home, Mail::GroupJoin { group, member });
     }

@@ -7,6 +7,7 @@ use tidewire_protocol::session::keep_alive_deadline_ms;
 
 use super::client::WillMessage;
 use super::mount::mounted;
+use super::rights::may_leave;
 use super::timers::Timer;
 use super::{Key, Mail, Shard, publisher_of};
 use crate::message::{Header, Message};
@@ -101,6 +102,9 @@ impl Shard {
             return;
         };
         self.metrics.sessions.subtract(1);
+        if !session.rights.is_everything() {
+            self.shared.exchange.forget_rights(self.receiver(key));
+        }
         if self.directory.get(&session.name) == Some(&key) {
             self.directory.remove(&session.name);
         }
@@ -198,8 +202,15 @@ impl Shard {
             return;
         };
         session.will_due_ms = None;
-        if let Some(will) = session.will.take() {
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        let (topic, retain) = (will.message.topic(), will.message.retain());
+        if may_leave(&session.rights, topic, retain) {
             self.publish_message(&will.publish_at(now_ms), now_ms);
+        } else {
+            tracing::info!(client_id = ?session.client_id, ?topic, "will not authorized");
+            self.metrics.messages_dropped.add(1);
         }
     }
 

@@ -53,8 +53,9 @@ impl Broker {
         let shared = Arc::new(Shared {
             config,
             shards: SHARDS,
-            exchange: Exchange::new(),
-            retained: Retained::new(1_000, 1_000_000),
+            acl: Arc::default(),
+            exchange: Exchange::new().into(),
+            retained: Retained::new(1_000, 1_000_000).into(),
         });
         let shards = (0..SHARDS)
             .map(|id| Shard::new(ShardId(id), Arc::clone(&shared), Arc::default()))
