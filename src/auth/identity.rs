@@ -14,6 +14,8 @@ pub struct Identity {
     pub user_name: Option<Arc<str>>,
     /// Name in the certificate that the client showed.
     pub certificate: Option<Arc<str>>,
+    /// The only client id that it may have, if there is one.
+    pub client_id: Option<Arc<str>>,
     /// Groups that the proof itself names.
     pub groups: Arc<[Box<str>]>,
     /// Where the client is; `None` for unix sockets.

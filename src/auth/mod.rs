@@ -5,6 +5,7 @@
 
 pub mod acl;
 mod authenticator;
+mod certificate;
 mod enhanced;
 mod hashing;
 mod identity;
@@ -13,6 +14,7 @@ mod password_file;
 mod scram;
 
 pub use authenticator::{Authenticator, Busy};
+pub use certificate::name_of as name_of_certificate;
 pub use enhanced::{Answer, EnhancedAuthentication, EnhancedError, METHOD};
 pub use hashing::HashingPool;
 pub use identity::{Enhanced, Identity, may_take_over};

@@ -81,6 +81,10 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.outer),
     path ANY;
     client_ca ANY;
     client_certificates ANY;
+    client_crl ANY;
+    certificate_name ANY;
+    certificate_as ANY;
+    unix_peer_as_user ANY;
     allow_anonymous ANY;
     mount_point ANY;
     connections_max POSITIVE;

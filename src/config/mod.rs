@@ -26,7 +26,10 @@ pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
 pub use auth::{Auth, SessionTakeover};
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
-pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode, UnixOwner};
+pub use listener::{
+    Certificate, CertificateAs, CertificateName, ClientCertificates, Listener, Transport, UnixMode,
+    UnixOwner,
+};
 pub use load::Loader;
 pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tidewire_protocol::topic::Topic;
 
-use super::{AclRule, ClientCertificates, Config, Limits, Listener, Transport};
+use super::{AclRule, CertificateAs, ClientCertificates, Config, Limits, Listener, Transport};
 
 /// A rule that does not hold.
 pub(super) struct Broken {
@@ -120,6 +120,15 @@ fn check_bind(listener: &Listener) -> Result<(), Broken> {
 
 fn check_certificates(listener: &Listener) -> Result<(), Broken> {
     let asked = listener.client_certificates != ClientCertificates::Off;
+    let shown = "needs client_certificates to be optional or required";
+    demand("client_crl", asked || listener.client_crl.is_none(), shown)?;
+    let is_nothing = listener.certificate_as == CertificateAs::Nothing;
+    demand("certificate_as", asked || is_nothing, shown)?;
+    demand(
+        "unix_peer_as_user",
+        !listener.unix_peer_as_user || listener.transport == Transport::Unix,
+        "is for the transport unix",
+    )?;
     if !listener.transport.is_encrypted() {
         let none = listener.certificates.is_empty();
         demand("certificates", none, "is for the transports tls and wss")?;

@@ -7,8 +7,9 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    AclAction, AclEffect, ClientCertificates, LogLevel, Network, QueueOverflow, SessionTakeover,
-    ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner, WideSubscriptions,
+    AclAction, AclEffect, CertificateAs, CertificateName, ClientCertificates, LogLevel, Network,
+    QueueOverflow, SessionTakeover, ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner,
+    WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -248,6 +249,13 @@ macro_rules! words {
 words! {
     Transport { "tcp" => Tcp, "tls" => Tls, "ws" => Ws, "wss" => Wss, "unix" => Unix }
     ClientCertificates { "off" => Off, "optional" => Optional, "required" => Required }
+    CertificateName {
+        "common_name" => CommonName, "subject" => Subject, "dns_name" => DnsName,
+        "email" => Email, "uri" => Uri
+    }
+    CertificateAs {
+        "nothing" => Nothing, "user_name" => UserName, "client_id" => ClientId, "both" => Both
+    }
     ProtocolVersion { "3.1" => V3_1, "3.1.1" => V3_1_1, "5.0" => V5 }
     QueueOverflow {
         "drop_oldest" => DropOldest, "drop_newest" => DropNewest, "reject" => Reject,

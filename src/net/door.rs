@@ -177,6 +177,7 @@ fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, OpenErro
             .map(|pair| (pair.certificate.clone(), pair.key.clone()))
             .collect(),
         client_ca: listener.client_ca.clone(),
+        client_crl: listener.client_crl.clone(),
         client_certificates: match listener.client_certificates {
             config::ClientCertificates::Off => ClientCertificates::Off,
             config::ClientCertificates::Optional => ClientCertificates::Optional,

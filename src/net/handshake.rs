@@ -189,7 +189,10 @@ async fn receive_connect(
         identity.address = Some(address.ip().to_canonical());
     }
     let client_id = match connect.client_id {
-        "" => assigned_client_id(),
+        "" => match &identity.client_id {
+            Some(client_id) => client_id.to_string(),
+            None => assigned_client_id(),
+        },
         client_id => client_id.to_owned(),
     };
     transport.detach()?;
