@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tidewire::cli::arguments::{AclCommand, Arguments, Command};
-use tidewire::cli::{acl, bench, certs, client, passwd, publish, run, store, subscribe};
+use tidewire::cli::{acl, bench, certs, client, passwd, publish, reload, run, store, subscribe};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     match Arguments::of_process().into_command() {
         Command::Run(arguments) => finish(run::run(&arguments)),
         Command::Check(arguments) => finish(run::check(&arguments)),
+        Command::Reload(arguments) => finish(reload::run(&arguments)),
         Command::Certs(arguments) => {
             match certs::write_development_certificates(&arguments.out, &arguments.hosts) {
                 Ok(files) => {

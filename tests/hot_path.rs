@@ -33,6 +33,7 @@ impl Broker {
             config: Config::default(),
             shards: 1,
             acl: Arc::default(),
+            users: None,
             exchange: Arc::new(Exchange::new()),
             retained: Arc::new(Retained::new(1_000, 1_000_000)),
         });

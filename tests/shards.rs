@@ -36,6 +36,7 @@ impl Broker {
             config: Config::default(),
             shards: SHARDS,
             acl: Arc::default(),
+            users: None,
             exchange: Arc::new(Exchange::new()),
             retained: Arc::new(Retained::new(1_000, 1_000_000)),
         });

@@ -12,6 +12,8 @@ use crate::config::SessionTakeover;
 pub struct Identity {
     /// `None` for a client that proved nothing.
     pub user_name: Option<Arc<str>>,
+    /// Whether the password file says so: the user name is gone with its line.
+    pub has_password: bool,
     /// Name in the certificate that the client showed.
     pub certificate: Option<Arc<str>>,
     /// The only client id that it may have, if there is one.
@@ -38,6 +40,7 @@ impl Identity {
     pub fn subject(&self, client_id: &Arc<str>) -> Subject {
         Subject {
             user_name: self.user_name.clone(),
+            has_password: self.has_password,
             client_id: Arc::clone(client_id),
             certificate: self.certificate.clone(),
             groups: Arc::clone(&self.groups),

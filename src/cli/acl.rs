@@ -32,6 +32,7 @@ pub fn test(arguments: &AclTestArguments) -> Result<bool, RunError> {
 fn subject(arguments: &AclTestArguments) -> Subject {
     Subject {
         user_name: arguments.user.as_deref().map(Into::into),
+        has_password: false,
         client_id: arguments.client.as_str().into(),
         certificate: arguments.certificate.as_deref().map(Into::into),
         groups: arguments

@@ -73,6 +73,8 @@ keys!(ROOT: "", |config, _| Some(config), {
     shards (0, 1024);
     allow_anonymous ANY;
     sys_interval_seconds (0, 86_400);
+    pid_file ANY;
+    watch_files_seconds (0, 86_400);
 });
 
 keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.outer), {

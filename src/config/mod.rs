@@ -20,7 +20,7 @@ mod tests;
 pub(crate) mod url;
 mod value;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
 pub use auth::{Auth, SessionTakeover};
@@ -45,6 +45,10 @@ pub struct Config {
     pub allow_anonymous: Option<bool>,
     /// Seconds between two publications of `$SYS`, 0 = off.
     pub sys_interval_seconds: u32,
+    /// Where the process id is written, for `tidewire reload`.
+    pub pid_file: Option<PathBuf>,
+    /// Seconds between two looks at the files of the configuration, 0 = off.
+    pub watch_files_seconds: u32,
     /// Addresses that accept connections, at least one.
     pub listeners: Vec<Listener>,
     /// How clients prove who they are.
@@ -67,6 +71,8 @@ impl Default for Config {
             shards: 0,
             allow_anonymous: None,
             sys_interval_seconds: 10,
+            pid_file: None,
+            watch_files_seconds: 0,
             listeners: vec![Listener::default()],
             auth: Auth::default(),
             acl: Acl::default(),
@@ -79,6 +85,21 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The files that it names and that a running broker can read again.
+    pub fn files(&self) -> Vec<&Path> {
+        let mut files = Vec::new();
+        for listener in &self.listeners {
+            for pair in &listener.certificates {
+                files.extend([pair.certificate.as_path(), pair.key.as_path()]);
+            }
+            files.extend(listener.client_ca.as_deref());
+            files.extend(listener.client_crl.as_deref());
+        }
+        files.extend(self.auth.password_file.as_deref());
+        files.extend(self.acl.file.as_deref());
+        files
+    }
+
     /// The defaults, changed by the file, then by the `TIDEWIRE_` variables of `environment`.
     ///
     /// # Errors

@@ -107,6 +107,7 @@ pub(super) async fn log_in(
         }
         return Ok(Identity {
             user_name: proved.user_name,
+            has_password: true,
             enhanced: proved.enhanced,
             ..shown
         });
@@ -118,6 +119,7 @@ pub(super) async fn log_in(
     if let Some(user_name) = connect.user_name {
         let password = connect.password.unwrap_or_default();
         if let Some(verdict) = door.authenticator.check_password(user_name, password) {
+            identity.has_password = true;
             identity.user_name = Some(await_verdict(user_name, verdict?).await?);
             return Ok(identity);
         }

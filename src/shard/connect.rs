@@ -65,6 +65,10 @@ impl Shard {
             return Accepted { connection };
         }
         let subject = handshake.identity.subject(&client_id.into());
+        if !self.is_known(&subject) {
+            self.refuse(connection, ReasonCode::NotAuthorized, now_ms);
+            return Accepted { connection };
+        }
         let rights = Arc::new(self.shared.acl.rights(subject));
         if let Err(reason) = check_will(connect.will.as_ref(), mount_point, &rights) {
             self.refuse(connection, reason, now_ms);
@@ -92,6 +96,7 @@ impl Shard {
         if is_present {
             self.rebind_if_version_changed(session, connect.version);
             self.announce_presence(session, true);
+            self.drop_revoked_in_flight(session);
             self.resend_in_flight(session, now_ms);
             self.send_waiting(session, now_ms);
         }

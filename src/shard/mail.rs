@@ -1,6 +1,7 @@
 //! What shards say to each other.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 
 use tidewire_protocol::codec::QoS;
 
@@ -8,7 +9,7 @@ use crate::auth::acl::{Action, Rights};
 use crate::exchange::{GroupId, ReceiverId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::Delivery;
-use crate::shard::SentRun;
+use crate::shard::{SentRun, Shared};
 
 /// One piece of mail; a plain value.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum Mail {
         /// Who gets them, on all shards.
         routes: Arc<Routes>,
     },
+    /// What all shards share has been replaced.
+    Reconfigure(Arc<Reconfiguration>),
     /// Deliver encoded messages to the receiver's part of the routes.
     Run(Arc<SentRun>),
     /// A session joins a share group that lives on the receiver.
@@ -70,6 +73,15 @@ pub enum Mail {
         /// Oldest first.
         deliveries: Vec<Delivery>,
     },
+}
+
+/// A new configuration on its way to the shards.
+#[derive(Debug)]
+pub struct Reconfiguration {
+    /// The tables are the same as before.
+    pub shared: Arc<Shared>,
+    /// How many shards have applied it.
+    pub applied: AtomicU16,
 }
 
 /// A member of a share group.

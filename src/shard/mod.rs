@@ -36,7 +36,7 @@ use hashbrown::HashMap;
 
 pub use connect::{Accepted, Handshake, refusal};
 pub use explain::text_of;
-pub use mail::{Mail, Member};
+pub use mail::{Mail, Member, Reconfiguration};
 pub use out::OutBuffer;
 pub use run::SentRun;
 pub use slots::Key;
@@ -50,6 +50,7 @@ use run::OpenRun;
 use slots::Slots;
 use timers::{Timer, Timers};
 
+use crate::auth::PasswordFile;
 use crate::auth::acl::Acl;
 use crate::config::Config;
 use crate::exchange::{Exchange, GroupId, ReceiverId, RouteCache, ShardId};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub shards: u16,
     /// Who may do what.
     pub acl: Arc<Acl>,
+    /// Whose password is checked, if any.
+    pub users: Option<Arc<PasswordFile>>,
     /// The routing table.
     pub exchange: Arc<Exchange>,
     /// The latest message of each topic.
@@ -217,6 +220,7 @@ impl Shard {
     pub fn take_in(&mut self, mail: Mail, now_ms: u64) {
         match mail {
             Mail::Deliver { messages, routes } => self.deliver_mail(&messages, &routes, now_ms),
+            Mail::Reconfigure(new) => self.reconfigure(&new, now_ms),
             Mail::Run(run) => self.deliver_run(&run),
             Mail::GroupJoin { group, member } => self.join_group(group, member, now_ms),
             Mail::GroupLeave { group, session } => self.leave_group(group, session),

@@ -1,15 +1,17 @@
 //! What clients may do: asked where something is done, and applied anew when rules change.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tidewire_protocol::codec::{ReasonCode, Will};
 use tidewire_protocol::topic::Subscribable;
 
+use super::Reconfiguration;
 use super::client::Subscribed;
 use super::mount::mounted;
-use super::subscribe::mounted_of;
+use super::subscribe::{ANY_LEVELS, mounted_of};
 use super::{Key, Shard, key_of};
-use crate::auth::acl::{Action, Rights};
+use crate::auth::acl::{Action, Rights, Subject};
 use crate::exchange::{Destination, Routes, Target};
 use crate::queue::Delivery;
 
@@ -44,6 +46,50 @@ pub(super) fn may_subscribe(rights: &Rights, subscribable: Subscribable<'_>) -> 
 }
 
 impl Shard {
+    /// Goes on with another configuration. Clients stay unless their user is gone.
+    pub(super) fn reconfigure(&mut self, new: &Reconfiguration, now_ms: u64) {
+        self.close_run();
+        let is_new_acl = !Arc::ptr_eq(&self.shared.acl, &new.shared.acl);
+        self.shared = Arc::clone(&new.shared);
+        for key in self.sessions.keys() {
+            let Some(session) = self.sessions.lookup(key) else {
+                continue;
+            };
+            let subject = session.rights.subject();
+            if !self.is_known(subject) {
+                let rights = Rights::nothing(subject.clone());
+                self.expel(key, rights, now_ms);
+            } else if is_new_acl {
+                let rights = self.shared.acl.rights(subject.clone());
+                self.set_rights(key, Arc::new(rights), now_ms);
+            }
+        }
+        new.applied.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the password file that proved a user name still has it.
+    pub(super) fn is_known(&self, subject: &Subject) -> bool {
+        let Some(user_name) = subject
+            .user_name
+            .as_deref()
+            .filter(|_| subject.has_password)
+        else {
+            return true;
+        };
+        let users = self.shared.users.as_ref();
+        users.is_some_and(|users| users.knows(user_name))
+    }
+
+    /// Ends the connection of a client without any right; its will is not sent.
+    fn expel(&mut self, key: Key, rights: Rights, now_ms: u64) {
+        self.set_rights(key, Arc::new(rights), now_ms);
+        let connection = self.sessions.lookup(key).and_then(|it| it.connection);
+        if let Some(connection) = connection {
+            let why = "the user is gone";
+            self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
+        }
+    }
+
     /// Whether the client of a connection may publish to the topic.
     pub(super) fn may_send(&self, key: Key, topic: &str, retain: bool) -> bool {
         let session = self.session_of(key).and_then(|it| self.sessions.lookup(it));
@@ -72,19 +118,9 @@ impl Shard {
             .queue
             .retain(|it| rights.allows(Action::Receive, it.message.topic()));
         self.metrics.messages_dropped.add(dropped);
-        match session.connection {
-            // What is in flight to a connected client is with it already.
-            Some(connection) => {
-                if let Some(connection) = self.connections.lookup_mut(connection) {
-                    connection.last_routes = None;
-                }
-            }
-            None => {
-                let is_revoked =
-                    |it: &Delivery| !rights.allows(Action::Receive, it.message.topic());
-                let revoked = session.outbound.take_at_least_once(is_revoked);
-                self.metrics.messages_dropped.add(revoked.len() as u64);
-            }
+        let connection = session.connection;
+        if let Some(connection) = connection.and_then(|key| self.connections.lookup_mut(key)) {
+            connection.last_routes = None;
         }
         let subscriptions: Vec<(Box<str>, Subscribed)> = session
             .subscriptions
@@ -100,13 +136,26 @@ impl Shard {
         self.send_waiting(key, now_ms);
     }
 
+    /// What was in flight and is to be sent again needs its right as well. What a connected client
+    /// is sent, and QoS 2 messages under way, are with it already.
+    pub(super) fn drop_revoked_in_flight(&mut self, key: Key) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let rights = &session.rights;
+        if !rights.is_everything() {
+            let is_revoked = |it: &Delivery| !rights.allows(Action::Receive, it.message.topic());
+            let revoked = session.outbound.take_at_least_once(is_revoked);
+            self.metrics.messages_dropped.add(revoked.len() as u64);
+        }
+    }
+
     fn bind_anew(&mut self, key: Key, filter: &str, subscribed: &Subscribed) {
         let Some(session) = self.sessions.lookup(key) else {
             return;
         };
-        // Its levels were counted when it was made.
         let mount_point = session.mount_point.as_deref();
-        let Ok(mounted) = mounted_of(mount_point, filter, usize::MAX) else {
+        let Ok(mounted) = mounted_of(mount_point, filter, ANY_LEVELS) else {
             return;
         };
         let Ok(parsed) = mounted.subscribable() else {

@@ -91,9 +91,8 @@ impl Shard {
             None => self.metrics.subscriptions.subtract(1),
         }
         let mount_point = session.mount_point.clone();
-        let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
-        let mounted = mounted_of(mount_point.as_deref(), filter, levels_max);
+        let mounted = mounted_of(mount_point.as_deref(), filter, ANY_LEVELS);
         match mounted
             .as_ref()
             .map_err(|it| *it)
@@ -144,8 +143,7 @@ impl Shard {
             .map(|(filter, it)| (filter.into(), *it))
             .collect();
         for (filter, subscribed) in subscriptions {
-            let levels_max = self.shared.config.limits.topic_levels_max;
-            let mounted = mounted_of(mount_point.as_deref(), &filter, levels_max);
+            let mounted = mounted_of(mount_point.as_deref(), &filter, ANY_LEVELS);
             if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) = mounted
                 .as_ref()
                 .map_err(|it| *it)
@@ -282,6 +280,9 @@ pub(super) fn mounted_of<'f>(
         Subscribable::parse(text, levels_max).map_err(|_| ReasonCode::TopicFilterInvalid)?;
     Mounted::new(mount_point, asked)
 }
+
+/// A filter that is subscribed keeps its levels, whatever the limit is by now.
+pub(super) const ANY_LEVELS: usize = usize::MAX;
 
 fn granted(qos: QoS) -> ReasonCode {
     match qos {

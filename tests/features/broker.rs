@@ -54,6 +54,7 @@ impl Broker {
             config,
             shards: SHARDS,
             acl: Arc::default(),
+            users: None,
             exchange: Exchange::new().into(),
             retained: Retained::new(1_000, 1_000_000).into(),
         });

@@ -44,7 +44,8 @@ impl Drop for Directory {
 pub(crate) struct Broker {
     server: Option<Server>,
     address: String,
-    pub(crate) _files: Directory,
+    config: Config,
+    pub(crate) files: Directory,
 }
 
 impl Broker {
@@ -57,7 +58,7 @@ impl Broker {
         let files = Directory::new();
         let mut config = config(&files, acl);
         change(&mut config, &files);
-        let server = Server::start(config).unwrap();
+        let server = Server::start(config.clone()).unwrap();
         let address = server.addresses()[0]
             .strip_prefix("mqtt://")
             .unwrap()
@@ -65,8 +66,31 @@ impl Broker {
         Self {
             server: Some(server),
             address,
-            _files: files,
+            config,
+            files,
         }
+    }
+
+    /// Goes on with what the files say now, and with this change.
+    pub(crate) fn reload_with(
+        &mut self,
+        change: impl FnOnce(&mut Config, &Directory),
+    ) -> Result<Vec<&'static str>, String> {
+        let mut config = self.config.clone();
+        change(&mut config, &self.files);
+        let server = self.server.as_mut().unwrap();
+        let waiting = server.reload(config.clone());
+        let waiting = waiting.map_err(|error| error.to_string())?;
+        self.config = config;
+        Ok(waiting)
+    }
+
+    pub(crate) fn reload(&mut self) {
+        assert_eq!(self.reload_with(|_, _| {}), Ok(Vec::new()));
+    }
+
+    pub(crate) fn addresses(&self) -> &[String] {
+        self.server.as_ref().unwrap().addresses()
     }
 
     pub(crate) fn open(&self) -> Client {

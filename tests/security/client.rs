@@ -143,6 +143,11 @@ impl Client {
         assert_eq!(self.topics(), [""; 0]);
     }
 
+    pub(crate) fn expect_end(&mut self, reason: ReasonCode) {
+        assert_eq!(self.receive(), Got::Disconnect(reason));
+        assert_eq!(self.receive(), Got::Closed);
+    }
+
     /// Ends the connection without DISCONNECT, so that the will is due.
     pub(crate) fn vanish(self) {
         drop(self);

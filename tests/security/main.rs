@@ -12,5 +12,7 @@ mod delivery;
 mod files;
 mod names;
 mod publish;
+mod reload;
+mod revoked;
 mod shares;
 mod wills;

@@ -154,6 +154,13 @@ impl Acl {
         self.rules.is_some()
     }
 
+    /// Whether both decide the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.rules == other.rules
+            && self.superusers == other.superusers
+            && self.reach == other.reach
+    }
+
     /// How many rules there are; each topic of an entry counts.
     pub fn rule_count(&self) -> usize {
         self.rules.as_deref().map_or(0, <[Rule]>::len)

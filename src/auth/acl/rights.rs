@@ -14,6 +14,8 @@ use super::rule_set::{Reach, RuleSet, Verdict};
 pub struct Subject {
     /// Proved with the CONNECT; `None` for anonymous clients.
     pub user_name: Option<Arc<str>>,
+    /// Whether the user name was proved by the password file.
+    pub has_password: bool,
     /// As in CONNECT, or assigned.
     pub client_id: Arc<str>,
     /// Name in the certificate that the client showed.

@@ -11,7 +11,7 @@ pub use crate::config::AclEffect as Effect;
 use crate::config::Network;
 
 /// One rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(super) effect: Effect,
     pub(super) who: Who,
@@ -30,7 +30,7 @@ pub(super) enum RuleOrigin {
 }
 
 /// Whom a rule is about: every list that is not empty has to hold the client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Who {
     /// Users, those of the groups included.
     pub(super) users: Vec<Box<str>>,
