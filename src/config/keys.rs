@@ -150,6 +150,11 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connecting_bytes_max ANY;
     packet_bytes_max PACKET;
     logins_waiting_max POSITIVE;
+    login_failures_per_address_max ANY;
+    login_failures_per_user_max ANY;
+    login_ban_seconds (1, 86_400);
+    connects_per_minute_per_client_max ANY;
+    filter_wildcards_max POSITIVE;
     topic_bytes_max TOPIC;
     topic_levels_max TOPIC;
     subscriptions_per_client_max POSITIVE;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,7 +163,7 @@ async fn receive_connect(
     if let PeerAddress::Ip(address) = peer.get()
         && door.listener.proxy_protocol
     {
-        permit.peer = door.waiting_room.peers.admit(address.ip())?;
+        permit.peer = door.admit_address(address.ip())?;
     }
     let mut transport = open_transport(door, socket).await?;
     let peer = transport.peer().to_string();
@@ -195,6 +195,14 @@ async fn receive_connect(
         },
         client_id => client_id.to_owned(),
     };
+    let user_name = identity.user_name.as_deref();
+    let logins = &door.waiting_room.logins;
+    if !logins.may_connect(user_name, &client_id, &door.limits) {
+        let reason = ReasonCode::ConnectionRateExceeded;
+        refuse_connect(door, &mut transport, &connect, reason).await;
+        let client_id = shown(&client_id);
+        return Err(HandshakeError::Refused { client_id, reason });
+    }
     transport.detach()?;
     Ok(Arrival {
         transport,
@@ -267,7 +275,7 @@ impl Door {
     ) -> Result<Permit, AdmitError> {
         let peer = match peer {
             PeerAddress::Ip(address) if !self.listener.proxy_protocol => {
-                self.waiting_room.peers.admit(address.ip())?
+                self.admit_address(address.ip())?
             }
             PeerAddress::Ip(_) | PeerAddress::Unix => None,
         };
@@ -278,6 +286,14 @@ impl Door {
             _broker: place(broker).map_err(|_| AdmitError::BrokerFull)?,
             peer,
         })
+    }
+
+    fn admit_address(&self, address: IpAddr) -> Result<Option<Box<PeerPermit>>, PeerRefusal> {
+        let WaitingRoom { logins, peers, .. } = &*self.waiting_room;
+        if logins.is_address_banned(address, &self.limits) {
+            return Err(PeerRefusal::Banned);
+        }
+        peers.admit(address)
     }
 
     /// Bytes of everything that a client sends before its CONNACK.

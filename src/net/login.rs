@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::handshake::{Door, connect_of, random_bytes, read_more};
 use super::listener::user_name_of;
+use super::socket::PeerAddress;
 use super::transport::Transport;
 use super::waiting_room::HeldBytes;
 use crate::auth::{
@@ -29,6 +30,8 @@ pub(crate) enum LoginError {
     Password { user_name: String },
     #[error("the certificate has no name of the kind that counts here")]
     NoName,
+    #[error("too many logins of the user failed")]
+    Banned,
     #[error("another user name than the one that the connection proves")]
     OtherName,
     #[error("another client id than the one that the certificate stands for")]
@@ -68,6 +71,7 @@ impl LoginError {
     pub(crate) fn reason(&self) -> Option<ReasonCode> {
         Some(match self {
             Self::Anonymous | Self::NoName | Self::OtherName => ReasonCode::NotAuthorized,
+            Self::Banned => ReasonCode::Banned,
             Self::OtherClientId => ReasonCode::ClientIdentifierNotValid,
             Self::Password { .. } => ReasonCode::BadUserNameOrPassword,
             Self::Busy(_) | Self::Stopped => ReasonCode::ServerBusy,
@@ -82,8 +86,37 @@ impl LoginError {
     }
 }
 
-/// Finds out who the client is. `packet` is its CONNECT, `rest` what was read beyond.
+/// Finds out who the client is, unless it has failed too often. `packet` is its CONNECT, `rest`
+/// what was read beyond.
 pub(super) async fn log_in(
+    door: &Door,
+    transport: &mut Transport,
+    packet: &[u8],
+    rest: &mut Vec<u8>,
+    held: &mut HeldBytes,
+) -> Result<Identity, LoginError> {
+    let logins = &door.waiting_room.logins;
+    let user_name = connect_of(packet).user_name;
+    if user_name.is_some_and(|it| logins.is_user_banned(it, &door.limits)) {
+        return Err(LoginError::Banned);
+    }
+    let identity = identify(door, transport, packet, rest, held).await;
+    let failed = match &identity {
+        Err(LoginError::Password { .. }) => user_name,
+        Err(LoginError::Enhanced { user_name, .. }) => Some(user_name.as_str()),
+        _ => None,
+    };
+    if let Some(user_name) = failed {
+        let address = match transport.peer() {
+            PeerAddress::Ip(address) => Some(address.ip()),
+            PeerAddress::Unix => None,
+        };
+        logins.failed(address, user_name, &door.limits);
+    }
+    identity
+}
+
+async fn identify(
     door: &Door,
     transport: &mut Transport,
     packet: &[u8],

@@ -9,7 +9,7 @@ use tidewire_protocol::codec::{
 };
 use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
-use super::client::Subscribed;
+use super::client::{Session, Subscribed};
 use super::mount::Mounted;
 use super::rights::may_subscribe;
 use super::{Key, Mail, Member, Shard};
@@ -162,7 +162,10 @@ impl Shard {
         subscription_id: Option<NonZeroU32>,
     ) -> Result<bool, ReasonCode> {
         let limits = &self.shared.config.limits;
-        if subscription.filter.len() > limits.topic_bytes_max {
+        let filter = subscription.filter;
+        let wildcards = filter.bytes().filter(|it| matches!(it, b'+' | b'#'));
+        if filter.len() > limits.topic_bytes_max || wildcards.count() > limits.filter_wildcards_max
+        {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let session = self
@@ -173,10 +176,7 @@ impl Shard {
         let mounted = mounted_of(mount_point, subscription.filter, limits.topic_levels_max)?;
         let version = session.version;
         if !may_subscribe(&session.rights, mounted.subscribable()?) {
-            let client_id = &session.client_id;
-            let filter = subscription.filter;
-            tracing::info!(?client_id, ?filter, "subscription not authorized");
-            return Err(ReasonCode::NotAuthorized);
+            return Err(refused(session, subscription.filter));
         }
         let before = session.subscriptions.get(subscription.filter).copied();
         if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
@@ -283,6 +283,12 @@ pub(super) fn mounted_of<'f>(
 
 /// A filter that is subscribed keeps its levels, whatever the limit is by now.
 pub(super) const ANY_LEVELS: usize = usize::MAX;
+
+fn refused(session: &Session, filter: &str) -> ReasonCode {
+    let client_id = &session.client_id;
+    tracing::debug!(?client_id, ?filter, "subscription not authorized");
+    ReasonCode::NotAuthorized
+}
 
 fn granted(qos: QoS) -> ReasonCode {
     match qos {

@@ -55,7 +55,11 @@ impl Client {
     pub(crate) fn send(&mut self, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
         encode(packet, self.version, &mut bytes).unwrap();
-        self.stream.write_all(&bytes).unwrap();
+        self.send_bytes(&bytes);
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
     }
 
     /// Publishes, and waits for the PUBACK or PUBREC whose reason is returned. QoS 2 is completed.

@@ -10,6 +10,7 @@ mod client;
 mod command;
 mod delivery;
 mod files;
+mod guards;
 mod names;
 mod publish;
 mod reload;
