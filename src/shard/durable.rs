@@ -1,0 +1,303 @@
+//! The shard's side of the store: what is to be kept, and what waits until it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::client::{Connection, Session};
+use super::{Key, Shard};
+use crate::exchange::GroupId;
+use crate::store::{
+    Lane, Load, MessageId, MessageIds, Operation, QueueId, Report, RequestId, SessionRecord, Store,
+    Ticket, WillRecord,
+};
+
+/// Owns the open batch and everything that waits for a commit or for the reader.
+#[derive(Debug)]
+pub(super) struct Durable {
+    is_on: bool,
+    operations: Vec<Operation>,
+    /// Of the open batch.
+    ticket: Ticket,
+    committed: Ticket,
+    /// Somebody waits for the open batch, even if it is empty.
+    wants_commit: bool,
+    /// Operations when the packet at hand began.
+    mark: usize,
+    ids: MessageIds,
+    /// Connections with held packets.
+    holding: Vec<Key>,
+    /// Who published the messages that are not committed yet.
+    unconfirmed: VecDeque<(Ticket, MessageId, Key)>,
+    loads: Vec<(RequestId, Load)>,
+    asked: HashMap<RequestId, Asker>,
+    last_request: u64,
+    /// They ask again after the next commit: what they want may not be readable before.
+    fenced: Vec<Asker>,
+}
+
+/// Who has asked the store, or is about to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// A session, for waiting messages.
+    Queue(Key),
+    /// A share group, for waiting messages.
+    Group(GroupId),
+    /// A session of an earlier process, for what was in flight.
+    InFlight(Key),
+    /// A session, for retained messages.
+    Retained(Key),
+}
+
+/// What the driver passes to the store.
+#[derive(Debug, Default)]
+pub struct StoreWork {
+    /// To be submitted first.
+    pub batch: Option<(Ticket, Vec<Operation>)>,
+    /// To be asked afterwards.
+    pub loads: Vec<(RequestId, Load)>,
+}
+
+impl Durable {
+    pub(super) fn new(store: &Store, lane: Lane) -> Self {
+        Self {
+            is_on: store.is_durable(),
+            operations: Vec::new(),
+            ticket: Ticket(1),
+            committed: Ticket(0),
+            wants_commit: false,
+            mark: 0,
+            ids: store.message_ids(lane),
+            holding: Vec::new(),
+            unconfirmed: VecDeque::new(),
+            loads: Vec::new(),
+            asked: HashMap::new(),
+            last_request: 0,
+            fenced: Vec::new(),
+        }
+    }
+
+    /// Whether anything survives the process.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    pub(super) fn next_id(&mut self) -> MessageId {
+        self.ids.next_id()
+    }
+
+    pub(super) fn record(&mut self, operation: Operation) {
+        debug_assert!(self.is_on, "nothing is kept in memory");
+        self.operations.push(operation);
+    }
+
+    /// A packet begins: its answer waits only for what it records itself.
+    pub(super) fn begin_packet(&mut self) {
+        self.mark = self.operations.len();
+    }
+
+    pub(super) fn has_recorded(&self) -> bool {
+        self.operations.len() > self.mark
+    }
+
+    /// Who is to be told if the store has no room for a message after all.
+    pub(super) fn confirm_to(&mut self, publisher: Key, id: MessageId) {
+        self.unconfirmed.push_back((self.ticket, id, publisher));
+    }
+
+    /// Moves what was appended after `start` to where it waits for the open batch.
+    pub(super) fn hold(&mut self, key: Key, connection: &mut Connection, start: usize) {
+        let bytes = connection.out.tail().split_off(start);
+        if connection.held.is_empty() {
+            self.holding.push(key);
+        }
+        match connection.held.back_mut() {
+            Some((ticket, held)) if *ticket == self.ticket => held.extend_from_slice(&bytes),
+            _ => connection.held.push_back((self.ticket, bytes)),
+        }
+        self.wants_commit = true;
+    }
+
+    /// The open batch as a fence: what is in it or before can be read once it is committed.
+    pub(super) fn fence(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Asks now if everything up to the fence can be read, else after the commit.
+    pub(super) fn ask(&mut self, asker: Asker, fence: Ticket, load: Load) -> Option<RequestId> {
+        if fence > self.committed {
+            self.fenced.push(asker);
+            self.wants_commit |= fence == self.ticket;
+            return None;
+        }
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.asked.insert(request, asker);
+        self.loads.push((request, load));
+        Some(request)
+    }
+
+    fn take_work(&mut self) -> StoreWork {
+        let wants_commit = std::mem::take(&mut self.wants_commit);
+        let batch = (wants_commit || !self.operations.is_empty()).then(|| {
+            let ticket = self.ticket;
+            self.ticket.0 += 1;
+            self.mark = 0;
+            (ticket, std::mem::take(&mut self.operations))
+        });
+        StoreWork {
+            batch,
+            loads: std::mem::take(&mut self.loads),
+        }
+    }
+}
+
+impl Shard {
+    /// What is to be kept and read since the last call; it goes to the store before mail leaves.
+    pub fn take_store_work(&mut self) -> StoreWork {
+        if !self.durable.is_on {
+            return StoreWork::default();
+        }
+        self.durable.take_work()
+    }
+
+    /// What the store says.
+    pub(super) fn take_report(&mut self, report: Report, now_ms: u64) {
+        match report {
+            Report::Committed { ticket } => self.committed(ticket, now_ms),
+            Report::Refused { messages, .. } => self.refused_by_store(&messages, now_ms),
+            Report::Loaded { request, messages } => {
+                match self.durable.asked.remove(&request) {
+                    Some(Asker::Queue(key)) => self.queue_loaded(key, messages, now_ms),
+                    Some(Asker::Group(group)) => self.group_loaded(group, messages, now_ms),
+                    Some(Asker::InFlight(key)) => self.in_flight_loaded(key, messages, now_ms),
+                    Some(Asker::Retained(_)) | None => {}
+                }
+            }
+            Report::Retained {
+                request,
+                messages,
+                next,
+            } => {
+                if let Some(Asker::Retained(key)) = self.durable.asked.remove(&request) {
+                    self.retained_loaded(key, request, messages, next, now_ms);
+                }
+            }
+            // The process ends; nobody answers any more.
+            Report::Failed { .. } => {}
+        }
+    }
+
+    fn committed(&mut self, ticket: Ticket, now_ms: u64) {
+        self.durable.committed = ticket;
+        let unconfirmed = &mut self.durable.unconfirmed;
+        while unconfirmed.front().is_some_and(|it| it.0 <= ticket) {
+            unconfirmed.pop_front();
+        }
+        for key in std::mem::take(&mut self.durable.holding) {
+            self.release_held(key, ticket, now_ms);
+        }
+        for asker in std::mem::take(&mut self.durable.fenced) {
+            match asker {
+                Asker::Queue(key) | Asker::InFlight(key) | Asker::Retained(key) => {
+                    self.send_waiting(key, now_ms);
+                }
+                Asker::Group(group) => self.lend(group, now_ms),
+            }
+        }
+    }
+
+    fn release_held(&mut self, key: Key, ticket: Ticket, now_ms: u64) {
+        let Some(connection) = self.connections.writable(key) else {
+            return;
+        };
+        if connection.is_closing {
+            connection.held.clear();
+            return;
+        }
+        while connection.held.front().is_some_and(|it| it.0 <= ticket) {
+            if let Some((_, bytes)) = connection.held.pop_front() {
+                connection.out.tail().extend_from_slice(&bytes);
+            }
+        }
+        if !connection.held.is_empty() {
+            self.durable.holding.push(key);
+        }
+        if connection.awaits_connack.is_some_and(|it| it <= ticket) {
+            connection.awaits_connack = None;
+            self.begin_service(key, now_ms);
+        }
+    }
+
+    /// [`Store::is_full`] comes too late for these: whoever published them gets no answer.
+    fn refused_by_store(&mut self, messages: &[MessageId], now_ms: u64) {
+        let publishers: Vec<Key> = self
+            .durable
+            .unconfirmed
+            .iter()
+            .filter(|(_, id, _)| messages.contains(id))
+            .map(|(_, _, publisher)| *publisher)
+            .collect();
+        for key in publishers {
+            if let Some(connection) = self.connections.lookup_mut(key) {
+                connection.held.clear();
+            }
+            let reason = tidewire_protocol::codec::ReasonCode::QuotaExceeded;
+            self.disconnect(key, reason, "the store is full", now_ms);
+        }
+    }
+
+    /// Keeps the state of a durable session.
+    pub(super) fn keep_session(&mut self, key: Key) {
+        let Some((queue, session)) = self.durable_session(key) else {
+            return;
+        };
+        let record = SessionRecord {
+            client_id: Arc::clone(&session.client_id),
+            version: session.version,
+            expiry_seconds: session.expiry_seconds,
+            expires_at_ms: session.expires_at_ms,
+            user_name: session.user_name.as_deref().map(Box::from),
+        };
+        self.durable.record(Operation::PutSession {
+            queue,
+            session: record,
+        });
+    }
+
+    /// Keeps the will of a durable session, or that it has none.
+    pub(super) fn keep_will(&mut self, key: Key) {
+        let Some((queue, session)) = self.durable_session(key) else {
+            return;
+        };
+        let operation = match &session.will {
+            Some(will) => Operation::PutWill {
+                queue,
+                will: WillRecord {
+                    message: will.message.clone(),
+                    delay_seconds: will.delay_seconds,
+                    expiry_seconds: will.expiry_seconds,
+                    due_at_ms: session.will_due_ms,
+                },
+            },
+            None => Operation::RemoveWill { queue },
+        };
+        self.durable.record(operation);
+    }
+
+    fn durable_session(&self, key: Key) -> Option<(QueueId, &Session)> {
+        let session = self.sessions.lookup(key)?;
+        Some((session.store?, session))
+    }
+
+    /// A receiver is done with a stored message.
+    pub(super) fn settle_stored(&mut self, stored: Option<crate::queue::Stored>) {
+        if let Some(stored) = stored {
+            self.durable.record(Operation::Settle {
+                queue: stored.queue,
+                id: stored.id,
+            });
+        }
+    }
+}
