@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::{Header, Message};
-use crate::metrics::{ShardMetrics, sum};
+use crate::metrics::{Counter, ShardMetrics, sum};
 use crate::net::driver::Driver;
 use crate::shard::Shared;
 
@@ -17,9 +17,12 @@ pub(crate) async fn run(
 ) {
     let interval = Duration::from_secs(u64::from(shared.config.sys_interval_seconds));
     let mut loads = Loads::default();
+    let mut connected_max = 0;
     loop {
         let now_ms = driver.clock.now_ms();
         let mut topics = state(&shared, &metrics, now_ms);
+        connected_max = connected_max.max(sum(&metrics, |it| &it.connections));
+        topics.push(("clients/maximum", connected_max.to_string()));
         topics.extend(loads.update(&metrics, interval.as_secs_f64()));
         for (topic, value) in topics {
             let message = Message::new(
@@ -46,7 +49,7 @@ fn state(
     let connected = sum(metrics, |it| &it.connections);
     let sessions = sum(metrics, |it| &it.sessions);
     let retained = shared.retained.count();
-    vec![
+    let mut topics = vec![
         ("version", format!("tidewire {}", env!("CARGO_PKG_VERSION"))),
         ("uptime", format!("{} seconds", now_ms / 1_000)),
         ("clients/total", sessions.to_string()),
@@ -60,50 +63,39 @@ fn state(
             "clients/inactive",
             sessions.saturating_sub(connected).to_string(),
         ),
-        (
-            "connections/refused",
-            sum(metrics, |it| &it.connections_refused).to_string(),
-        ),
-        (
-            "messages/received",
-            sum(metrics, |it| &it.messages_received).to_string(),
-        ),
-        (
-            "messages/sent",
-            sum(metrics, |it| &it.messages_sent).to_string(),
-        ),
-        (
-            "publish/messages/received",
-            sum(metrics, |it| &it.publishes_received).to_string(),
-        ),
-        (
-            "publish/messages/sent",
-            sum(metrics, |it| &it.publishes_sent).to_string(),
-        ),
-        (
-            "publish/messages/dropped",
-            sum(metrics, |it| &it.messages_dropped).to_string(),
-        ),
-        (
-            "bytes/received",
-            sum(metrics, |it| &it.bytes_received).to_string(),
-        ),
-        ("bytes/sent", sum(metrics, |it| &it.bytes_sent).to_string()),
         ("retained messages/count", retained.to_string()),
         ("store/messages/count", retained.to_string()),
         ("store/messages/bytes", shared.retained.bytes().to_string()),
-        (
-            "subscriptions/count",
-            shared.exchange.binding_count().to_string(),
-        ),
-    ]
+    ];
+    let counted = COUNTERS.map(|(topic, counter)| (topic, sum(metrics, counter).to_string()));
+    topics.extend(counted);
+    topics
 }
+
+type CounterOf = fn(&ShardMetrics) -> &Counter;
+
+/// Topics that show the sum of one counter.
+const COUNTERS: [(&str, CounterOf); 13] = [
+    ("connections/refused", |it| &it.connections_refused),
+    ("messages/received", |it| &it.messages_received),
+    ("messages/sent", |it| &it.messages_sent),
+    ("publish/messages/received", |it| &it.publishes_received),
+    ("publish/messages/sent", |it| &it.publishes_sent),
+    ("publish/bytes/received", |it| &it.publish_bytes_received),
+    ("publish/bytes/sent", |it| &it.publish_bytes_sent),
+    ("clients/expired", |it| &it.sessions_expired),
+    ("shared_subscriptions/count", |it| &it.shared_subscriptions),
+    ("publish/messages/dropped", |it| &it.messages_dropped),
+    ("bytes/received", |it| &it.bytes_received),
+    ("bytes/sent", |it| &it.bytes_sent),
+    ("subscriptions/count", |it| &it.subscriptions),
+];
 
 /// Moving averages per minute over 1, 5 and 15 minutes.
 #[derive(Default)]
 struct Loads {
-    averages: [[f64; 3]; 4],
-    last: [u64; 4],
+    averages: [[f64; 3]; 8],
+    last: [u64; 8],
 }
 
 impl Loads {
@@ -113,6 +105,10 @@ impl Loads {
         interval_seconds: f64,
     ) -> Vec<(&'static str, String)> {
         let totals = [
+            sum(metrics, |it| &it.messages_received),
+            sum(metrics, |it| &it.messages_sent),
+            sum(metrics, |it| &it.messages_dropped),
+            sum(metrics, |it| &it.connects),
             sum(metrics, |it| &it.publishes_received),
             sum(metrics, |it| &it.publishes_sent),
             sum(metrics, |it| &it.bytes_received),
@@ -137,7 +133,27 @@ impl Loads {
     }
 }
 
-const LOAD_TOPICS: [[&str; 3]; 4] = [
+const LOAD_TOPICS: [[&str; 3]; 8] = [
+    [
+        "load/messages/received/1min",
+        "load/messages/received/5min",
+        "load/messages/received/15min",
+    ],
+    [
+        "load/messages/sent/1min",
+        "load/messages/sent/5min",
+        "load/messages/sent/15min",
+    ],
+    [
+        "load/publish/dropped/1min",
+        "load/publish/dropped/5min",
+        "load/publish/dropped/15min",
+    ],
+    [
+        "load/connections/1min",
+        "load/connections/5min",
+        "load/connections/15min",
+    ],
     [
         "load/publish/received/1min",
         "load/publish/received/5min",

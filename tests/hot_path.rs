@@ -47,6 +47,7 @@ impl Broker {
             client_id,
             identity: &Identity::default(),
             peer: "test",
+            mount_point: None,
         };
         let key = self.shard.connect(&handshake, 0).connection;
         self.write_all();

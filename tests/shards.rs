@@ -50,6 +50,7 @@ impl Broker {
             client_id: connect.client_id,
             peer: "test",
             identity: &Identity::default(),
+            mount_point: None,
         };
         let key = self.shards[shard]
             .connect(&handshake, self.now_ms)

@@ -65,6 +65,7 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
     client_ca ANY;
     client_certificates ANY;
     allow_anonymous ANY;
+    mount_point ANY;
     connections_max POSITIVE;
     versions ANY;
     nodelay ANY;
@@ -106,6 +107,9 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     topic_bytes_max TOPIC;
     topic_levels_max TOPIC;
     subscriptions_per_client_max POSITIVE;
+    publish_messages_per_second_max ANY;
+    publish_bytes_per_second_max ANY;
+    publish_burst_seconds (1, 3600);
     queue_messages_max POSITIVE;
     queue_bytes_max POSITIVE;
     queue_overflow ANY;
@@ -122,11 +126,14 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
 
 keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     server_keep_alive_seconds POSITIVE;
+    keep_alive_seconds_max POSITIVE;
     receive_maximum POSITIVE;
     topic_alias_maximum ANY;
     topic_aliases_sent_max ANY;
     inflight_max POSITIVE;
     check_payload_format ANY;
+    reason_strings ANY;
+    response_information ANY;
     server_reference ANY;
     shutdown_seconds (0, 3600);
     share_strategy ANY;

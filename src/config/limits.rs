@@ -32,6 +32,12 @@ pub struct Limits {
     pub topic_levels_max: usize,
     /// Subscriptions of one session.
     pub subscriptions_per_client_max: usize,
+    /// Messages that one client may publish per second, 0 = unlimited.
+    pub publish_messages_per_second_max: u64,
+    /// Bytes of the packets that one client may publish with per second, 0 = unlimited.
+    pub publish_bytes_per_second_max: u64,
+    /// Seconds' worth of both that a client may publish at once.
+    pub publish_burst_seconds: u32,
     /// Messages waiting for one client.
     pub queue_messages_max: usize,
     /// Bytes of the messages waiting for one client.
@@ -73,6 +79,9 @@ impl Default for Limits {
             topic_bytes_max: 65_535,
             topic_levels_max: 128,
             subscriptions_per_client_max: 100_000,
+            publish_messages_per_second_max: 0,
+            publish_bytes_per_second_max: 0,
+            publish_burst_seconds: 1,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 << 20,
             queue_overflow: QueueOverflow::DropNewest,

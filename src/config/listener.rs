@@ -25,6 +25,8 @@ pub struct Listener {
     pub client_certificates: ClientCertificates,
     /// Whether clients may come without credentials; `None` follows [`super::Config`].
     pub allow_anonymous: Option<bool>,
+    /// Put before the topics of all clients of this listener, so that they see nothing else.
+    pub mount_point: Option<String>,
     /// Open connections of this listener; `None` leaves [`super::Limits::connections_max`].
     pub connections_max: Option<usize>,
     /// Protocol versions spoken here, at least one.
@@ -58,6 +60,7 @@ impl Default for Listener {
             client_ca: None,
             client_certificates: ClientCertificates::Off,
             allow_anonymous: None,
+            mount_point: None,
             connections_max: None,
             versions: vec![
                 ProtocolVersion::V3_1,

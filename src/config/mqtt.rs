@@ -5,6 +5,8 @@
 pub struct Mqtt {
     /// Keep alive imposed on MQTT 5.0 clients; `None` accepts what the client asks for.
     pub server_keep_alive_seconds: Option<u16>,
+    /// Longest keep alive of MQTT 5.0 clients; `None` accepts any, and none at all.
+    pub keep_alive_seconds_max: Option<u16>,
     /// QoS 1 and 2 messages a client may send before it awaits an acknowledgement.
     pub receive_maximum: u16,
     /// Topic aliases a client may set on one connection, 0 = none.
@@ -15,6 +17,10 @@ pub struct Mqtt {
     pub inflight_max: u16,
     /// Whether a payload that claims to be text is refused unless it is valid UTF-8.
     pub check_payload_format: bool,
+    /// Whether errors are explained to MQTT 5.0 clients in words.
+    pub reason_strings: bool,
+    /// Where clients that ask may receive responses; `%c` stands for the client id.
+    pub response_information: Option<String>,
     /// The server named to clients that are sent elsewhere.
     pub server_reference: Option<String>,
     /// Seconds that clients get to receive their DISCONNECT when the broker stops.
@@ -27,11 +33,14 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             server_keep_alive_seconds: None,
+            keep_alive_seconds_max: None,
             receive_maximum: 1024,
             topic_alias_maximum: 64,
             topic_aliases_sent_max: 64,
             inflight_max: u16::MAX,
             check_payload_format: false,
+            reason_strings: true,
+            response_information: None,
             server_reference: None,
             shutdown_seconds: 5,
             share_strategy: ShareStrategy::Balanced,

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use tidewire_protocol::topic::Topic;
+
 use super::{ClientCertificates, Config, Limits, Listener, Transport};
 
 /// A rule that does not hold.
@@ -44,6 +46,7 @@ fn check_listener(listener: &Listener) -> Result<(), Broken> {
         believed,
         "is of no use unless proxy_protocol is true",
     )?;
+    check_mount_point(listener)?;
     check_bind(listener)?;
     check_certificates(listener)?;
     let websocket = listener.transport.is_websocket();
@@ -62,6 +65,19 @@ fn check_listener(listener: &Listener) -> Result<(), Broken> {
     demand("unix_owner", owned, "is for the transport unix")?;
     let origins = websocket || listener.origins.is_empty();
     demand("origins", origins, "is for the transports ws and wss")
+}
+
+fn check_mount_point(listener: &Listener) -> Result<(), Broken> {
+    let Some(mount_point) = &listener.mount_point else {
+        return Ok(());
+    };
+    let is_topic = Topic::parse(mount_point, usize::from(u8::MAX)).is_ok();
+    let is_usual = !mount_point.starts_with('$') && mount_point.ends_with('/');
+    demand(
+        "mount_point",
+        is_topic && is_usual && mount_point.len() <= MOUNT_POINT_BYTES_MAX,
+        "must be levels of a topic without wildcards and `$`, ending with `/`",
+    )
 }
 
 fn check_bind(listener: &Listener) -> Result<(), Broken> {
@@ -157,3 +173,6 @@ fn demand(key: &str, holds: bool, problem: &str) -> Result<(), Broken> {
         })
     }
 }
+
+/// Leaves nearly all of a topic to the clients.
+const MOUNT_POINT_BYTES_MAX: usize = 1_024;

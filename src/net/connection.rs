@@ -6,8 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::driver::Driver;
 use super::handshake::{Arrival, Permit};
@@ -21,6 +23,7 @@ pub(crate) struct Link {
     has_failed: Cell<bool>,
     /// The beginning of a packet whose end is still to come.
     rest: RefCell<Vec<u8>>,
+    pause: RefCell<Pause>,
     /// Counts the connection until the end of its task.
     _permit: Permit,
 }
@@ -51,6 +54,7 @@ pub(crate) fn start(driver: &Rc<Driver>, mut arrival: Arrival) {
             connect: &arrival.connect(),
             client_id: &arrival.client_id,
             identity: &arrival.identity,
+            mount_point: arrival.mount_point.as_deref(),
             peer: &arrival.peer,
         };
         driver
@@ -59,11 +63,13 @@ pub(crate) fn start(driver: &Rc<Driver>, mut arrival: Arrival) {
             .connect(&handshake, now_ms)
             .connection
     };
+    driver.shard.borrow().count_handshake(arrival.bytes());
     let link = Rc::new(Link {
         transport: RefCell::new(arrival.transport),
         waker: RefCell::default(),
         has_failed: Cell::new(false),
         rest: RefCell::default(),
+        pause: RefCell::default(),
         _permit: arrival.permit,
     });
     driver.links.borrow_mut().insert(key, Rc::clone(&link));
@@ -111,6 +117,9 @@ fn poll(driver: &Driver, link: &Link, key: Key, cx: &mut Context<'_>) -> Poll<io
     }
     let mut budget = READ_BUDGET_BYTES;
     loop {
+        let mut pause = link.pause.borrow_mut();
+        ready!(pause.poll(driver, key, &mut link.rest.borrow_mut(), cx));
+        drop(pause);
         if driver.holds_back(key, cx.waker()) {
             return Poll::Pending;
         }
@@ -138,6 +147,47 @@ fn poll(driver: &Driver, link: &Link, key: Key, cx: &mut Context<'_>) -> Poll<io
         if budget == 0 || is_congested(driver, key) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+    }
+}
+
+/// The wait of a client that publishes too fast.
+#[derive(Default)]
+struct Pause {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// The end of the last wait.
+    over_ms: u64,
+}
+
+impl Pause {
+    /// Ready once the client may be heard again and what it sent before has been taken in.
+    fn poll(
+        &mut self,
+        driver: &Driver,
+        key: Key,
+        rest: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                ready!(sleep.as_mut().poll(cx));
+                self.sleep = None;
+            }
+            let mut shard = driver.shard.borrow_mut();
+            let held_until_ms = shard.output(key).and_then(|it| it.held_until_ms);
+            drop(shard);
+            let Some(until_ms) = held_until_ms.filter(|it| *it != self.over_ms) else {
+                return Poll::Ready(());
+            };
+            let now_ms = driver.clock.now_ms();
+            if until_ms > now_ms {
+                let wait = Duration::from_millis(until_ms - now_ms);
+                self.sleep = Some(Box::pin(tokio::time::sleep(wait)));
+            } else {
+                self.over_ms = until_ms;
+                take_in(driver, key, rest, &[]);
+                driver.schedule_flush();
+            }
         }
     }
 }

@@ -119,6 +119,7 @@ impl OpenDoor {
             anonymous,
             authenticator: Arc::clone(authenticator),
             limits: config.limits.clone(),
+            reason_strings: config.mqtt.reason_strings,
             waiting_room: Arc::clone(waiting_room),
             room: listener
                 .connections_max

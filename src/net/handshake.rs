@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use super::waiting_room::{HeldBytes, WaitingRoom};
 use super::websocket::{self, WebSocketError, WebSocketSettings};
 use crate::auth::{Authenticator, Identity};
 use crate::config::{self, Limits};
-use crate::shard::refusal;
+use crate::shard::{refusal, text_of};
 
 /// What the connections of one listener go through.
 pub(crate) struct Door {
@@ -35,6 +36,8 @@ pub(crate) struct Door {
     pub(crate) anonymous: Anonymous,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) limits: Limits,
+    /// Whether refusals are explained in words.
+    pub(crate) reason_strings: bool,
     pub(crate) waiting_room: Arc<WaitingRoom>,
     /// Room for connections of this listener.
     pub(crate) room: Option<Arc<Semaphore>>,
@@ -56,6 +59,7 @@ pub(crate) struct Arrival {
     packet: Vec<u8>,
     pub(crate) client_id: String,
     pub(crate) identity: Identity,
+    pub(crate) mount_point: Option<String>,
     pub(crate) peer: String,
     /// What was read beyond the CONNECT.
     pub(crate) rest: Vec<u8>,
@@ -85,6 +89,11 @@ impl Arrival {
     /// The CONNECT packet.
     pub(crate) fn connect(&self) -> Connect<'_> {
         connect_of(&self.packet)
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn bytes(&self) -> usize {
+        self.packet.len() + self.rest.len()
     }
 
     /// The number of the shard where the client lives.
@@ -162,7 +171,7 @@ async fn receive_connect(
     let (packet, mut rest) = read_connect(door, &mut transport, &mut held).await?;
     let connect = connect_of(&packet);
     if let Some(reason) = refusal(&connect).or_else(|| door.refusal(&connect)) {
-        refuse(&mut transport, connect.version, reason).await;
+        refuse_connect(door, &mut transport, &connect, reason).await;
         let client_id = shown(connect.client_id);
         return Err(HandshakeError::Refused { client_id, reason });
     }
@@ -170,7 +179,7 @@ async fn receive_connect(
         Ok(identity) => identity,
         Err(source) => {
             if let Some(reason) = source.reason() {
-                refuse(&mut transport, connect.version, reason).await;
+                refuse_connect(door, &mut transport, &connect, reason).await;
             }
             let client_id = shown(connect.client_id);
             return Err(HandshakeError::Login { client_id, source });
@@ -186,6 +195,7 @@ async fn receive_connect(
         packet,
         client_id,
         identity,
+        mount_point: door.listener.mount_point.clone(),
         peer,
         rest,
         permit,
@@ -353,11 +363,39 @@ fn level_of(bytes: &[u8]) -> Option<u8> {
     after(b"\x00\x04MQTT").or_else(|| after(b"\x00\x06MQIsdp"))
 }
 
+/// Refuses a CONNECT that was read, in words if these make no packet that the client does not take.
+async fn refuse_connect(
+    door: &Door,
+    transport: &mut Transport,
+    connect: &Connect<'_>,
+    reason: ReasonCode,
+) {
+    let bytes_max = connect
+        .properties
+        .maximum_packet_size
+        .map_or(u32::MAX, NonZeroU32::get);
+    let reason_string = text_of(reason)
+        .filter(|text| door.reason_strings && text.len() + CONNACK_BYTES <= bytes_max as usize);
+    write_refusal(transport, connect.version, reason, reason_string).await;
+}
+
 async fn refuse(transport: &mut Transport, version: ProtocolVersion, reason: ReasonCode) {
+    write_refusal(transport, version, reason, None).await;
+}
+
+async fn write_refusal(
+    transport: &mut Transport,
+    version: ProtocolVersion,
+    reason: ReasonCode,
+    reason_string: Option<&str>,
+) {
     let packet = Packet::ConnAck(Box::new(ConnAck {
         session_present: false,
         reason,
-        properties: ConnAckProperties::default(),
+        properties: ConnAckProperties {
+            reason_string,
+            ..ConnAckProperties::default()
+        },
     }));
     let mut bytes = Vec::new();
     if encode(&packet, version, &mut bytes).is_ok() && transport.write_all(&bytes).await.is_ok() {
@@ -384,6 +422,8 @@ pub(super) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
     random
 }
 
+/// A CONNACK with a reason string, without its text.
+const CONNACK_BYTES: usize = 8;
 /// The bit of the protocol level by which a bridge of 3.1 or 3.1.1 says what it is.
 const LEVEL_BRIDGE: u8 = 0x80;
 /// What is read at once before CONNECT is whole.

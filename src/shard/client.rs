@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{DeliveryHeader, ProtocolVersion, SubscriptionOptions};
+use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
 use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound, OutboundAliases};
 
+use super::pace::PublishPace;
 use super::retained::RetainedDelivery;
 use super::slots::Key;
 use super::subscriptions::Subscriptions;
@@ -19,6 +20,10 @@ use crate::shard::OutBuffer;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
+    /// The key of the directory: the client id within its mount point.
+    pub(crate) name: Arc<str>,
+    /// Put before the topics of the client.
+    pub(crate) mount_point: Option<Arc<str>>,
     /// Who had the session last; `None` if that client proved nothing.
     pub(crate) user_name: Option<Arc<str>>,
     pub(crate) connection: Option<Key>,
@@ -62,14 +67,19 @@ pub(crate) struct Connection {
     pub(crate) version: ProtocolVersion,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) last_received_ms: u64,
+    pub(crate) pace: PublishPace,
     pub(crate) aliases: InboundAliases,
     /// For a client that takes topic aliases.
-    pub(crate) out_aliases: Option<Box<OutboundAliases>>,
+    pub(crate) outbound_aliases: Option<Box<OutboundAliases>>,
+    /// Put before the topics of the client.
+    pub(crate) mount_point: Option<Arc<str>>,
     /// QoS 2 messages of this connection that await PUBREL.
     pub(crate) receive_quota_used: u16,
     /// The client's Receive Maximum, within our own limit.
     pub(crate) send_quota: u16,
     pub(crate) packet_bytes_max: usize,
+    /// Whether acknowledgements may carry reason strings.
+    pub(crate) wants_problem_information: bool,
     /// Encoded packets that are not yet written.
     pub(crate) out: OutBuffer,
     pub(crate) is_touched: bool,
@@ -83,29 +93,3 @@ pub(crate) struct Connection {
     /// For a client that named an authentication method.
     pub(crate) authentication: Option<Box<EnhancedAuthentication>>,
 }
-
-impl Connection {
-    /// What goes out as the topic of a packet of this size: an alias may stand for it.
-    pub(crate) fn shorten<'a>(
-        &mut self,
-        header: &mut DeliveryHeader<'_>,
-        topic: &'a [u8],
-        packet_bytes: usize,
-    ) -> &'a [u8] {
-        let Some(aliases) = &mut self.out_aliases else {
-            return topic;
-        };
-        // A new alias makes the packet larger at first.
-        if packet_bytes.saturating_add(ALIAS_BYTES_MAX) > self.packet_bytes_max {
-            return topic;
-        }
-        let Some(alias) = aliases.assign(topic) else {
-            return topic;
-        };
-        header.topic_alias = Some(alias.value);
-        if alias.is_new { topic } else { &[] }
-    }
-}
-
-/// The property, and what the lengths before it may grow by.
-const ALIAS_BYTES_MAX: usize = 8;

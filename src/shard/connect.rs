@@ -8,11 +8,15 @@ use tidewire_protocol::codec::{
     UserProperties, encode,
 };
 use tidewire_protocol::session::{OutboundAliases, keep_alive_deadline_ms};
+use tidewire_protocol::topic::Topic;
 
 use super::client::{Connection, Session};
+use super::explain::{encode_explained, text_of};
+use super::mount::{mounted, session_name};
 use super::timers::Timer;
 use super::{Key, Shard};
 use crate::auth::{Identity, METHOD, may_publish, may_take_over};
+use crate::config::Mqtt;
 use crate::log_limit::LogKind;
 
 /// A CONNECT that has passed authentication, at its client's home shard.
@@ -26,6 +30,8 @@ pub struct Handshake<'a> {
     pub peer: &'a str,
     /// Who the client has proved to be.
     pub identity: &'a Identity,
+    /// Put before the topics of the client; ends with `/`.
+    pub mount_point: Option<&'a str>,
 }
 
 /// The result of a CONNECT.
@@ -39,23 +45,34 @@ impl Shard {
     /// Attaches a connection to its session, ending whatever the client id was connected to.
     pub fn connect(&mut self, handshake: &Handshake<'_>, now_ms: u64) -> Accepted {
         let Handshake {
-            connect, client_id, ..
+            connect,
+            client_id,
+            mount_point,
+            ..
         } = *handshake;
+        let name = &*session_name(mount_point, client_id);
         let connection = self
             .connections
             .insert(self.new_connection(handshake, now_ms));
         self.metrics.connections.add(1);
+        self.metrics.connects.add(1);
+        self.metrics.messages_received.add(1);
         let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
-        if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(client_id) {
+        if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(name) {
             self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
             return Accepted { connection };
         }
-        if !self.may_have(client_id, handshake.identity) {
+        let will = connect.will.as_ref();
+        if let Some(Err(reason)) = will.map(|will| mounted(mount_point, will.topic)) {
+            self.refuse(connection, reason, now_ms);
+            return Accepted { connection };
+        }
+        if !self.may_have(name, handshake.identity) {
             self.refuse(connection, ReasonCode::NotAuthorized, now_ms);
             return Accepted { connection };
         }
-        self.take_over(client_id, now_ms);
-        let (session, is_present) = self.resume_or_begin(connect, client_id, now_ms);
+        self.take_over(name, now_ms);
+        let (session, is_present) = self.resume_or_begin(handshake, name, now_ms);
         self.attach(connection, session, handshake);
         if !self.acknowledge_connect(connection, handshake, is_present) {
             self.abandon_unacknowledged(connection, session, now_ms);
@@ -87,6 +104,7 @@ impl Shard {
 
     /// Ends a connection from our side, with DISCONNECT where the version has it.
     pub(super) fn disconnect(&mut self, key: Key, reason: ReasonCode, why: &str, now_ms: u64) {
+        let reason_string = self.explain_end(reason, why);
         let Some(connection) = self.connections.lookup_mut(key) else {
             return;
         };
@@ -101,15 +119,18 @@ impl Shard {
             let packet = Packet::Disconnect(Disconnect {
                 reason,
                 session_expiry_seconds: None,
-                reason_string: None,
+                reason_string,
                 user_properties: UserProperties::default(),
                 server_reference: reference.filter(|_| reason == ReasonCode::UseAnotherServer),
             });
+            let bytes_max = connection.packet_bytes_max;
+            let before = connection.out.tail().len();
+            encode_explained(&packet, connection).expect("a DISCONNECT of ours is small");
             let out = connection.out.tail();
-            let before = out.len();
-            encode(&packet, connection.version, out).expect("a DISCONNECT of ours is small");
-            if out.len() - before > connection.packet_bytes_max {
+            if out.len() - before > bytes_max {
                 out.truncate(before);
+            } else {
+                self.metrics.messages_sent.add(1);
             }
         }
         if self.may_log(LogKind::Disconnected, now_ms) {
@@ -128,7 +149,10 @@ impl Shard {
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: false,
             reason,
-            properties: ConnAckProperties::default(),
+            properties: ConnAckProperties {
+                reason_string: text_of(reason).and_then(|why| self.explain_end(reason, why)),
+                ..ConnAckProperties::default()
+            },
         }));
         self.answer(key, &packet);
         if let Some(connection) = self.connections.lookup_mut(key) {
@@ -144,6 +168,7 @@ impl Shard {
             connect,
             peer,
             identity,
+            mount_point,
             ..
         } = *handshake;
         let mqtt = &self.shared.config.mqtt;
@@ -153,8 +178,10 @@ impl Shard {
             version: connect.version,
             keep_alive_seconds: self.keep_alive_of(connect),
             last_received_ms: now_ms,
+            pace: Default::default(),
             aliases: Default::default(),
-            out_aliases: self.out_aliases_of(connect),
+            outbound_aliases: self.outbound_aliases_of(connect),
+            mount_point: mount_point.map(Into::into),
             receive_quota_used: 0,
             send_quota: properties
                 .receive_maximum
@@ -163,6 +190,7 @@ impl Shard {
             packet_bytes_max: properties
                 .maximum_packet_size
                 .map_or(usize::MAX, |bytes| bytes.get() as usize),
+            wants_problem_information: properties.request_problem_information != Some(false),
             out: Default::default(),
             is_touched: false,
             is_closing: false,
@@ -176,7 +204,7 @@ impl Shard {
         }
     }
 
-    fn out_aliases_of(&self, connect: &Connect<'_>) -> Option<Box<OutboundAliases>> {
+    fn outbound_aliases_of(&self, connect: &Connect<'_>) -> Option<Box<OutboundAliases>> {
         let alias_max = connect
             .properties
             .topic_alias_maximum
@@ -187,9 +215,16 @@ impl Shard {
     }
 
     fn keep_alive_of(&self, connect: &Connect<'_>) -> u16 {
-        match self.shared.config.mqtt.server_keep_alive_seconds {
-            Some(seconds) if connect.version == ProtocolVersion::V5 => seconds,
-            _ => connect.keep_alive_seconds,
+        let asked = connect.keep_alive_seconds;
+        // Before 5.0 there is no way to tell the client.
+        if connect.version != ProtocolVersion::V5 {
+            return asked;
+        }
+        let mqtt = &self.shared.config.mqtt;
+        match (mqtt.server_keep_alive_seconds, mqtt.keep_alive_seconds_max) {
+            (Some(seconds), _) => seconds,
+            (None, Some(seconds_max)) if asked == 0 || asked > seconds_max => seconds_max,
+            _ => asked,
         }
     }
 
@@ -203,8 +238,8 @@ impl Shard {
     }
 
     /// Whether the rule for sessions of other users lets this one in.
-    fn may_have(&self, client_id: &str, identity: &Identity) -> bool {
-        let session = self.directory.get(client_id);
+    fn may_have(&self, name: &str, identity: &Identity) -> bool {
+        let session = self.directory.get(name);
         let Some(session) = session.and_then(|key| self.sessions.lookup(*key)) else {
             return true;
         };
@@ -214,10 +249,10 @@ impl Shard {
     }
 
     /// [MQTT-3.1.4-3]: the older connection with this client id ends with 0x8E.
-    fn take_over(&mut self, client_id: &str, now_ms: u64) {
+    fn take_over(&mut self, name: &str, now_ms: u64) {
         let older = self
             .directory
-            .get(client_id)
+            .get(name)
             .and_then(|key| self.sessions.lookup(*key))
             .and_then(|session| session.connection);
         if let Some(older) = older {
@@ -232,19 +267,30 @@ impl Shard {
 
     fn resume_or_begin(
         &mut self,
-        connect: &Connect<'_>,
-        client_id: &str,
+        handshake: &Handshake<'_>,
+        name: &str,
         now_ms: u64,
     ) -> (Key, bool) {
-        if let Some(key) = self.directory.get(client_id).copied() {
+        let Handshake {
+            connect,
+            client_id,
+            mount_point,
+            ..
+        } = *handshake;
+        if let Some(key) = self.directory.get(name).copied() {
             if !connect.clean_start {
                 return (key, true);
             }
             self.end_session(key, now_ms);
         }
-        let client_id: Arc<str> = client_id.into();
+        let name: Arc<str> = name.into();
         let key = self.sessions.insert(Session {
-            client_id: Arc::clone(&client_id),
+            client_id: match mount_point {
+                None => Arc::clone(&name),
+                Some(_) => client_id.into(),
+            },
+            name: Arc::clone(&name),
+            mount_point: mount_point.map(Into::into),
             user_name: None,
             connection: None,
             version: connect.version,
@@ -259,7 +305,7 @@ impl Shard {
             will_due_ms: None,
         });
         self.metrics.sessions.add(1);
-        self.directory.insert(client_id, key);
+        self.directory.insert(name, key);
         (key, false)
     }
 
@@ -299,6 +345,7 @@ impl Shard {
         let (mqtt, limits) = (&shared.config.mqtt, &shared.config.limits);
         let expiry_seconds = self.expiry_of(connect);
         let keep_alive_seconds = self.keep_alive_of(connect);
+        let response_information = response_information_of(mqtt, connect, client_id);
         let Some(connection) = self.connections.lookup_mut(key) else {
             return false;
         };
@@ -317,6 +364,7 @@ impl Shard {
                 topic_alias_maximum: Some(mqtt.topic_alias_maximum),
                 server_keep_alive_seconds: (keep_alive_seconds != connect.keep_alive_seconds)
                     .then_some(keep_alive_seconds),
+                response_information: response_information.as_deref(),
                 // [MQTT-4.12.0-5]
                 authentication_method: enhanced.map(|_| METHOD),
                 authentication_data: enhanced.map(|it| it.last_data.as_slice()),
@@ -329,6 +377,7 @@ impl Shard {
             out.clear();
             return false;
         }
+        self.metrics.messages_sent.add(1);
         if let Some(due_ms) =
             keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
         {
@@ -350,6 +399,20 @@ impl Shard {
         }
         self.touch(key);
     }
+}
+
+/// Where a client that asks for it may receive responses: `%c` is its client id. Nothing if that
+/// makes no topic.
+///
+/// # Source
+/// MQTT 5.0 section 3.2.2.3.14.
+fn response_information_of(mqtt: &Mqtt, connect: &Connect<'_>, client_id: &str) -> Option<String> {
+    connect
+        .properties
+        .request_response_information
+        .filter(|is_asked| *is_asked)?;
+    let text = mqtt.response_information.as_ref()?.replace("%c", client_id);
+    Topic::parse(&text, usize::MAX).is_ok().then_some(text)
 }
 
 /// How long a peer has to take its last packet.

@@ -3,10 +3,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{DeliveryHeader, QoS, delivery_bytes, encode_delivery};
+use tidewire_protocol::codec::{DeliveryHeader, QoS};
 
 use super::outgoing::Outgoing;
-use super::send::PACKET_BYTES_ANY;
 use super::{Key, Shard, key_of, publisher_of};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
 use crate::message::Message;
@@ -129,7 +128,7 @@ impl Shard {
             self.metrics.messages_dropped.add(1);
             return;
         };
-        let mut header = DeliveryHeader {
+        let header = DeliveryHeader {
             retain,
             message_expiry_seconds: outgoing.expiry_seconds_left(now_ms),
             subscription_ids: subscription_ids.unwrap_or(&[]),
@@ -141,21 +140,15 @@ impl Shard {
             payload,
             ..
         } = *outgoing;
-        let version = connection.version;
-        let bytes = if connection.packet_bytes_max < PACKET_BYTES_ANY {
-            delivery_bytes(version, &header, topic, forwarded, payload)
-        } else {
-            0
-        };
-        let is_too_large = bytes > connection.packet_bytes_max;
-        if is_too_large || connection.is_closing || connection.out.len() >= bytes_max {
+        if connection.is_closing
+            || connection.out.len() >= bytes_max
+            || !connection.write_publish(&header, topic, forwarded, payload)
+        {
             self.metrics.messages_dropped.add(1);
             return;
         }
-        let topic = connection.shorten(&mut header, topic, bytes);
-        let out = connection.out.tail();
-        encode_delivery(out, version, &header, topic, forwarded, payload);
         self.metrics.publishes_sent.add(1);
+        self.metrics.publish_bytes_sent.add(payload.len() as u64);
         self.metrics.messages_sent.add(1);
     }
 }

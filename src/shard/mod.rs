@@ -10,10 +10,13 @@ mod client;
 mod connect;
 mod connections;
 mod deliver;
+mod explain;
 mod group;
 mod mail;
+mod mount;
 mod out;
 mod outgoing;
+mod pace;
 mod publish;
 mod receive;
 mod retained;
@@ -24,12 +27,14 @@ mod subscribe;
 mod subscriptions;
 mod timers;
 mod will;
+mod write;
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 pub use connect::{Accepted, Handshake, refusal};
+pub use explain::text_of;
 pub use mail::{Mail, Member};
 pub use out::OutBuffer;
 pub use run::SentRun;
@@ -97,6 +102,8 @@ pub struct Output<'a> {
     pub is_abandoned: bool,
     /// The peer takes too little: read nothing more from it until it takes more.
     pub is_congested: bool,
+    /// The client publishes too fast: neither read nor [`Shard::receive`] before this time.
+    pub held_until_ms: Option<u64>,
 }
 
 impl Shard {
@@ -144,6 +151,7 @@ impl Shard {
         Some(Output {
             is_closing: connection.is_closing,
             is_abandoned: connection.is_abandoned,
+            held_until_ms: connection.pace.held_until(),
             is_congested: connection.out.len() >= self.shared.config.limits.write_buffer_bytes_max,
             buffer: &mut connection.out,
         })
@@ -159,6 +167,11 @@ impl Shard {
     /// So many bytes were read, before [`Shard::receive`] gets them.
     pub fn count_read(&self, count: usize) {
         self.metrics.socket_reads.add(1);
+        self.metrics.bytes_received.add(count as u64);
+    }
+
+    /// So many bytes were read before the connection came to this shard.
+    pub fn count_handshake(&self, count: usize) {
         self.metrics.bytes_received.add(count as u64);
     }
 

@@ -1,9 +1,12 @@
 //! PUBLISH from a client.
 
-use tidewire_protocol::codec::{Ack, Packet, ProtocolVersion, Publish, QoS, ReasonCode};
+use std::sync::Arc;
+
+use tidewire_protocol::codec::{Ack, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};
 use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
+use super::mount::mounted;
 use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
@@ -54,7 +57,8 @@ impl Shard {
             if self.end_if_unanswerable(key, reason, now_ms) {
                 return;
             }
-            self.answer(key, &Packet::PubAck(Ack::plain(packet_id, reason)));
+            let ack = self.ack(key, packet_id, reason);
+            self.answer(key, &Packet::PubAck(ack));
             return;
         }
         let Some(session) = self
@@ -91,7 +95,16 @@ impl Shard {
         if self.end_if_unanswerable(key, reason, now_ms) {
             return;
         }
-        self.answer(key, &Packet::PubRec(Ack::plain(packet_id, reason)));
+        let ack = self.ack(key, packet_id, reason);
+        self.answer(key, &Packet::PubRec(ack));
+    }
+
+    fn ack(&self, key: Key, packet_id: PacketId, reason: ReasonCode) -> Ack<'static> {
+        let mut ack = Ack::plain(packet_id, reason);
+        if reason.is_error() {
+            ack.reason_string = self.explain(key, reason);
+        }
+        ack
     }
 
     /// Before 5.0 an acknowledgement cannot say no: the connection ends instead.
@@ -104,7 +117,7 @@ impl Shard {
     }
 
     /// A PUBREC with an error ends the exchange [MQTT-4.3.3-9].
-    fn forget_receipt(&mut self, key: Key, packet_id: tidewire_protocol::codec::PacketId) {
+    fn forget_receipt(&mut self, key: Key, packet_id: PacketId) {
         let session = self
             .session_of(key)
             .and_then(|it| self.sessions.lookup_mut(it));
@@ -119,6 +132,8 @@ impl Shard {
     /// Retains and routes; answers with the reason for PUBACK or PUBREC.
     fn publish(&mut self, key: Key, publish: &Publish<'_>, topic: &str, now_ms: u64) -> ReasonCode {
         self.metrics.publishes_received.add(1);
+        let payload_bytes = publish.payload.len() as u64;
+        self.metrics.publish_bytes_received.add(payload_bytes);
         if self.shared.config.mqtt.check_payload_format
             && publish.properties.payload_is_utf8 == Some(true)
             && std::str::from_utf8(publish.payload).is_err()
@@ -129,6 +144,13 @@ impl Shard {
             Ok(checked) => checked,
             Err(reason) => return reason,
         };
+        let mount_point = self.mount_point_of(key);
+        let topic = match mounted(mount_point.as_deref(), topic) {
+            Ok(topic) => topic,
+            Err(ReasonCode::NotAuthorized) => return self.refuse_publish(key, topic, now_ms),
+            Err(reason) => return reason,
+        };
+        let topic = &*topic;
         let mut forwarded = std::mem::take(&mut self.scratch);
         forwarded.clear();
         if publish.properties.has_forwarded() {
@@ -165,6 +187,7 @@ impl Shard {
         if self
             .connections
             .lookup(key)
+            .filter(|connection| connection.mount_point.is_none())
             .and_then(|connection| connection.last_routes.as_ref())
             .is_some_and(|(last, _)| **last == *topic)
         {
@@ -185,6 +208,10 @@ impl Shard {
             return Err(self.refuse_publish(key, topic, now_ms));
         }
         Ok((topic, delay_seconds))
+    }
+
+    fn mount_point_of(&self, key: Key) -> Option<Arc<str>> {
+        self.connections.lookup(key)?.mount_point.clone()
     }
 
     fn retain_and_route(

@@ -3,22 +3,27 @@
 use std::sync::Arc;
 
 use tidewire_protocol::codec::{
-    Ack, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver, decode, encode,
+    Ack, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver, decode,
 };
 use tidewire_protocol::session::SettleError;
 
+use super::explain::encode_explained;
 use super::{Key, Mail, Shard};
 use crate::queue::Delivery;
 
 impl Shard {
     /// Takes bytes of a connection and answers how many were used up; the rest is the beginning of
-    /// a packet and has to come again with what follows it.
+    /// a packet, or comes too fast (see [`Output::held_until_ms`](super::Output)), and has to come
+    /// again with what follows it.
     pub fn receive(&mut self, key: Key, bytes: &[u8], now_ms: u64) -> usize {
         let packet_bytes_max = self.shared.config.limits.packet_bytes_max;
         let mut used = 0;
         while let Some(connection) = self.connections.lookup_mut(key) {
             if connection.is_closing || connection.session.is_none() {
                 used = bytes.len();
+                break;
+            }
+            if connection.pace.is_held(now_ms) {
                 break;
             }
             let rest = bytes.get(used..).unwrap_or_default();
@@ -28,6 +33,11 @@ impl Shard {
             match decode(rest, connection.version, Receiver::Server, packet_bytes_max) {
                 Ok(Some((packet, length))) => {
                     connection.last_received_ms = now_ms;
+                    if matches!(packet, Packet::Publish(_)) {
+                        connection
+                            .pace
+                            .count(length, &self.shared.config.limits, now_ms);
+                    }
                     self.metrics.messages_received.add(1);
                     used += length;
                     self.handle(key, packet, now_ms);
@@ -76,13 +86,14 @@ impl Shard {
         let Some(connection) = self.connections.writable(key) else {
             return;
         };
-        let out = connection.out.tail();
-        let before = out.len();
-        if let Err(error) = encode(packet, connection.version, out) {
+        let bytes_max = connection.packet_bytes_max;
+        let before = connection.out.tail().len();
+        if let Err(error) = encode_explained(packet, connection) {
             tracing::error!(%error, "answer not sent");
             return;
         }
-        if out.len() - before > connection.packet_bytes_max {
+        let out = connection.out.tail();
+        if out.len() - before > bytes_max {
             out.truncate(before);
             // What is answered has just been received.
             let now_ms = connection.last_received_ms;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{QoS, Subscription};
 use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
+use super::mount::Mounted;
+use super::subscribe::mounted_of;
 use super::timers::Timer;
 use super::{Key, Shard};
 use crate::queue::Delivery;
@@ -14,6 +16,9 @@ use crate::retained::Walk;
 /// A subscription whose retained messages are not all sent yet.
 #[derive(Debug)]
 pub(crate) struct RetainedDelivery {
+    /// As the client wrote it.
+    subscription: Box<str>,
+    /// In the broker's tree.
     filter: Box<str>,
     qos: QoS,
     subscription_ids: Option<Arc<[NonZeroU32]>>,
@@ -28,7 +33,7 @@ impl RetainedDelivery {
     }
 
     pub(super) fn is_for(&self, filter: &str) -> bool {
-        *self.filter == *filter
+        *self.subscription == *filter
     }
 }
 
@@ -42,21 +47,28 @@ impl Shard {
         now_ms: u64,
     ) {
         let levels_max = self.shared.config.limits.topic_levels_max;
-        let (Ok(Subscribable::Plain(filter)) | Ok(Subscribable::Exclusive(filter))) =
-            Subscribable::parse(subscription.filter, levels_max)
-        else {
-            return;
-        };
         let Some(session) = self.sessions.lookup_mut(key) else {
             return;
         };
+        let mount_point = session.mount_point.clone();
+        let mounted = mounted_of(mount_point.as_deref(), subscription.filter, levels_max);
+        let (Ok(Subscribable::Plain(filter)) | Ok(Subscribable::Exclusive(filter))) = mounted
+            .as_ref()
+            .map_err(|it| *it)
+            .and_then(Mounted::subscribable)
+        else {
+            return;
+        };
         let delivery = RetainedDelivery {
+            subscription: subscription.filter.into(),
             filter: filter.as_str().into(),
             qos: subscription.options.qos,
             subscription_ids: subscription_id.map(|id| Arc::from([id])),
             walk: None,
         };
-        session.retained.retain(|it| !it.is_for(&delivery.filter));
+        session
+            .retained
+            .retain(|it| !it.is_for(&delivery.subscription));
         session.retained.push(delivery);
         self.send_waiting(key, now_ms);
     }
@@ -64,14 +76,13 @@ impl Shard {
     /// Looks for more retained messages for a session that has room; false if there is nothing
     /// more to look for now.
     pub(super) fn queue_retained(&mut self, key: Key, now_ms: u64) -> bool {
-        let levels_max = self.shared.config.limits.topic_levels_max;
         let Some(session) = self.sessions.lookup_mut(key) else {
             return false;
         };
         let Some(delivery) = session.retained.first_mut() else {
             return false;
         };
-        let Ok(filter) = TopicFilter::parse(&delivery.filter, levels_max) else {
+        let Ok(filter) = TopicFilter::parse(&delivery.filter, usize::MAX) else {
             debug_assert!(false, "a subscription of a bad filter");
             return false;
         };

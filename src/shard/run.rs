@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{
-    DeliveryHeader, PlainDelivery, ProtocolVersion, encode_delivery, split_packet,
-};
+use tidewire_protocol::codec::{DeliveryHeader, ProtocolVersion, encode_delivery};
 
-use super::client::Connection;
 use super::outgoing::Outgoing;
 use super::{Mail, Shard, key_of, publisher_of};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
@@ -16,6 +13,7 @@ use crate::exchange::{Destination, ReceiverId, Routes, Target};
 struct Facts {
     publisher: u64,
     count: u64,
+    payload_bytes: u64,
     /// Size of the largest packet.
     packet_bytes_max: usize,
 }
@@ -82,6 +80,7 @@ impl OpenRun {
             }
         }
         self.facts.count += 1;
+        self.facts.payload_bytes += payload.len() as u64;
     }
 
     fn sent(&self, routes: &Arc<Routes>) -> Arc<SentRun> {
@@ -108,6 +107,16 @@ enum RunBytes<'a> {
     Copied(&'a [u8]),
     /// Written to the receiver from where they are.
     Shared(&'a Arc<[u8]>),
+}
+
+impl RunBytes<'_> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::GivenAway(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl Shard {
@@ -188,6 +197,12 @@ impl Shard {
         }
         let taken = self.append_run(receiver, facts, bytes);
         self.metrics.publishes_sent.add(taken);
+        // Of a run taken in part, the share of the messages.
+        let payload_bytes = match taken == facts.count {
+            true => facts.payload_bytes,
+            false => facts.payload_bytes * taken / facts.count.max(1),
+        };
+        self.metrics.publish_bytes_sent.add(payload_bytes);
         self.metrics.messages_sent.add(taken);
         self.metrics.messages_dropped.add(facts.count - taken);
     }
@@ -206,9 +221,8 @@ impl Shard {
         if connection.is_closing || connection.out.len() >= bytes_max {
             return 0;
         }
-        if facts.packet_bytes_max > connection.packet_bytes_max || connection.out_aliases.is_some()
-        {
-            return append_what_fits(connection, &bytes);
+        if facts.packet_bytes_max > connection.packet_bytes_max || !connection.takes_any_topic() {
+            return connection.write_run(bytes.as_slice());
         }
         match bytes {
             RunBytes::GivenAway(bytes) if connection.out.is_empty() => {
@@ -220,42 +234,6 @@ impl Shard {
         }
         facts.count
     }
-}
-
-/// [MQTT-3.1.2-24]: packets above the client's maximum are left out. Aliases are of the client.
-fn append_what_fits(connection: &mut Connection, bytes: &RunBytes<'_>) -> u64 {
-    let mut rest = match bytes {
-        RunBytes::GivenAway(bytes) => &bytes[..],
-        RunBytes::Copied(bytes) => bytes,
-        RunBytes::Shared(bytes) => bytes,
-    };
-    let mut taken = 0;
-    while let Some((packet, after)) = split_packet(rest) {
-        if packet.len() <= connection.packet_bytes_max {
-            append_packet(connection, packet);
-            taken += 1;
-        }
-        rest = after;
-    }
-    taken
-}
-
-fn append_packet(connection: &mut Connection, packet: &[u8]) {
-    let plain = connection
-        .out_aliases
-        .as_ref()
-        .and_then(|_| PlainDelivery::of(packet));
-    let Some(plain) = plain else {
-        connection.out.tail().extend_from_slice(packet);
-        return;
-    };
-    let mut header = DeliveryHeader::default();
-    let topic = connection.shorten(&mut header, plain.topic, packet.len());
-    let PlainDelivery {
-        forwarded, payload, ..
-    } = plain;
-    let out = connection.out.tail();
-    encode_delivery(out, connection.version, &header, topic, forwarded, payload);
 }
 
 /// A run is handed over when it is this large, so that mail stays small.

@@ -1,8 +1,6 @@
 //! From a session's queue through its window into its connection's buffer.
 
-use tidewire_protocol::codec::{
-    Ack, DeliveryHeader, Packet, PacketId, QoS, ReasonCode, delivery_bytes, encode, encode_delivery,
-};
+use tidewire_protocol::codec::{Ack, DeliveryHeader, Packet, PacketId, QoS, ReasonCode, encode};
 use tidewire_protocol::session::InFlight;
 
 use super::client::{Connection, Session};
@@ -115,18 +113,25 @@ impl Shard {
         }
     }
 
+    fn count_sent(&self, payload_bytes: usize) {
+        self.metrics.publishes_sent.add(1);
+        self.metrics.messages_sent.add(1);
+        self.metrics.publish_bytes_sent.add(payload_bytes as u64);
+    }
+
     /// Counts what became of a delivery, and gives its group credit back if it is settled.
     fn account(&mut self, key: Key, transmitted: Transmitted) {
         let settled = match transmitted {
-            Transmitted::InFlight => {
-                self.metrics.publishes_sent.add(1);
-                self.metrics.messages_sent.add(1);
+            Transmitted::InFlight { payload_bytes } => {
+                self.count_sent(payload_bytes);
                 return;
             }
-            Transmitted::Settled(group) => {
-                self.metrics.publishes_sent.add(1);
-                self.metrics.messages_sent.add(1);
-                group
+            Transmitted::Settled {
+                lender,
+                payload_bytes,
+            } => {
+                self.count_sent(payload_bytes);
+                lender
             }
             Transmitted::TooLarge(group) => {
                 self.metrics.messages_dropped.add(1);
@@ -153,9 +158,12 @@ type Lender = Option<(GroupId, ShardId)>;
 #[derive(Clone, Copy)]
 enum Transmitted {
     /// It waits for its acknowledgement.
-    InFlight,
+    InFlight { payload_bytes: usize },
     /// At most once: it is sent and gone.
-    Settled(Lender),
+    Settled {
+        lender: Lender,
+        payload_bytes: usize,
+    },
     /// [MQTT-3.1.2-25]: dropped as if sent, and it takes no quota.
     TooLarge(Lender),
 }
@@ -174,12 +182,16 @@ fn transmit(
     delivery: Delivery,
     now_ms: u64,
 ) -> Transmitted {
-    if wire_bytes(connection, &delivery, now_ms) > connection.packet_bytes_max {
+    if !takes(connection, &delivery, now_ms) {
         return Transmitted::TooLarge(delivery.group);
     }
+    let payload_bytes = delivery.message.payload().len();
     if delivery.qos == QoS::AtMostOnce {
         write_delivery(connection, &delivery, None, false, now_ms);
-        return Transmitted::Settled(delivery.group);
+        return Transmitted::Settled {
+            lender: delivery.group,
+            payload_bytes,
+        };
     }
     let packet_id = session
         .outbound
@@ -188,7 +200,7 @@ fn transmit(
     if let Some(delivery) = session.outbound.published(packet_id) {
         write_delivery(connection, delivery, Some(packet_id), false, now_ms);
     }
-    Transmitted::InFlight
+    Transmitted::InFlight { payload_bytes }
 }
 
 /// Writes again what was in flight when the connection ended.
@@ -200,11 +212,12 @@ fn resend(
 ) -> Transmitted {
     let Some(delivery) = session.outbound.published(packet_id) else {
         debug_assert!(false, "only messages without PUBREC are sent again");
-        return Transmitted::InFlight;
+        return Transmitted::InFlight { payload_bytes: 0 };
     };
-    if wire_bytes(connection, delivery, now_ms) <= connection.packet_bytes_max {
+    let payload_bytes = delivery.message.payload().len();
+    if takes(connection, delivery, now_ms) {
         write_delivery(connection, delivery, Some(packet_id), true, now_ms);
-        return Transmitted::InFlight;
+        return Transmitted::InFlight { payload_bytes };
     }
     // The client has made its maximum smaller. It may have seen a QoS 2 message before: PUBREL
     // tells it that this identifier is free again.
@@ -231,34 +244,21 @@ fn write_delivery(
     dup: bool,
     now_ms: u64,
 ) {
-    let mut header = header_of(delivery, packet_id, dup, now_ms);
+    let header = header_of(delivery, packet_id, dup, now_ms);
     let message = &delivery.message;
-    let bytes = match connection.out_aliases {
-        Some(_) => wire_bytes(connection, delivery, now_ms),
-        None => 0,
-    };
-    let topic = connection.shorten(&mut header, message.topic_bytes(), bytes);
-    encode_delivery(
-        connection.out.tail(),
-        connection.version,
-        &header,
-        topic,
-        message.forwarded(),
-        message.payload(),
-    );
+    let topic = message.topic_bytes();
+    let is_written =
+        connection.write_publish(&header, topic, message.forwarded(), message.payload());
+    debug_assert!(is_written, "the caller has asked");
 }
 
-fn wire_bytes(connection: &Connection, delivery: &Delivery, now_ms: u64) -> usize {
-    if connection.packet_bytes_max >= PACKET_BYTES_ANY {
-        return 0;
-    }
+fn takes(connection: &Connection, delivery: &Delivery, now_ms: u64) -> bool {
     let message = &delivery.message;
     let packet_id =
         (delivery.qos != QoS::AtMostOnce).then_some(PacketId(std::num::NonZeroU16::MIN));
     let header = header_of(delivery, packet_id, false, now_ms);
     let topic = message.topic_bytes();
-    let (forwarded, payload) = (message.forwarded(), message.payload());
-    delivery_bytes(connection.version, &header, topic, forwarded, payload)
+    connection.takes(&header, topic, message.forwarded(), message.payload())
 }
 
 fn header_of(
@@ -280,5 +280,3 @@ fn header_of(
 
 /// All packet identifiers.
 const PACKET_IDS: usize = 65_535;
-/// No MQTT packet is larger: a client with this maximum or none needs no check.
-pub(super) const PACKET_BYTES_ANY: usize = 268_435_460;

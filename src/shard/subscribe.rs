@@ -10,6 +10,7 @@ use tidewire_protocol::codec::{
 use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
 use super::client::Subscribed;
+use super::mount::Mounted;
 use super::{Key, Mail, Member, Shard};
 use crate::exchange::{Binding, Destination};
 
@@ -35,7 +36,7 @@ impl Shard {
         }
         let acknowledgement = SubAck {
             packet_id: packet.packet_id,
-            reason_string: None,
+            reason_string: self.explain_first(key, &reasons),
             user_properties: UserProperties::default(),
             reasons,
         };
@@ -59,14 +60,14 @@ impl Shard {
                 ReasonCode::NoSubscriptionExisted
             }
         };
-        let reasons = packet
+        let reasons: Vec<ReasonCode> = packet
             .filters
             .iter()
             .map(|filter| reason_of(self, filter))
             .collect();
         let acknowledgement = UnsubAck {
             packet_id: packet.packet_id,
-            reason_string: None,
+            reason_string: self.explain_first(key, &reasons),
             user_properties: UserProperties::default(),
             reasons,
         };
@@ -84,9 +85,19 @@ impl Shard {
         };
         let is_connected = session.connection.is_some();
         session.retained.retain(|it| !it.is_for(filter));
+        match subscribed.group {
+            Some(_) => self.metrics.shared_subscriptions.subtract(1),
+            None => self.metrics.subscriptions.subtract(1),
+        }
+        let mount_point = session.mount_point.clone();
         let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
-        match Subscribable::parse(filter, levels_max) {
+        let mounted = mounted_of(mount_point.as_deref(), filter, levels_max);
+        match mounted
+            .as_ref()
+            .map_err(|it| *it)
+            .and_then(Mounted::subscribable)
+        {
             Ok(Subscribable::Plain(filter)) => {
                 exchange.unbind(filter, Destination::Session(receiver));
             }
@@ -111,7 +122,7 @@ impl Shard {
                     );
                 }
             }
-            Err(error) => debug_assert!(false, "a subscription of a bad filter: {error}"),
+            Err(reason) => debug_assert!(false, "a subscription of a bad filter: {reason:?}"),
         }
         true
     }
@@ -125,6 +136,7 @@ impl Shard {
             return;
         }
         session.version = version;
+        let mount_point = session.mount_point.clone();
         let subscriptions: Vec<(Box<str>, Subscribed)> = session
             .subscriptions
             .iter()
@@ -132,8 +144,11 @@ impl Shard {
             .collect();
         for (filter, subscribed) in subscriptions {
             let levels_max = self.shared.config.limits.topic_levels_max;
-            if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) =
-                Subscribable::parse(&filter, levels_max)
+            let mounted = mounted_of(mount_point.as_deref(), &filter, levels_max);
+            if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) = mounted
+                .as_ref()
+                .map_err(|it| *it)
+                .and_then(Mounted::subscribable)
             {
                 self.bind(key, filter, &subscribed, version);
             }
@@ -151,12 +166,12 @@ impl Shard {
         if subscription.filter.len() > limits.topic_bytes_max {
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        let parsed = Subscribable::parse(subscription.filter, limits.topic_levels_max)
-            .map_err(|_| ReasonCode::TopicFilterInvalid)?;
         let session = self
             .sessions
             .lookup(key)
             .ok_or(ReasonCode::UnspecifiedError)?;
+        let mount_point = session.mount_point.as_deref();
+        let mounted = mounted_of(mount_point, subscription.filter, limits.topic_levels_max)?;
         let version = session.version;
         let before = session.subscriptions.get(subscription.filter).copied();
         if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
@@ -167,7 +182,7 @@ impl Shard {
             subscription_id,
             group: None,
         };
-        match parsed {
+        match mounted.subscribable()? {
             Subscribable::Plain(filter) => self.bind(key, filter, &subscribed, version),
             Subscribable::Exclusive(filter) => {
                 let receiver = self.receiver(key);
@@ -189,6 +204,12 @@ impl Shard {
                         .join_group(group, filter, self.shared.shards),
                 });
                 self.join(key, &subscribed);
+            }
+        }
+        if before.is_none() {
+            match subscribed.group {
+                Some(_) => self.metrics.shared_subscriptions.add(1),
+                None => self.metrics.subscriptions.add(1),
             }
         }
         if let Some(session) = self.sessions.lookup_mut(key) {
@@ -230,6 +251,17 @@ impl Shard {
         };
         self.send_mail(home, Mail::GroupJoin { group, member });
     }
+}
+
+/// The subscription that the text of a client asks for, in the broker's tree.
+pub(super) fn mounted_of<'f>(
+    mount_point: Option<&str>,
+    text: &'f str,
+    levels_max: usize,
+) -> Result<Mounted<'f>, ReasonCode> {
+    let asked =
+        Subscribable::parse(text, levels_max).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    Mounted::new(mount_point, asked)
 }
 
 fn granted(qos: QoS) -> ReasonCode {

@@ -6,16 +6,18 @@ use tidewire_protocol::codec::{ReasonCode, Will};
 use tidewire_protocol::session::keep_alive_deadline_ms;
 
 use super::client::WillMessage;
+use super::mount::mounted;
 use super::timers::Timer;
 use super::{Key, Mail, Shard, publisher_of};
 use crate::message::{Header, Message};
 
 impl WillMessage {
-    pub(super) fn new(will: &Will<'_>, publisher: u64) -> Self {
+    /// `topic` is that of the will, in the broker's tree.
+    pub(super) fn new(will: &Will<'_>, topic: &str, publisher: u64) -> Self {
         let mut forwarded = Vec::new();
         will.properties.encode_forwarded(&mut forwarded);
         let message = Message::new(
-            will.topic,
+            topic,
             &forwarded,
             will.payload,
             Header {
@@ -99,8 +101,8 @@ impl Shard {
             return;
         };
         self.metrics.sessions.subtract(1);
-        if self.directory.get(&session.client_id) == Some(&key) {
-            self.directory.remove(&session.client_id);
+        if self.directory.get(&session.name) == Some(&key) {
+            self.directory.remove(&session.name);
         }
     }
 
@@ -108,8 +110,9 @@ impl Shard {
         let Some(connection) = self.connections.lookup(key) else {
             return;
         };
-        let Some(deadline_ms) =
-            keep_alive_deadline_ms(connection.last_received_ms, connection.keep_alive_seconds)
+        // While nothing is read from a client that publishes too fast, its silence is ours.
+        let heard_ms = connection.pace.heard_ms(connection.last_received_ms);
+        let Some(deadline_ms) = keep_alive_deadline_ms(heard_ms, connection.keep_alive_seconds)
         else {
             return;
         };
@@ -132,6 +135,7 @@ impl Shard {
             .and_then(|session| session.expires_at_ms)
             .is_some_and(|expires_at_ms| expires_at_ms <= now_ms);
         if is_due {
+            self.metrics.sessions_expired.add(1);
             self.end_session(key, now_ms);
         }
     }
@@ -199,9 +203,13 @@ impl Shard {
         }
     }
 
+    /// The will of a CONNECT whose topic was found to exist.
     pub(super) fn will_of(&self, key: Key, will: Option<&Will<'_>>) -> Option<Box<WillMessage>> {
         let publisher = publisher_of(self.receiver(key));
-        will.map(|will| Box::new(WillMessage::new(will, publisher)))
+        let will = will?;
+        let mount_point = self.sessions.lookup(key)?.mount_point.as_deref();
+        let topic = mounted(mount_point, will.topic).ok()?;
+        Some(Box::new(WillMessage::new(will, &topic, publisher)))
     }
 
     /// The number of connections that are not closing.

@@ -2,7 +2,7 @@
 
 use tidewire_protocol::codec::{ReasonCode, Will};
 
-use crate::client::{Q1, at_brokers, connect, lasting, message, will};
+use crate::client::{Q1, at_brokers, at_brokers_with, connect, lasting, message, will};
 use crate::got::Got;
 
 /// Covers MQTT-3.14.4-3: only reason 0 discards the will.
@@ -114,13 +114,17 @@ fn nothing_is_processed_after_the_disconnect_of_a_client() {
     });
 }
 
-/// Covers MQTT-3.14.2-2: DISCONNECT of ours has no property at all.
+/// Covers MQTT-3.14.2-2: without reason strings, DISCONNECT of ours has no property at all; with
+/// them, the client's decoder refuses a session expiry in every other test.
 #[test]
 fn mqtt_3_14_2_2_disconnect_of_the_server_has_no_session_expiry() {
-    at_brokers(|broker| {
-        let mut older = broker.connect_with(&lasting("c")).0;
-        let _newer = broker.resume("c");
-        assert_eq!(older.receive_bytes(4), [0xE0, 2, 0x8E, 0]);
-        assert_eq!(older.receive(), Got::Closed);
-    });
+    at_brokers_with(
+        |config| config.mqtt.reason_strings = false,
+        |broker| {
+            let mut older = broker.connect_with(&lasting("c")).0;
+            let _newer = broker.resume("c");
+            assert_eq!(older.receive_bytes(4), [0xE0, 2, 0x8E, 0]);
+            assert_eq!(older.receive(), Got::Closed);
+        },
+    );
 }

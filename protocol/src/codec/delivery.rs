@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use super::header::RETAIN;
 use super::property_block::{self as block, id};
 use super::{
     EncodeError, PacketId, PacketType, ProtocolVersion, PublishProperties, QoS, UserProperties,
@@ -96,30 +97,62 @@ pub fn split_packet(packets: &[u8]) -> Option<(&[u8], &[u8])> {
     packets.split_at_checked(1 + length_bytes + usize::try_from(remaining).ok()?)
 }
 
-/// What [`encode_delivery`] has put into a 5.0 packet with the default header.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PlainDelivery<'a> {
-    /// The bytes of the topic.
-    pub topic: &'a [u8],
-    /// Wire bytes of properties.
-    pub forwarded: &'a [u8],
-    /// The payload.
-    pub payload: &'a [u8],
+/// Appends a QoS 0 packet of [`encode_delivery`] with another topic and with a topic alias, which
+/// is left out before 5.0; `None`, and nothing is appended, if `packet` is no such packet.
+pub fn encode_readdressed(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    packet: &[u8],
+    topic: &[u8],
+    topic_alias: Option<NonZeroU16>,
+) -> Option<()> {
+    let parts = Parts::of(version, packet)?;
+    let header = DeliveryHeader {
+        retain: parts.flags & RETAIN != 0,
+        topic_alias,
+        ..DeliveryHeader::default()
+    };
+    encode_delivery(
+        out,
+        version,
+        &header,
+        topic,
+        parts.properties,
+        parts.payload,
+    );
+    Some(())
 }
 
-impl<'a> PlainDelivery<'a> {
-    /// Takes a packet apart; `None` if it is no such packet.
-    pub fn of(packet: &'a [u8]) -> Option<Self> {
-        let (_, length_bytes) = varint::read_prefix(packet.get(1..)?).ok()??;
-        let (length, rest) = packet.get(1 + length_bytes..)?.split_first_chunk()?;
-        let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        let (length, length_bytes) = varint::read_prefix(rest).ok()??;
-        let (forwarded, payload) = rest
-            .get(length_bytes..)?
-            .split_at_checked(usize::try_from(length).ok()?)?;
+/// The topic of a QoS 0 packet of [`encode_delivery`].
+pub fn topic_of(packet: &[u8]) -> Option<&[u8]> {
+    let (_, length_bytes) = varint::read_prefix(packet.get(1..)?).ok()??;
+    let (length, rest) = packet.get(1 + length_bytes..)?.split_first_chunk::<2>()?;
+    rest.get(..usize::from(u16::from_be_bytes(*length)))
+}
+
+/// A QoS 0 packet, taken apart.
+struct Parts<'a> {
+    flags: u8,
+    properties: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(version: ProtocolVersion, packet: &'a [u8]) -> Option<Self> {
+        let (flags, rest) = packet.split_first()?;
+        let (_, length_bytes) = varint::read_prefix(rest).ok()??;
+        let (length, rest) = rest.get(length_bytes..)?.split_first_chunk::<2>()?;
+        let rest = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
+        let (properties, payload) = if version == ProtocolVersion::V5 {
+            let (length, length_bytes) = varint::read_prefix(rest).ok()??;
+            rest.get(length_bytes..)?
+                .split_at_checked(usize::try_from(length).ok()?)?
+        } else {
+            rest.split_at(0)
+        };
         Some(Self {
-            topic,
-            forwarded,
+            flags: *flags,
+            properties,
             payload,
         })
     }

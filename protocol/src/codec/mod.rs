@@ -29,7 +29,9 @@ pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use control::{Auth, Disconnect};
 pub use decode::{decode, decode_connect};
-pub use delivery::{DeliveryHeader, PlainDelivery, delivery_bytes, encode_delivery, split_packet};
+pub use delivery::{
+    DeliveryHeader, delivery_bytes, encode_delivery, encode_readdressed, split_packet, topic_of,
+};
 pub use encode::encode;
 pub use error::{DecodeError, EncodeError};
 pub use header::PacketType;

@@ -1,6 +1,5 @@
 //! Topic aliases: those that the peer defines, and those that we define for the peer.
 
-use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 /// The topics behind the aliases of one connection; gone with it [MQTT-3.3.2-7].
@@ -60,58 +59,6 @@ impl InboundAliases {
     }
 }
 
-/// The aliases that we gave the topics of one connection; gone with it [MQTT-3.3.2-7].
-///
-/// # Shape
-/// The first topics get the aliases 1 to the maximum and keep them.
-#[derive(Debug)]
-pub struct OutboundAliases {
-    by_topic: HashMap<Box<[u8]>, NonZeroU16>,
-    alias_max: NonZeroU16,
-}
-
-/// What stands for a topic in a PUBLISH.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alias {
-    /// Its number.
-    pub value: NonZeroU16,
-    /// The peer has not seen it: the topic goes with it this time.
-    pub is_new: bool,
-}
-
-impl OutboundAliases {
-    /// For a peer that takes so many [MQTT-3.1.2-26].
-    pub fn new(alias_max: NonZeroU16) -> Self {
-        Self {
-            by_topic: HashMap::new(),
-            alias_max,
-        }
-    }
-
-    /// The alias of a topic; `None` if it has none and gets none.
-    pub fn assign(&mut self, topic: &[u8]) -> Option<Alias> {
-        if let Some(value) = self.by_topic.get(topic) {
-            return Some(Alias {
-                value: *value,
-                is_new: false,
-            });
-        }
-        let value = u16::try_from(self.by_topic.len() + 1).ok()?;
-        let value = NonZeroU16::new(value).filter(|value| *value <= self.alias_max)?;
-        if topic.len() <= ALIAS_BYTES {
-            return None;
-        }
-        self.by_topic.insert(topic.into(), value);
-        Some(Alias {
-            value,
-            is_new: true,
-        })
-    }
-}
-
-/// What an alias takes of a packet; a shorter topic gains nothing.
-const ALIAS_BYTES: usize = 3;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,20 +82,5 @@ mod tests {
                 alias_max: 0
             })
         );
-    }
-
-    #[test]
-    fn the_first_topics_get_aliases_and_keep_them() {
-        let mut aliases = OutboundAliases::new(NonZeroU16::MIN.saturating_add(1));
-        let mut assign = |topic: &str| {
-            let alias = aliases.assign(topic.as_bytes());
-            alias.map(|alias| (alias.value.get(), alias.is_new))
-        };
-        assert_eq!(assign("a/b"), None);
-        assert_eq!(assign("first"), Some((1, true)));
-        assert_eq!(assign("second"), Some((2, true)));
-        assert_eq!(assign("third"), None);
-        assert_eq!(assign("first"), Some((1, false)));
-        assert_eq!(assign("second"), Some((2, false)));
     }
 }

@@ -8,8 +8,10 @@ mod alias;
 mod awaiting_release;
 mod keep_alive;
 mod outbound;
+mod outbound_alias;
 
-pub use alias::{Alias, AliasError, InboundAliases, OutboundAliases};
+pub use alias::{AliasError, InboundAliases};
 pub use awaiting_release::AwaitingRelease;
 pub use keep_alive::keep_alive_deadline_ms;
 pub use outbound::{InFlight, Outbound, SettleError};
+pub use outbound_alias::{OutboundAliases, TopicForm};
