@@ -25,7 +25,8 @@ use crate::net::listener::{SocketFile, TcpOptions};
 use crate::net::mailbox::Mailbox;
 use crate::net::socket::Socket;
 use crate::retained::Retained;
-use crate::shard::{Shard, Shared};
+use crate::shard::{Mail, Shard, Shared, client_id_of, home_of};
+use crate::store::{Recovered, Report, Reports, Store, StoreError};
 use crate::sys;
 
 /// A running broker.
@@ -35,6 +36,8 @@ pub struct Server {
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
     metrics: Arc<[Arc<ShardMetrics>]>,
+    /// Closed after the shards have ended.
+    store: Arc<Store>,
     /// The last owner: its threads end after the shards.
     authenticator: Arc<Authenticator>,
     /// Removed when all has ended.
@@ -56,6 +59,9 @@ pub enum StartError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Listener(#[from] OpenError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The users cannot be read.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
@@ -76,16 +82,22 @@ impl Server {
         let socket_files = files.flatten().collect();
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
-        let shared = Arc::new(Shared {
-            exchange: Exchange::new(),
-            retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
-            shards: shard_count,
-            config,
-        });
         let mailboxes: Arc<[Mailbox]> = (0..shards)
             .map(|_| Mailbox::new(limits.mailbox_bytes_max))
             .collect();
+        let reports = reports_into(&mailboxes);
+        let (store, recovered) = Store::open(&config.store, &limits, clock, reports)?;
+        let store = Arc::new(store);
+        let shared = Arc::new(Shared {
+            exchange: Exchange::new(),
+            retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
+            store: Arc::clone(&store),
+            shards: shard_count,
+            config,
+        });
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
+        let mut restored = make_shards(&shared, &metrics);
+        restore(&mut restored, &shared, recovered, clock.now_ms());
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
         let (phase, phases) = watch::channel(Phase::Starting);
@@ -94,18 +106,14 @@ impl Server {
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
         let mut threads = Vec::new();
-        for (number, arrivals) in (0..shard_count).zip(receivers) {
-            let id = ShardId(number);
-            let own = metrics
-                .get(usize::from(number))
-                .map(Arc::clone)
-                .unwrap_or_default();
+        for (shard, arrivals) in restored.into_iter().zip(receivers) {
+            let number = shard.id().0;
             let doors = doors
                 .iter()
                 .map(OpenDoor::try_clone)
                 .collect::<io::Result<Vec<_>>>()?;
             let thread = ShardThread {
-                shard: Shard::new(id, Arc::clone(&shared), own),
+                shard,
                 clock,
                 mailboxes: Arc::clone(&mailboxes),
                 metrics: Arc::clone(&metrics),
@@ -130,6 +138,7 @@ impl Server {
             threads,
             addresses,
             metrics,
+            store,
             authenticator,
             _socket_files: socket_files,
         })
@@ -153,8 +162,63 @@ impl Server {
                 .join()
                 .map_err(|_| io::Error::other("a shard panicked"))??;
         }
+        self.store.close();
         drop(self.authenticator);
         Ok(())
+    }
+}
+
+/// What the store says goes into the mailbox of the shard that it concerns.
+fn reports_into(mailboxes: &Arc<[Mailbox]>) -> Reports {
+    let mailboxes = Arc::clone(mailboxes);
+    Reports::new(move |shard, report| {
+        if let Report::Failed { error } = &report {
+            // Memory and disk may not part.
+            tracing::error!(%error, "the store has failed; start again after mending the cause");
+            std::process::exit(STORE_FAILED_STATUS);
+        }
+        if let Some(mailbox) = mailboxes.get(usize::from(shard.0)) {
+            mailbox.put(vec![Mail::Store(report)]);
+        }
+    })
+}
+
+fn make_shards(shared: &Arc<Shared>, metrics: &[Arc<ShardMetrics>]) -> Vec<Shard> {
+    (0..shared.shards)
+        .zip(metrics)
+        .map(|(number, own)| Shard::new(ShardId(number), Arc::clone(shared), Arc::clone(own)))
+        .collect()
+}
+
+/// Gives the shards what an earlier process has left, before anybody can connect.
+fn restore(shards: &mut [Shard], shared: &Shared, recovered: Recovered, now_ms: u64) {
+    let mut names = Vec::new();
+    for group in recovered.named_queues {
+        let exchange = &shared.exchange;
+        let (id, home) = exchange.restore_group(&group.name, shared.shards, group.queue);
+        if let Some(shard) = shards.get_mut(usize::from(home.0)) {
+            shard.restore_group(id, group.queue, group.waiting);
+        }
+        names.push((group.name, id, group.queue, home));
+    }
+    let count = shards.len();
+    for session in recovered.sessions {
+        let home = home_of(client_id_of(&session.session.client_id), count);
+        if let Some(shard) = shards.get_mut(home) {
+            shard.restore_session(session, now_ms);
+        }
+    }
+    for (name, id, queue, home) in names {
+        if shared.exchange.end_empty_group(&name)
+            && let Some(shard) = shards.get_mut(usize::from(home.0))
+        {
+            shard.drop_group(id, queue);
+        }
+    }
+    for delayed in recovered.delayed {
+        if let Some(shard) = shards.first_mut() {
+            shard.restore_delayed(delayed);
+        }
     }
 }
 
@@ -205,7 +269,9 @@ impl ShardThread {
             return Ok(());
         }
         let is_first = self.shard.id() == ShardId(0);
-        let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes));
+        let store = Arc::clone(&self.shared.store);
+        let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes, store));
+        driver.schedule_flush();
         let flushing = spawn_local({
             let driver = Rc::clone(&driver);
             async move { driver.run().await }
@@ -260,6 +326,8 @@ async fn stop_clients(driver: &Driver) {
         }
         tokio::time::sleep(step).await;
     }
+    // What the last connections have left is to be kept.
+    driver.flush();
 }
 
 async fn accept(
@@ -329,6 +397,8 @@ async fn welcome(
     }
 }
 
+/// The process ends with this when the store fails.
+const STORE_FAILED_STATUS: i32 = 3;
 /// Shards when the number of cores decides.
 const SHARDS_BY_CORES_MAX: usize = 256;
 /// How long a shard does not accept after it could not.

@@ -34,6 +34,7 @@ impl Broker {
             shards: 1,
             exchange: Exchange::new(),
             retained: Retained::new(1_000, 1_000_000),
+            store: Arc::new(tidewire::store::Store::memory()),
         });
         Self {
             shard: Shard::new(ShardId(0), shared, Arc::default()),

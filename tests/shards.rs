@@ -37,6 +37,7 @@ impl Broker {
             shards: SHARDS,
             exchange: Exchange::new(),
             retained: Retained::new(1_000, 1_000_000),
+            store: Arc::new(tidewire::store::Store::memory()),
         });
         let shards = (0..SHARDS)
             .map(|id| Shard::new(ShardId(id), Arc::clone(&shared), Arc::default()))

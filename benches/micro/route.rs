@@ -76,5 +76,6 @@ fn binding(number: u32) -> Binding {
         retain_as_published: false,
         subscription_id: None,
         version: ProtocolVersion::V5,
+        store: None,
     }
 }

@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
+use crate::store::QueueId;
+
 /// A shard: one thread with its sessions, queues and timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
@@ -62,4 +64,6 @@ pub struct Binding {
     pub subscription_id: Option<NonZeroU32>,
     /// The protocol that the subscriber speaks.
     pub version: ProtocolVersion,
+    /// The queue in the store, if messages are to be kept for the subscriber.
+    pub store: Option<QueueId>,
 }

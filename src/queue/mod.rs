@@ -136,6 +136,11 @@ impl Queue {
         })
     }
 
+    /// Its name in the store, once it has a backlog.
+    pub fn store(&self) -> Option<QueueId> {
+        self.queue
+    }
+
     /// The reader was asked for what [`Queue::to_load`] has named.
     pub fn begin_load(&mut self) {
         self.is_loading = true;

@@ -8,42 +8,85 @@ use tidewire_protocol::codec::{DeliveryHeader, QoS};
 use super::outgoing::Outgoing;
 use super::{Key, Shard, key_of, publisher_of};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
-use crate::message::Message;
-use crate::queue::Delivery;
+use crate::message::{Header, Message};
+use crate::queue::{Delivery, Stored};
+use crate::store::{MessageId, Operation, Receiver};
 
 impl Shard {
-    /// Sends a message to everyone bound to its topic; false if nobody is.
+    /// Sends a message to everyone bound to its topic.
     pub(super) fn route(
         &mut self,
         topic: &str,
         outgoing: &mut Outgoing<'_>,
         publisher: Option<Key>,
         now_ms: u64,
-    ) -> bool {
+    ) -> Routed {
         let routes = self.routes_of(topic, publisher);
         if routes.is_empty() {
-            return false;
+            return Routed::Nowhere;
         }
         if outgoing.is_uniform() && routes.is_plain() {
             self.add_to_run(outgoing, &routes);
-            return true;
+            return Routed::Taken;
         }
         self.close_run();
+        if !self.store_for(&routes, outgoing, publisher) {
+            return Routed::StoreFull;
+        }
         for on_shard in routes.shards() {
             if on_shard.shard == self.id {
                 self.deliver_here(&routes, outgoing, now_ms);
             } else {
-                let message = outgoing.message();
+                let message = (outgoing.message(), outgoing.stored);
                 self.outbox.deliver(on_shard.shard, message, &routes);
             }
         }
+        Routed::Taken
+    }
+
+    /// Keeps the message for its durable receivers; false if there is no room.
+    fn store_for(
+        &mut self,
+        routes: &Routes,
+        outgoing: &mut Outgoing<'_>,
+        publisher: Option<Key>,
+    ) -> bool {
+        let header = outgoing.header;
+        if header.qos == QoS::AtMostOnce || !routes.has_stored() {
+            return true;
+        }
+        let targets = routes.shards().iter().flat_map(|it| &it.targets);
+        let receivers: Vec<Receiver> = targets.filter_map(|it| receiver_in(it, header)).collect();
+        if receivers.is_empty() {
+            return true;
+        }
+        if self.shared.store.is_full() {
+            return false;
+        }
+        let id = self.durable.next_id();
+        outgoing.stored = Some(id);
+        if let Some(publisher) = publisher {
+            self.durable.confirm_to(publisher, id);
+        }
+        self.durable.record(Operation::PutMessage {
+            id,
+            message: outgoing.message(),
+            receivers,
+        });
         true
     }
 
     /// Messages of another shard for this shard's part of the routes.
-    pub(super) fn deliver_mail(&mut self, messages: &[Message], routes: &Routes, now_ms: u64) {
-        for message in messages {
-            self.deliver_here(routes, &mut Outgoing::of(message), now_ms);
+    pub(super) fn deliver_mail(
+        &mut self,
+        messages: &[(Message, Option<MessageId>)],
+        routes: &Routes,
+        now_ms: u64,
+    ) {
+        for (message, stored) in messages {
+            let mut outgoing = Outgoing::of(message);
+            outgoing.stored = *stored;
+            self.deliver_here(routes, &mut outgoing, now_ms);
         }
     }
 
@@ -53,7 +96,8 @@ impl Shard {
                 Destination::Session(receiver) => self.deliver(receiver, target, outgoing, now_ms),
                 Destination::Group { group, .. } => {
                     let message = outgoing.message();
-                    self.push_to_group(group, message, now_ms);
+                    let stored = stored_of(target, outgoing.stored);
+                    self.push_to_group(group, message, stored, now_ms);
                 }
             }
         }
@@ -105,6 +149,7 @@ impl Shard {
             retain,
             subscription_ids: ids.clone(),
             group: None,
+            stored: stored_of(target, outgoing.stored),
         };
         self.send_or_queue(key, delivery, now_ms);
     }
@@ -141,6 +186,7 @@ impl Shard {
             ..
         } = *outgoing;
         if connection.is_closing
+            || connection.awaits_connack.is_some()
             || connection.out.len() >= bytes_max
             || !connection.write_publish(&header, topic, forwarded, payload)
         {
@@ -151,4 +197,44 @@ impl Shard {
         self.metrics.publish_bytes_sent.add(payload.len() as u64);
         self.metrics.messages_sent.add(1);
     }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Routed {
+    /// Nobody is bound to its topic.
+    Nowhere,
+    Taken,
+    /// It was not sent to anybody, because it cannot be kept for a durable receiver.
+    StoreFull,
+}
+
+/// How a durable target receives a message, if it does.
+fn receiver_in(target: &Target, header: Header) -> Option<Receiver> {
+    let queue = target.store?;
+    let is_own = match target.destination {
+        Destination::Session(receiver) => header.publisher == publisher_of(receiver),
+        Destination::Group { .. } => false,
+    };
+    let (granted, ids) = if is_own {
+        (target.qos_to_self?, &target.subscription_ids_to_self)
+    } else {
+        (target.qos, &target.subscription_ids)
+    };
+    let qos = granted.min(header.qos);
+    (qos != QoS::AtMostOnce).then(|| Receiver {
+        queue,
+        qos,
+        retain: header.retain && target.retain_as_published,
+        subscription_ids: ids.clone(),
+    })
+}
+
+fn stored_of(target: &Target, id: Option<MessageId>) -> Option<Stored> {
+    let (queue, id) = (target.store?, id?);
+    Some(Stored {
+        queue,
+        id,
+        order: id,
+    })
 }

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use tidewire_protocol::codec::{PacketId, QoS};
 
 use super::client::{Connection, Session};
 use super::{Key, Shard};
-use crate::exchange::GroupId;
+use crate::exchange::{GroupId, ShardId};
+use crate::queue::{Delivery, Stored};
 use crate::store::{
-    Lane, Load, MessageId, MessageIds, Operation, QueueId, Report, RequestId, SessionRecord, Store,
-    Ticket, WillRecord,
+    InFlightRecord, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
+    Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
 };
 
 /// Owns the open batch and everything that waits for a commit or for the reader.
@@ -112,11 +114,33 @@ impl Durable {
         if connection.held.is_empty() {
             self.holding.push(key);
         }
+        let needs_commit = self.has_recorded();
         match connection.held.back_mut() {
-            Some((ticket, held)) if *ticket == self.ticket => held.extend_from_slice(&bytes),
+            Some((ticket, held)) if *ticket == self.ticket || !needs_commit => {
+                held.extend_from_slice(&bytes);
+            }
             _ => connection.held.push_back((self.ticket, bytes)),
         }
-        self.wants_commit = true;
+    }
+
+    /// Keeps a message for one queue alone.
+    pub(super) fn keep_delivery(&mut self, queue: QueueId, delivery: &Delivery) -> Stored {
+        let id = self.next_id();
+        self.record(Operation::PutMessage {
+            id,
+            message: delivery.message.clone(),
+            receivers: vec![Receiver {
+                queue,
+                qos: delivery.qos,
+                retain: delivery.retain,
+                subscription_ids: delivery.subscription_ids.clone(),
+            }],
+        });
+        Stored {
+            queue,
+            id,
+            order: id,
+        }
     }
 
     /// The open batch as a fence: what is in it or before can be read once it is committed.
@@ -167,14 +191,12 @@ impl Shard {
         match report {
             Report::Committed { ticket } => self.committed(ticket, now_ms),
             Report::Refused { messages, .. } => self.refused_by_store(&messages, now_ms),
-            Report::Loaded { request, messages } => {
-                match self.durable.asked.remove(&request) {
-                    Some(Asker::Queue(key)) => self.queue_loaded(key, messages, now_ms),
-                    Some(Asker::Group(group)) => self.group_loaded(group, messages, now_ms),
-                    Some(Asker::InFlight(key)) => self.in_flight_loaded(key, messages, now_ms),
-                    Some(Asker::Retained(_)) | None => {}
-                }
-            }
+            Report::Loaded { request, messages } => match self.durable.asked.remove(&request) {
+                Some(Asker::Queue(key)) => self.queue_loaded(key, messages, now_ms),
+                Some(Asker::Group(group)) => self.group_loaded(group, messages, now_ms),
+                Some(Asker::InFlight(key)) => self.in_flight_loaded(key, messages, now_ms),
+                Some(Asker::Retained(_)) | None => {}
+            },
             Report::Retained {
                 request,
                 messages,
@@ -254,7 +276,7 @@ impl Shard {
             return;
         };
         let record = SessionRecord {
-            client_id: Arc::clone(&session.client_id),
+            client_id: Arc::clone(&session.name),
             version: session.version,
             expiry_seconds: session.expiry_seconds,
             expires_at_ms: session.expires_at_ms,
@@ -291,13 +313,132 @@ impl Shard {
         Some((session.store?, session))
     }
 
+    /// Settles what a queue has dropped.
+    pub(super) fn settle_dropped(&mut self, key: Key) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        for stored in session.queue.take_dropped() {
+            self.settle_stored(Some(stored));
+        }
+    }
+
+    /// A message in flight is acknowledged or refused: its identifier is free.
+    pub(super) fn free_in_flight(&mut self, key: Key, packet_id: PacketId) {
+        if let Some((queue, _)) = self.durable_session(key) {
+            self.durable
+                .record(Operation::RemoveInFlight { queue, packet_id });
+        }
+    }
+
+    /// PUBREC came: PUBREL may leave once this is kept.
+    pub(super) fn keep_released(&mut self, key: Key, packet_id: PacketId, delivery: &Delivery) {
+        let (Some((queue, _)), Some(stored)) = (self.durable_session(key), delivery.stored) else {
+            return;
+        };
+        self.durable.record(Operation::PutInFlight {
+            queue,
+            packet_id,
+            in_flight: InFlightRecord {
+                order: stored.order,
+                qos: QoS::ExactlyOnce,
+                message: None,
+            },
+        });
+    }
+
+    /// A QoS 2 identifier of the client waits for PUBREL.
+    pub(super) fn keep_received(&mut self, key: Key, packet_id: PacketId) {
+        if let Some((queue, _)) = self.durable_session(key) {
+            self.durable
+                .record(Operation::PutReceived { queue, packet_id });
+        }
+    }
+
+    /// PUBREL came, or the message was not accepted.
+    pub(super) fn forget_received(&mut self, key: Key, packet_id: PacketId) {
+        if let Some((queue, _)) = self.durable_session(key) {
+            self.durable
+                .record(Operation::RemoveReceived { queue, packet_id });
+        }
+    }
+
+    /// Asks for the next waiting messages of a session.
+    pub(super) fn load_waiting(&mut self, key: Key) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let (Some(queue), Some((ids, fence))) = (session.store, session.queue.to_load()) else {
+            return;
+        };
+        let load = Load::Messages { queue, ids };
+        if self.durable.ask(Asker::Queue(key), fence, load).is_some() {
+            session.queue.begin_load();
+        }
+    }
+
+    fn queue_loaded(&mut self, key: Key, messages: Vec<Loaded>, now_ms: u64) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let deliveries = messages.into_iter().map(|it| loaded_delivery(it, None));
+        session.queue.end_load(deliveries.collect());
+        self.send_waiting(key, now_ms);
+    }
+
+    /// Asks for the next waiting messages of a share group.
+    pub(super) fn load_for_group(&mut self, id: GroupId, ids: Vec<MessageId>, fence: Ticket) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let Some(queue) = group.waiting.store() else {
+            return;
+        };
+        let load = Load::Messages { queue, ids };
+        if self.durable.ask(Asker::Group(id), fence, load).is_some() {
+            group.waiting.begin_load();
+        }
+    }
+
+    fn group_loaded(&mut self, id: GroupId, messages: Vec<Loaded>, now_ms: u64) {
+        let lender = (id, self.id);
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let deliveries = messages
+            .into_iter()
+            .map(|it| loaded_delivery(it, Some(lender)));
+        group.waiting.end_load(deliveries.collect());
+        self.lend(id, now_ms);
+    }
+
     /// A receiver is done with a stored message.
-    pub(super) fn settle_stored(&mut self, stored: Option<crate::queue::Stored>) {
+    pub(super) fn settle_stored(&mut self, stored: Option<Stored>) {
         if let Some(stored) = stored {
             self.durable.record(Operation::Settle {
                 queue: stored.queue,
                 id: stored.id,
             });
         }
+    }
+}
+
+pub(super) fn loaded_delivery(loaded: Loaded, group: Option<(GroupId, ShardId)>) -> Delivery {
+    let Loaded {
+        id,
+        message,
+        receiver,
+    } = loaded;
+    Delivery {
+        message,
+        qos: receiver.qos,
+        retain: receiver.retain,
+        subscription_ids: receiver.subscription_ids,
+        group,
+        stored: Some(Stored {
+            queue: receiver.queue,
+            id,
+            order: id,
+        }),
     }
 }

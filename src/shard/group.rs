@@ -12,7 +12,7 @@ use super::{Key, Mail, Member, Shard, key_of};
 use crate::config::ShareStrategy;
 use crate::exchange::{GroupId, ReceiverId, ShardId};
 use crate::message::Message;
-use crate::queue::{Delivery, Queue};
+use crate::queue::{Delivery, Queue, Stored};
 
 /// One share group at its home.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(crate) struct Group {
     members: Vec<Lent>,
     /// The member that is asked first.
     next: usize,
-    waiting: Queue,
+    pub(super) waiting: Queue,
 }
 
 /// A member and how many unsettled messages it has.
@@ -143,7 +143,13 @@ impl Shard {
     }
 
     /// A message for a group of this shard. The group may be newer here than in the routes.
-    pub(super) fn push_to_group(&mut self, id: GroupId, message: Message, now_ms: u64) {
+    pub(super) fn push_to_group(
+        &mut self,
+        id: GroupId,
+        message: Message,
+        stored: Option<Stored>,
+        now_ms: u64,
+    ) {
         let group = self.groups.entry(id).or_default();
         if message.qos() == QoS::AtMostOnce && !group.members.is_empty() && !group.is_reachable() {
             self.metrics.messages_dropped.add(1);
@@ -155,8 +161,10 @@ impl Shard {
             message,
             subscription_ids: None,
             group: Some((id, self.id)),
+            stored,
         };
-        group.waiting.push(delivery, &self.shared.config.limits);
+        let (limits, fence) = (&self.shared.config.limits, self.durable.fence());
+        group.waiting.push(delivery, limits, fence);
         self.lend(id, now_ms);
     }
 
@@ -214,7 +222,8 @@ impl Shard {
         }
     }
 
-    fn lend(&mut self, id: GroupId, now_ms: u64) {
+    /// Gives waiting messages to members with credit.
+    pub(super) fn lend(&mut self, id: GroupId, now_ms: u64) {
         let strategy = self.shared.config.mqtt.share_strategy;
         let Some(group) = self.groups.get_mut(&id) else {
             return;
@@ -239,6 +248,17 @@ impl Shard {
                 .subscription_ids
                 .clone_from(&member.subscription_ids);
             lent.push((member.session, delivery));
+        }
+        let dropped = group.waiting.take_dropped();
+        let to_load = match group.is_reachable() {
+            true => group.waiting.to_load(),
+            false => None,
+        };
+        dropped
+            .into_iter()
+            .for_each(|it| self.settle_stored(Some(it)));
+        if let Some((ids, fence)) = to_load {
+            self.load_for_group(id, ids, fence);
         }
         for (session, delivery) in lent {
             self.send_mail(

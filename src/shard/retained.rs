@@ -6,12 +6,15 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{QoS, Subscription};
 use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
+use super::durable::{Asker, Durable};
 use super::mount::Mounted;
 use super::subscribe::mounted_of;
 use super::timers::Timer;
 use super::{Key, Shard};
+use crate::message::Message;
 use crate::queue::Delivery;
 use crate::retained::Walk;
+use crate::store::{Load, QueueId, RequestId, RetainedPlace, Ticket};
 
 /// A subscription whose retained messages are not all sent yet.
 #[derive(Debug)]
@@ -22,14 +25,28 @@ pub(crate) struct RetainedDelivery {
     filter: Box<str>,
     qos: QoS,
     subscription_ids: Option<Arc<[NonZeroU32]>>,
+    source: Source,
+}
+
+/// Where to go on.
+#[derive(Debug)]
+enum Source {
     /// `None`: to be begun, or begun anew because the connection ended in between.
-    walk: Option<Walk>,
+    Memory(Option<Walk>),
+    /// One piece after the other, each asked for when the one before is sent.
+    Store {
+        after: Option<RetainedPlace>,
+        asked: Option<RequestId>,
+    },
 }
 
 impl RetainedDelivery {
     /// Nobody takes the messages for now.
     pub(super) fn pause(&mut self) {
-        self.walk = None;
+        match &mut self.source {
+            Source::Memory(walk) => *walk = None,
+            Source::Store { asked, .. } => *asked = None,
+        }
     }
 
     pub(super) fn is_for(&self, filter: &str) -> bool {
@@ -64,7 +81,13 @@ impl Shard {
             filter: filter.as_str().into(),
             qos: subscription.options.qos,
             subscription_ids: subscription_id.map(|id| Arc::from([id])),
-            walk: None,
+            source: match self.durable.is_on() && !filter.as_str().starts_with("$SYS/") {
+                true => Source::Store {
+                    after: None,
+                    asked: None,
+                },
+                false => Source::Memory(None),
+            },
         };
         session
             .retained
@@ -86,19 +109,29 @@ impl Shard {
             debug_assert!(false, "a subscription of a bad filter");
             return false;
         };
+        let walk = match &mut delivery.source {
+            Source::Memory(walk) => walk,
+            Source::Store { asked: Some(_), .. } => return false,
+            Source::Store { after, asked } => {
+                let load = Load::Retained {
+                    filter: delivery.filter.clone(),
+                    after: after.clone(),
+                    count_max: VISITS_MAX,
+                };
+                *asked = self
+                    .durable
+                    .ask(Asker::Retained(key), Ticket::default(), load);
+                return false;
+            }
+        };
         let retained = &self.shared.retained;
-        let walk = delivery.walk.get_or_insert_with(|| retained.walk(filter));
+        let walk = walk.get_or_insert_with(|| retained.walk(filter));
         let mut messages = Vec::new();
         let goes_on = retained.advance(walk, now_ms, VISITS_MAX, &mut messages);
         let found = !messages.is_empty();
-        let deliveries = messages.into_iter().map(|message| Delivery {
-            qos: delivery.qos.min(message.qos()),
-            message,
-            retain: true,
-            subscription_ids: delivery.subscription_ids.clone(),
-            group: None,
-        });
-        session.queue.append(deliveries);
+        let kept = session.store.map(|queue| (queue, &mut self.durable));
+        let deliveries = delivery.deliveries(messages, kept);
+        session.queue.append(deliveries.into_iter());
         if !goes_on {
             session.retained.remove(0);
         } else if !found {
@@ -107,6 +140,67 @@ impl Shard {
             return false;
         }
         true
+    }
+
+    /// A piece from the store.
+    pub(super) fn retained_loaded(
+        &mut self,
+        key: Key,
+        request: RequestId,
+        mut messages: Vec<Message>,
+        next: Option<RetainedPlace>,
+        now_ms: u64,
+    ) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let Some(delivery) = session.retained.first_mut() else {
+            return;
+        };
+        let Source::Store { after, asked } = &mut delivery.source else {
+            return;
+        };
+        if *asked != Some(request) {
+            return;
+        }
+        let is_last = next.is_none();
+        (*after, *asked) = (next, None);
+        messages.retain(|message| !message.is_expired(now_ms));
+        let kept = session.store.map(|queue| (queue, &mut self.durable));
+        let deliveries = delivery.deliveries(messages, kept);
+        session.queue.append(deliveries.into_iter());
+        if is_last {
+            session.retained.remove(0);
+        }
+        self.send_waiting(key, now_ms);
+    }
+}
+
+impl RetainedDelivery {
+    /// A durable session has to acknowledge them like any others: they are kept for it.
+    fn deliveries(
+        &self,
+        messages: Vec<Message>,
+        mut kept: Option<(QueueId, &mut Durable)>,
+    ) -> Vec<Delivery> {
+        let deliver = |message: Message| {
+            let qos = self.qos.min(message.qos());
+            let mut delivery = Delivery {
+                qos,
+                message,
+                retain: true,
+                subscription_ids: self.subscription_ids.clone(),
+                group: None,
+                stored: None,
+            };
+            if let Some((queue, durable)) = &mut kept
+                && qos != QoS::AtMostOnce
+            {
+                delivery.stored = Some(durable.keep_delivery(*queue, &delivery));
+            }
+            delivery
+        };
+        messages.into_iter().map(deliver).collect()
     }
 }
 

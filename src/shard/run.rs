@@ -218,7 +218,8 @@ impl Shard {
         let Some(connection) = connection else {
             return 0;
         };
-        if connection.is_closing || connection.out.len() >= bytes_max {
+        let is_ready = !connection.is_closing && connection.awaits_connack.is_none();
+        if !is_ready || connection.out.len() >= bytes_max {
             return 0;
         }
         if facts.packet_bytes_max > connection.packet_bytes_max || !connection.takes_any_topic() {

@@ -10,6 +10,7 @@ use super::mount::mounted;
 use super::timers::Timer;
 use super::{Key, Mail, Shard, publisher_of};
 use crate::message::{Header, Message};
+use crate::store::Operation;
 
 impl WillMessage {
     /// `topic` is that of the will, in the broker's tree.
@@ -83,6 +84,7 @@ impl Shard {
             let expires_at_ms = now_ms + u64::from(expiry_seconds) * 1_000;
             session.expires_at_ms = Some(expires_at_ms);
             self.timers.add(expires_at_ms, Timer::SessionExpiry(key));
+            self.keep_session(key);
         }
     }
 
@@ -94,12 +96,17 @@ impl Shard {
             .lookup(key)
             .map(|session| session.subscriptions.keys().map(Box::from).collect())
             .unwrap_or_default();
+        let session = self.sessions.lookup_mut(key);
+        let store = session.and_then(|session| session.store.take());
         for filter in filters {
             self.remove_subscription(key, &filter);
         }
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
+        if let Some(queue) = store {
+            self.durable.record(Operation::RemoveSession { queue });
+        }
         self.metrics.sessions.subtract(1);
         if self.directory.get(&session.name) == Some(&key) {
             self.directory.remove(&session.name);
@@ -191,6 +198,7 @@ impl Shard {
         let due_ms = now_ms + u64::from(delay_seconds) * 1_000;
         session.will_due_ms = Some(due_ms);
         self.timers.add(due_ms, Timer::Will(key));
+        self.keep_will(key);
     }
 
     fn publish_will(&mut self, key: Key, now_ms: u64) {
@@ -200,6 +208,7 @@ impl Shard {
         session.will_due_ms = None;
         if let Some(will) = session.will.take() {
             self.publish_message(&will.publish_at(now_ms), now_ms);
+            self.keep_will(key);
         }
     }
 
