@@ -88,13 +88,7 @@ impl Server {
         let reports = reports_into(&mailboxes);
         let (store, recovered) = Store::open(&config.store, &limits, clock, reports)?;
         let store = Arc::new(store);
-        let shared = Arc::new(Shared {
-            exchange: Exchange::new(),
-            retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
-            store: Arc::clone(&store),
-            shards: shard_count,
-            config,
-        });
+        let shared = share(config, shard_count, &store);
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
         let mut restored = make_shards(&shared, &metrics);
         restore(&mut restored, &shared, recovered, clock.now_ms());
@@ -166,6 +160,17 @@ impl Server {
         drop(self.authenticator);
         Ok(())
     }
+}
+
+fn share(config: Config, shards: u16, store: &Arc<Store>) -> Arc<Shared> {
+    let limits = &config.limits;
+    Arc::new(Shared {
+        exchange: Exchange::new(),
+        retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
+        store: Arc::clone(store),
+        shards,
+        config,
+    })
 }
 
 /// What the store says goes into the mailbox of the shard that it concerns.

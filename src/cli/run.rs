@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
 use crate::auth::{PasswordFile, PasswordFileError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
 use crate::net::door::{OpenError, check_certificates};
 use crate::server::{Server, StartError};
 
@@ -43,6 +43,7 @@ impl RunError {
 /// Runs the broker until SIGTERM or SIGINT; a second signal ends the process at once.
 pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config()?;
+    let store = config.store.clone();
     super::log::start(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,7 +52,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = Server::start(config)?;
-        greet(server.addresses())?;
+        greet(server.addresses(), &store)?;
         // Cancel safe: a signal that is not taken here is not lost to the other arm.
         tokio::select! {
             _ = terminate.recv() => {}
@@ -93,16 +94,19 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     Ok(())
 }
 
-fn greet(addresses: &[String]) -> io::Result<()> {
+fn greet(addresses: &[String], store: &StoreConfig) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "tidewire {} is ready", env!("CARGO_PKG_VERSION"))?;
     for address in addresses {
         writeln!(out, "  listening on {address}")?;
     }
-    writeln!(
-        out,
-        "sessions, queues and retained messages are kept in memory only"
-    )?;
+    match store.engine {
+        StoreEngine::Lmdb => writeln!(out, "  storing in {}", store.directory.display())?,
+        StoreEngine::Memory => writeln!(
+            out,
+            "sessions, queues and retained messages are kept in memory only (--store DIR keeps them)"
+        )?,
+    }
     writeln!(out, "try:")?;
     writeln!(out, "  mosquitto_sub -t 'sensors/#' -v")?;
     writeln!(out, "  mosquitto_pub -t sensors/kitchen -m 21.5")?;

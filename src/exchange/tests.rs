@@ -49,8 +49,8 @@ fn destinations(exchange: &Exchange, topic: &str) -> Vec<Destination> {
 
 #[test]
 fn bindings_are_small() {
-    assert!(size_of::<Option<BindingSet>>() <= 32);
-    assert!(size_of::<(Box<str>, BindingSet)>() <= 48);
+    assert!(size_of::<Option<BindingSet>>() <= 40);
+    assert!(size_of::<(Box<str>, BindingSet)>() <= 56);
 }
 
 #[test]
@@ -230,10 +230,10 @@ fn a_group_is_stored_from_the_first_durable_member_until_it_ends() {
             .store
     };
     assert_eq!(stored(), None);
-    let queue = QueueId(7);
+    let queue = QueueId::of(7);
     assert_eq!(join(Some(queue)).new_store, Some((queue, "g/a".into())));
     assert_eq!(stored(), Some(queue));
-    assert_eq!(join(Some(QueueId(8))).new_store, None);
+    assert_eq!(join(Some(QueueId::of(8))).new_store, None);
     assert_eq!(exchange.leave_group("g", filter("a")), None);
     assert_eq!(exchange.leave_group("g", filter("a")), None);
     assert_eq!(exchange.leave_group("g", filter("a")), Some(queue));
@@ -242,9 +242,9 @@ fn a_group_is_stored_from_the_first_durable_member_until_it_ends() {
 #[test]
 fn a_restored_group_waits_for_its_members() {
     let exchange = Exchange::new();
-    let queue = QueueId(7);
+    let queue = QueueId::of(7);
     let (group, _) = exchange.restore_group("g/a", 1, queue);
-    let joined = exchange.join_group("g", filter("a"), 1, Some(QueueId(9)));
+    let joined = exchange.join_group("g", filter("a"), 1, Some(QueueId::of(9)));
     assert_eq!((joined.group, joined.new_store), (group, None));
     assert_eq!(
         exchange
@@ -254,7 +254,7 @@ fn a_restored_group_waits_for_its_members() {
         Some(queue)
     );
     assert!(!exchange.end_empty_group("g/a"));
-    exchange.restore_group("h/a", 1, QueueId(8));
+    exchange.restore_group("h/a", 1, QueueId::of(8));
     assert!(exchange.end_empty_group("h/a"));
 }
 

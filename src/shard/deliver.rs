@@ -139,6 +139,12 @@ impl Shard {
         let qos = granted.min(outgoing.header.qos);
         let retain = outgoing.header.retain && target.retain_as_published;
         let key = key_of(receiver);
+        if outgoing.header.retain
+            && let Some(session) = self.sessions.lookup_mut(key)
+        {
+            let lookups = session.retained.iter_mut();
+            lookups.for_each(|it| it.overtake(outgoing.topic));
+        }
         if qos == QoS::AtMostOnce {
             self.deliver_at_most_once(key, outgoing, retain, ids.as_deref(), now_ms);
             return;
@@ -185,13 +191,16 @@ impl Shard {
             payload,
             ..
         } = *outgoing;
+        let start = connection.out.tail().len();
         if connection.is_closing
-            || connection.awaits_connack.is_some()
             || connection.out.len() >= bytes_max
             || !connection.write_publish(&header, topic, forwarded, payload)
         {
             self.metrics.messages_dropped.add(1);
             return;
+        }
+        if connection.awaits_connack.is_some() {
+            connection.hold_behind_connack(start);
         }
         self.metrics.publishes_sent.add(1);
         self.metrics.publish_bytes_sent.add(payload.len() as u64);

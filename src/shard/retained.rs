@@ -26,6 +26,8 @@ pub(crate) struct RetainedDelivery {
     qos: QoS,
     subscription_ids: Option<Arc<[NonZeroU32]>>,
     source: Source,
+    /// Topics whose retained message was replaced, and sent, since the store was asked.
+    overtaken: Vec<Box<[u8]>>,
 }
 
 /// Where to go on.
@@ -35,6 +37,8 @@ enum Source {
     Memory(Option<Walk>),
     /// One piece after the other, each asked for when the one before is sent.
     Store {
+        /// SUBACK leaves with this batch, and retained messages follow.
+        fence: Ticket,
         after: Option<RetainedPlace>,
         asked: Option<RequestId>,
     },
@@ -46,6 +50,15 @@ impl RetainedDelivery {
         match &mut self.source {
             Source::Memory(walk) => *walk = None,
             Source::Store { asked, .. } => *asked = None,
+        }
+    }
+
+    /// A new retained message is on its way: an older one may not follow it.
+    pub(super) fn overtake(&mut self, topic: &[u8]) {
+        if matches!(self.source, Source::Store { asked: Some(_), .. })
+            && self.overtaken.len() < OVERTAKEN_MAX
+        {
+            self.overtaken.push(topic.into());
         }
     }
 
@@ -83,11 +96,16 @@ impl Shard {
             subscription_ids: subscription_id.map(|id| Arc::from([id])),
             source: match self.durable.is_on() && !filter.as_str().starts_with("$SYS/") {
                 true => Source::Store {
+                    fence: match self.durable.has_recorded() {
+                        true => self.durable.fence(),
+                        false => Ticket::default(),
+                    },
                     after: None,
                     asked: None,
                 },
                 false => Source::Memory(None),
             },
+            overtaken: Vec::new(),
         };
         session
             .retained
@@ -112,15 +130,17 @@ impl Shard {
         let walk = match &mut delivery.source {
             Source::Memory(walk) => walk,
             Source::Store { asked: Some(_), .. } => return false,
-            Source::Store { after, asked } => {
+            Source::Store {
+                fence,
+                after,
+                asked,
+            } => {
                 let load = Load::Retained {
                     filter: delivery.filter.clone(),
                     after: after.clone(),
                     count_max: VISITS_MAX,
                 };
-                *asked = self
-                    .durable
-                    .ask(Asker::Retained(key), Ticket::default(), load);
+                *asked = self.durable.ask(Asker::Retained(key), *fence, load);
                 return false;
             }
         };
@@ -157,7 +177,7 @@ impl Shard {
         let Some(delivery) = session.retained.first_mut() else {
             return;
         };
-        let Source::Store { after, asked } = &mut delivery.source else {
+        let Source::Store { after, asked, .. } = &mut delivery.source else {
             return;
         };
         if *asked != Some(request) {
@@ -165,7 +185,11 @@ impl Shard {
         }
         let is_last = next.is_none();
         (*after, *asked) = (next, None);
-        messages.retain(|message| !message.is_expired(now_ms));
+        let overtaken = std::mem::take(&mut delivery.overtaken);
+        messages.retain(|message| {
+            let is_old = overtaken.iter().any(|it| **it == *message.topic_bytes());
+            !is_old && !message.is_expired(now_ms)
+        });
         let kept = session.store.map(|queue| (queue, &mut self.durable));
         let deliveries = delivery.deliveries(messages, kept);
         session.queue.append(deliveries.into_iter());
@@ -204,5 +228,7 @@ impl RetainedDelivery {
     }
 }
 
+/// Topics remembered while the store is asked; it answers within a turn or two.
+const OVERTAKEN_MAX: usize = 1_024;
 /// Places looked at before others get their turn; as many messages wait at the most.
 const VISITS_MAX: usize = 256;

@@ -18,11 +18,14 @@ const LAYERS: [&[&str]; 7] = [
 const LEAVES: [&str; 4] = ["config", "metrics", "clock", "log_limit"];
 
 /// Neighbours in one layer, and why the first needs the second.
-const SIDEWAYS: [(&str, &str); 3] = [
+const SIDEWAYS: [(&str, &str); 5] = [
     // It publishes through the driver of its shard, as a connection does.
     ("sys", "net"),
     // A delivery names the share group that lent it.
     ("queue", "exchange"),
+    // A delivery and a binding name the queue that keeps the message.
+    ("queue", "store"),
+    ("exchange", "store"),
     // Rows name sessions and groups by their ids.
     ("store", "exchange"),
 ];
