@@ -71,6 +71,16 @@ impl Message {
         Self { bytes }
     }
 
+    /// Stands for a message whose content is still to be read back.
+    pub fn absent() -> Self {
+        Self::from_parts(&[], &[], &[], Header::default())
+    }
+
+    /// Whether the content is still to be read back: no topic is empty.
+    pub fn is_absent(&self) -> bool {
+        self.topic_bytes().is_empty()
+    }
+
     /// The topic name.
     ///
     /// # Panics

@@ -25,7 +25,8 @@ use crate::net::driver::Driver;
 use crate::net::handshake::Arrival;
 use crate::net::mailbox::Mailbox;
 use crate::retained::Retained;
-use crate::shard::{Shard, Shared};
+use crate::shard::{Mail, Shard, Shared, client_id_of, home_of};
+use crate::store::{Recovered, Report, Reports, Store, StoreError};
 use crate::sys;
 use accept::accept;
 pub use reload::ReloadError;
@@ -37,6 +38,8 @@ pub struct Server {
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
     metrics: Arc<[Arc<ShardMetrics>]>,
+    /// Closed after the shards have ended.
+    store: Arc<Store>,
     /// The last owner: its threads end after the shards.
     authenticator: Arc<Authenticator>,
     clock: Clock,
@@ -63,6 +66,9 @@ pub enum StartError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Listener(#[from] OpenError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The users cannot be read.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
@@ -87,12 +93,17 @@ impl Server {
         let addresses = open.iter().map(|it| it.url()).collect();
         let (doors, doors_of_shards) = watch::channel(open);
         let limits = config.limits.clone();
-        let users = authenticator.users().cloned();
-        let shared = Arc::new(shared(config, acl, users, shard_count));
         let mailboxes: Arc<[Mailbox]> = (0..shards)
             .map(|_| Mailbox::new(limits.mailbox_bytes_max))
             .collect();
+        let reports = reports_into(&mailboxes);
+        let (store, recovered) = Store::open(&config.store, &limits, clock, reports)?;
+        let store = Arc::new(store);
+        let users = authenticator.users().cloned();
+        let shared = share(config, acl, users, &store);
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
+        let mut restored = make_shards(&shared, &metrics);
+        restore(&mut restored, &shared, recovered, clock.now_ms());
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
         let (phase, phases) = watch::channel(Phase::Starting);
@@ -101,14 +112,10 @@ impl Server {
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
         let mut threads = Vec::new();
-        for (number, arrivals) in (0..shard_count).zip(receivers) {
-            let id = ShardId(number);
-            let own = metrics
-                .get(usize::from(number))
-                .map(Arc::clone)
-                .unwrap_or_default();
+        for (shard, arrivals) in restored.into_iter().zip(receivers) {
+            let number = shard.id().0;
             let thread = ShardThread {
-                shard: Shard::new(id, Arc::clone(&shared), own),
+                shard,
                 clock,
                 mailboxes: Arc::clone(&mailboxes),
                 metrics: Arc::clone(&metrics),
@@ -133,6 +140,7 @@ impl Server {
             threads,
             addresses,
             metrics,
+            store,
             authenticator,
             clock,
             shared,
@@ -163,9 +171,86 @@ impl Server {
                 .join()
                 .map_err(|_| io::Error::other("a shard panicked"))??;
         }
+        self.store.close();
         drop(self.authenticator);
         drop(files);
         Ok(())
+    }
+}
+
+fn share(
+    config: Config,
+    acl: Acl,
+    users: Option<Arc<PasswordFile>>,
+    store: &Arc<Store>,
+) -> Arc<Shared> {
+    let shards = shard_count(&config);
+    let limits = &config.limits;
+    Arc::new(Shared {
+        acl: Arc::new(acl),
+        users,
+        exchange: Arc::new(Exchange::new()),
+        retained: Arc::new(Retained::new(
+            limits.retained_messages_max,
+            limits.retained_bytes_max,
+        )),
+        store: Arc::clone(store),
+        shards,
+        config,
+    })
+}
+
+/// What the store says goes into the mailbox of the shard that it concerns.
+fn reports_into(mailboxes: &Arc<[Mailbox]>) -> Reports {
+    let mailboxes = Arc::clone(mailboxes);
+    Reports::new(move |shard, report| {
+        if let Report::Failed { error } = &report {
+            // Memory and disk may not part.
+            tracing::error!(%error, "the store has failed; start again after mending the cause");
+            std::process::exit(STORE_FAILED_STATUS);
+        }
+        if let Some(mailbox) = mailboxes.get(usize::from(shard.0)) {
+            mailbox.put(vec![Mail::Store(report)]);
+        }
+    })
+}
+
+fn make_shards(shared: &Arc<Shared>, metrics: &[Arc<ShardMetrics>]) -> Vec<Shard> {
+    (0..shared.shards)
+        .zip(metrics)
+        .map(|(number, own)| Shard::new(ShardId(number), Arc::clone(shared), Arc::clone(own)))
+        .collect()
+}
+
+/// Gives the shards what an earlier process has left, before anybody can connect.
+fn restore(shards: &mut [Shard], shared: &Shared, recovered: Recovered, now_ms: u64) {
+    let mut names = Vec::new();
+    for group in recovered.named_queues {
+        let exchange = &shared.exchange;
+        let (id, home) = exchange.restore_group(&group.name, shared.shards, group.queue);
+        if let Some(shard) = shards.get_mut(usize::from(home.0)) {
+            shard.restore_group(id, group.queue, group.waiting);
+        }
+        names.push((group.name, id, group.queue, home));
+    }
+    let count = shards.len();
+    for session in recovered.sessions {
+        let home = home_of(client_id_of(&session.session.client_id), count);
+        if let Some(shard) = shards.get_mut(home) {
+            shard.restore_session(session, now_ms);
+        }
+    }
+    for (name, id, queue, home) in names {
+        if shared.exchange.end_empty_group(&name)
+            && let Some(shard) = shards.get_mut(usize::from(home.0))
+        {
+            shard.drop_group(id, queue);
+        }
+    }
+    for delayed in recovered.delayed {
+        if let Some(shard) = shards.first_mut() {
+            shard.restore_delayed(delayed);
+        }
     }
 }
 
@@ -219,7 +304,9 @@ impl ShardThread {
             return Ok(());
         }
         let is_first = self.shard.id() == ShardId(0);
-        let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes));
+        let store = Arc::clone(&self.shared.store);
+        let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes, store));
+        driver.schedule_flush();
         let flushing = spawn_local({
             let driver = Rc::clone(&driver);
             async move { driver.run().await }
@@ -296,19 +383,6 @@ fn shard_count(config: &Config) -> u16 {
     }
 }
 
-fn shared(config: Config, acl: Acl, users: Option<Arc<PasswordFile>>, shards: u16) -> Shared {
-    let limits = &config.limits;
-    let retained = Retained::new(limits.retained_messages_max, limits.retained_bytes_max);
-    Shared {
-        acl: Arc::new(acl),
-        users,
-        exchange: Arc::new(Exchange::new()),
-        retained: Arc::new(retained),
-        shards,
-        config,
-    }
-}
-
 /// DISCONNECT to everyone, then time to write it.
 async fn stop_clients(driver: &Driver) {
     driver.shard.borrow_mut().shut_down(driver.clock.now_ms());
@@ -321,8 +395,12 @@ async fn stop_clients(driver: &Driver) {
         }
         tokio::time::sleep(step).await;
     }
+    // What the last connections have left is to be kept.
+    driver.flush();
 }
 
+/// The process ends with this when the store fails.
+const STORE_FAILED_STATUS: i32 = 3;
 /// Shards when the number of cores decides.
 const SHARDS_BY_CORES_MAX: usize = 256;
 /// Connections between accepting and home shard.

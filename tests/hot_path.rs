@@ -36,6 +36,7 @@ impl Broker {
             users: None,
             exchange: Arc::new(Exchange::new()),
             retained: Arc::new(Retained::new(1_000, 1_000_000)),
+            store: Arc::new(tidewire::store::Store::memory()),
         });
         Self {
             shard: Shard::new(ShardId(0), shared, Arc::default()),

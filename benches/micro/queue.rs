@@ -4,6 +4,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use tidewire::config::Limits;
 use tidewire::message::{Header, Message};
 use tidewire::queue::{Delivery, Pushed, Queue};
+use tidewire::store::Ticket;
 use tidewire_protocol::codec::QoS;
 
 const NOW_MS: u64 = 1_000;
@@ -44,6 +45,10 @@ fn push(queue: &mut Queue, message: &Message, limits: &Limits) {
         retain: false,
         subscription_ids: None,
         group: None,
+        stored: None,
     };
-    assert_eq!(queue.push(delivery, limits), Pushed::Queued);
+    assert_eq!(
+        queue.push(delivery, limits, Ticket::default()),
+        Pushed::Queued
+    );
 }

@@ -77,5 +77,6 @@ fn binding(number: u32) -> Binding {
         subscription_id: None,
         version: ProtocolVersion::V5,
         is_checked: false,
+        store: None,
     }
 }

@@ -9,7 +9,7 @@ use super::pid_file::{PidFile, PidFileError};
 use super::watch::Watch;
 use crate::auth::acl::{Acl, AclError};
 use crate::auth::{PasswordFile, PasswordFileError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
 use crate::net::door::{OpenError, check_certificates};
 use crate::server::{ReloadError, Server, StartError};
 
@@ -60,6 +60,7 @@ impl RunError {
 /// Runs the broker until SIGTERM or SIGINT; a second signal ends the process at once.
 pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config()?;
+    let store = config.store.clone();
     super::log::start(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,7 +74,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
         let mut server = Server::start(config)?;
         // Not before: a second broker by mistake must not take the file of the first.
         let _pid_file = pid_file.as_deref().map(PidFile::write).transpose()?;
-        greet(server.addresses())?;
+        greet(server.addresses(), &store)?;
         loop {
             // Cancel safe: a signal that is not taken here is not lost to the other arms.
             tokio::select! {
@@ -158,16 +159,20 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     Ok(())
 }
 
-fn greet(addresses: &[String]) -> io::Result<()> {
+fn greet(addresses: &[String], store: &StoreConfig) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "tidewire {} is ready", env!("CARGO_PKG_VERSION"))?;
     for address in addresses {
         writeln!(out, "  listening on {address}")?;
     }
-    writeln!(
-        out,
-        "sessions, queues and retained messages are kept in memory only"
-    )?;
+    match store.engine {
+        StoreEngine::Lmdb => writeln!(out, "  storing in {}", store.directory.display())?,
+        StoreEngine::Memory => writeln!(
+            out,
+            "sessions, queues and retained messages are kept in memory only \
+             (--store DIR keeps them)"
+        )?,
+    }
     writeln!(out, "try:")?;
     writeln!(out, "  mosquitto_sub -t 'sensors/#' -v")?;
     writeln!(out, "  mosquitto_pub -t sensors/kitchen -m 21.5")?;

@@ -62,12 +62,6 @@ pub enum ConfigError {
         /// What is wrong, to be read after the URL.
         problem: String,
     },
-    /// A store this version does not have.
-    #[error(
-        "the store {0} is not available: this version keeps everything in memory, durable \
-             storage comes later; use memory"
-    )]
-    Store(String),
 }
 
 /// Where a value came from.

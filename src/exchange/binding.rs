@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
+use crate::store::QueueId;
+
 /// A shard: one thread with its sessions, queues and timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
@@ -64,4 +66,6 @@ pub struct Binding {
     pub version: ProtocolVersion,
     /// Whether the subscriber may not receive every topic that matches: its rights are asked.
     pub is_checked: bool,
+    /// The queue in the store, if messages are to be kept for the subscriber.
+    pub store: Option<QueueId>,
 }

@@ -19,7 +19,7 @@ mod trie;
 pub use binding::{Binding, Destination, GroupId, ReceiverId, ShardId};
 pub use cache::RouteCache;
 pub use routes::{Routes, ShardTargets, Target};
-pub use table::Exchange;
+pub use table::{Exchange, GroupJoin};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
 use super::{Binding, Destination, ShardId};
+use crate::store::QueueId;
 
 /// Everything that receives the messages of one topic.
 ///
@@ -18,6 +19,7 @@ pub struct Routes {
     is_plain: bool,
     has_v3: bool,
     has_v5: bool,
+    has_stored: bool,
     pub(super) epochs: [Epoch; 3],
 }
 
@@ -49,6 +51,8 @@ pub struct Target {
     pub subscription_ids_to_self: Option<Arc<[NonZeroU32]>>,
     /// Whether it is a session without identifiers: all such receive the same bytes.
     pub is_plain: bool,
+    /// The queue in the store, if messages are to be kept for it.
+    pub store: Option<QueueId>,
 }
 
 /// The epoch of a part of the table at the time it was read.
@@ -84,6 +88,7 @@ impl Routes {
             has_v3: all().any(|target| target.version != ProtocolVersion::V5),
             has_v5: all().any(|target| target.version == ProtocolVersion::V5),
             topic: topic.into(),
+            has_stored: all().any(|target| target.store.is_some()),
             targets,
             epochs,
         }
@@ -125,6 +130,11 @@ impl Routes {
         self.has_v5
     }
 
+    /// Whether messages are kept for a receiver.
+    pub fn has_stored(&self) -> bool {
+        self.has_stored
+    }
+
     /// Whether nothing receives the topic.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
@@ -162,6 +172,7 @@ impl Target {
             qos_to_self: to_self().map(|binding| binding.qos).max(),
             retain_as_published: bindings.iter().any(|binding| binding.retain_as_published),
             is_plain: is_session && subscription_ids.is_none(),
+            store: first.store,
             subscription_ids,
             subscription_ids_to_self,
         }

@@ -9,12 +9,13 @@ use parking_lot::{Mutex, RwLock};
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 use tidewire_protocol::topic::TopicFilter;
 
-use super::directory::{ExclusiveTopics, Groups};
+use super::directory::{ExclusiveTopics, Group, Groups, Joined};
 use super::exact::ExactFilters;
 use super::routes::Epoch;
 use super::trie::FilterTrie;
 use super::{Binding, Destination, GroupId, ReceiverId, RouteCache, Routes, ShardId};
 use crate::auth::acl::{Action, Rights};
+use crate::store::QueueId;
 
 /// The routing table of the broker, shared by all shards.
 ///
@@ -123,7 +124,7 @@ impl Exchange {
             && self.wildcard[wide.part as usize].is_at(wide)
     }
 
-    /// Counts a member of a share group.
+    /// Counts a member of a share group; one that outlives the process offers a queue in the store.
     ///
     /// The first member creates the group at its home shard, one of `shards` by group and filter,
     /// and binds its queue with the widest options; the members' own apply when it is emptied.
@@ -132,40 +133,42 @@ impl Exchange {
         group: &str,
         filter: TopicFilter<'_>,
         shards: u16,
-    ) -> (GroupId, ShardId) {
-        let key = group_key(group, filter);
-        let home = self.hasher.hash_one(&key) % u64::from(shards.max(1));
-        let home = ShardId(u16::try_from(home).unwrap_or_default());
+        store: Option<QueueId>,
+    ) -> GroupJoin {
+        let name = group_key(group, filter);
+        let home = self.home_of(&name, shards);
         // Held while binding, so that a leave cannot unbind before the join has bound.
         let mut groups = self.groups.lock();
-        let (joined, is_first) = groups.join(&key, home);
-        if is_first {
-            self.bind(
-                filter,
-                Binding {
-                    destination: Destination::Group {
-                        shard: joined.shard,
-                        group: joined.id,
-                    },
-                    qos: QoS::ExactlyOnce,
-                    no_local: false,
-                    retain_as_published: true,
-                    subscription_id: None,
-                    version: ProtocolVersion::V5,
-                    // Its members may have different rights: the group asks them.
-                    is_checked: false,
-                },
-            );
+        let (joined, change) = groups.join(&name, home, store);
+        if change != Joined::Member {
+            self.bind(filter, group_binding(&joined));
         }
-        (joined.id, joined.shard)
+        GroupJoin {
+            group: joined.id,
+            home: joined.shard,
+            new_store: joined
+                .store
+                .filter(|queue| change != Joined::Member && store == Some(*queue))
+                .map(|queue| (queue, name.into())),
+        }
     }
 
-    /// Counts a member less; true if it was the last, so that the group ended and is unbound.
-    pub fn leave_group(&self, group: &str, filter: TopicFilter<'_>) -> bool {
+    /// A group of an earlier process; its members join later.
+    pub fn restore_group(&self, name: &str, shards: u16, store: QueueId) -> (GroupId, ShardId) {
+        let home = self.home_of(name, shards);
+        let group = self.groups.lock().restore(name, home, store);
+        (group.id, group.shard)
+    }
+
+    /// Ends a restored group that nobody has joined; false if somebody has.
+    pub fn end_empty_group(&self, name: &str) -> bool {
+        self.groups.lock().remove_empty(name)
+    }
+
+    /// Counts a member less; the queue in the store of a group that has ended by that.
+    pub fn leave_group(&self, group: &str, filter: TopicFilter<'_>) -> Option<QueueId> {
         let mut groups = self.groups.lock();
-        let Some(left) = groups.leave(&group_key(group, filter)) else {
-            return false;
-        };
+        let left = groups.leave(&group_key(group, filter))?;
         self.unbind(
             filter,
             Destination::Group {
@@ -173,7 +176,12 @@ impl Exchange {
                 group: left.id,
             },
         );
-        true
+        left.store
+    }
+
+    fn home_of(&self, name: &str, shards: u16) -> ShardId {
+        let home = self.hasher.hash_one(name) % u64::from(shards.max(1));
+        ShardId(u16::try_from(home).unwrap_or_default())
     }
 
     /// Claims an exclusive topic; true if it is now, or was already, the owner's.
@@ -259,6 +267,34 @@ impl<T> Part<T> {
 
     fn is_at(&self, epoch: &Epoch) -> bool {
         self.epoch.load(Ordering::Acquire) == epoch.value
+    }
+}
+
+/// What joining a share group came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupJoin {
+    /// The group.
+    pub group: GroupId,
+    /// Where it lives.
+    pub home: ShardId,
+    /// The queue in the store that the group has got by this, and its name.
+    pub new_store: Option<(QueueId, Box<str>)>,
+}
+
+fn group_binding(group: &Group) -> Binding {
+    Binding {
+        destination: Destination::Group {
+            shard: group.shard,
+            group: group.id,
+        },
+        qos: QoS::ExactlyOnce,
+        no_local: false,
+        retain_as_published: true,
+        subscription_id: None,
+        version: ProtocolVersion::V5,
+        // Its members may have different rights: the group asks them.
+        is_checked: false,
+        store: group.store,
     }
 }
 

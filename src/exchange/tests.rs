@@ -8,6 +8,7 @@ use tidewire_protocol::topic::{TopicFilter, matches};
 use super::set::BindingSet;
 use super::trie::FilterTrie;
 use super::*;
+use crate::store::QueueId;
 
 fn filter(text: &str) -> TopicFilter<'_> {
     TopicFilter::parse(text, 128).expect("a valid filter")
@@ -34,6 +35,7 @@ fn binding(destination: Destination) -> Binding {
         subscription_id: None,
         version: ProtocolVersion::V5,
         is_checked: false,
+        store: None,
     }
 }
 
@@ -48,8 +50,8 @@ fn destinations(exchange: &Exchange, topic: &str) -> Vec<Destination> {
 
 #[test]
 fn bindings_are_small() {
-    assert!(size_of::<Option<BindingSet>>() <= 32);
-    assert!(size_of::<(Box<str>, BindingSet)>() <= 48);
+    assert!(size_of::<Option<BindingSet>>() <= 40);
+    assert!(size_of::<(Box<str>, BindingSet)>() <= 56);
 }
 
 #[test]
@@ -199,21 +201,62 @@ fn unbinding_leaves_nothing_behind() {
 #[test]
 fn a_group_is_bound_from_the_first_member_to_the_last() {
     let exchange = Exchange::new();
-    let first = exchange.join_group("g", filter("a/+"), 4);
-    assert_eq!(exchange.join_group("g", filter("a/+"), 4), first);
-    let other = exchange.join_group("h", filter("a/+"), 4);
-    assert_ne!(first.0, other.0);
+    let first = exchange.join_group("g", filter("a/+"), 4, None);
+    assert_eq!(exchange.join_group("g", filter("a/+"), 4, None), first);
+    let other = exchange.join_group("h", filter("a/+"), 4, None);
+    assert_ne!(first.group, other.group);
     let expected = Destination::Group {
-        group: first.0,
-        shard: first.1,
+        group: first.group,
+        shard: first.home,
     };
     assert!(destinations(&exchange, "a/b").contains(&expected));
     assert_eq!(destinations(&exchange, "a/b").len(), 2);
-    assert!(!exchange.leave_group("g", filter("a/+")));
-    assert!(exchange.leave_group("g", filter("a/+")));
-    assert!(!exchange.leave_group("g", filter("a/+")));
-    assert_eq!(destinations(&exchange, "a/b").len(), 1);
-    assert_ne!(exchange.join_group("g", filter("a/+"), 4).0, first.0);
+    for left in [2, 1, 1] {
+        assert_eq!(exchange.leave_group("g", filter("a/+")), None);
+        assert_eq!(destinations(&exchange, "a/b").len(), left);
+    }
+    let again = exchange.join_group("g", filter("a/+"), 4, None);
+    assert_ne!(again.group, first.group);
+}
+
+#[test]
+fn a_group_is_stored_from_the_first_durable_member_until_it_ends() {
+    let exchange = Exchange::new();
+    let join = |queue| exchange.join_group("g", filter("a"), 1, queue);
+    assert_eq!(join(None).new_store, None);
+    let stored = || {
+        exchange
+            .route("a", &mut RouteCache::new(8))
+            .for_shard(ShardId(0))[0]
+            .store
+    };
+    assert_eq!(stored(), None);
+    let queue = QueueId::of(7);
+    assert_eq!(join(Some(queue)).new_store, Some((queue, "g/a".into())));
+    assert_eq!(stored(), Some(queue));
+    assert_eq!(join(Some(QueueId::of(8))).new_store, None);
+    assert_eq!(exchange.leave_group("g", filter("a")), None);
+    assert_eq!(exchange.leave_group("g", filter("a")), None);
+    assert_eq!(exchange.leave_group("g", filter("a")), Some(queue));
+}
+
+#[test]
+fn a_restored_group_waits_for_its_members() {
+    let exchange = Exchange::new();
+    let queue = QueueId::of(7);
+    let (group, _) = exchange.restore_group("g/a", 1, queue);
+    let joined = exchange.join_group("g", filter("a"), 1, Some(QueueId::of(9)));
+    assert_eq!((joined.group, joined.new_store), (group, None));
+    assert_eq!(
+        exchange
+            .route("a", &mut RouteCache::new(8))
+            .for_shard(ShardId(0))[0]
+            .store,
+        Some(queue)
+    );
+    assert!(!exchange.end_empty_group("g/a"));
+    exchange.restore_group("h/a", 1, QueueId::of(8));
+    assert!(exchange.end_empty_group("h/a"));
 }
 
 #[test]

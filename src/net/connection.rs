@@ -272,6 +272,7 @@ mod tests {
     use crate::net::socket::{PeerAddress, Socket};
     use crate::retained::Retained;
     use crate::shard::{Shard, Shared};
+    use crate::store::Store;
 
     const WRITE_BUFFER_BYTES_MAX: usize = 64 << 10;
     const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a";
@@ -304,6 +305,7 @@ mod tests {
         let (room, peer) = (Arc::new(Semaphore::new(1)), Cell::new(PeerAddress::Unix));
         let permit = door.admit(&room, PeerAddress::Unix).expect("room");
         let arrival = shake_hands(door, Socket::unix(near), permit, &peer).await;
+        let store = Arc::new(Store::memory());
         let shared = Arc::new(Shared {
             config,
             shards: 1,
@@ -311,10 +313,11 @@ mod tests {
             users: None,
             exchange: Exchange::new().into(),
             retained: Retained::new(1, 1).into(),
+            store: Arc::clone(&store),
         });
         let shard = Shard::new(ShardId(0), shared, Arc::default());
         let mailboxes = Arc::new([Mailbox::new(65_536)]);
-        let driver = Rc::new(Driver::new(shard, clock, mailboxes));
+        let driver = Rc::new(Driver::new(shard, clock, mailboxes, store));
         let flushing = Rc::clone(&driver);
         spawn_local(async move { flushing.run().await });
         start(&driver, arrival.expect("connected"));

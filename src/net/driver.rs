@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::exchange::ShardId;
 use crate::log_limit::LogKind;
 use crate::shard::{Key, Shard};
+use crate::store::Store;
 
 /// A shard and everything that connects it to the world; never leaves its thread.
 pub(crate) struct Driver {
@@ -29,6 +30,7 @@ pub(crate) struct Driver {
     pub(crate) read_buffer: RefCell<Box<[u8]>>,
     wake: Arc<Notify>,
     mailboxes: Arc<[Mailbox]>,
+    store: Arc<Store>,
     /// They go on reading when all mailboxes have room.
     waiting_publishers: RefCell<Vec<Waker>>,
     /// Connections to write, kept for its memory.
@@ -36,7 +38,12 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(shard: Shard, clock: Clock, mailboxes: Arc<[Mailbox]>) -> Self {
+    pub(crate) fn new(
+        shard: Shard,
+        clock: Clock,
+        mailboxes: Arc<[Mailbox]>,
+        store: Arc<Store>,
+    ) -> Self {
         let wake = mailboxes
             .get(usize::from(shard.id().0))
             .map(|mailbox| Arc::clone(&mailbox.wake))
@@ -48,6 +55,7 @@ impl Driver {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             wake,
             mailboxes,
+            store,
             waiting_publishers: RefCell::default(),
             touched: RefCell::default(),
         }
@@ -143,7 +151,7 @@ impl Driver {
     }
 
     fn is_mail_stuck(&self) -> bool {
-        self.mailboxes.iter().any(Mailbox::is_full)
+        self.mailboxes.iter().any(Mailbox::is_full) || self.store.is_congested()
     }
 
     /// A connection has ended before it had a session: it is counted, and logged unless there are
@@ -166,7 +174,22 @@ impl Driver {
         self.shard.borrow().shutdown_seconds()
     }
 
+    /// Hands over what is to be kept, before the mail that tells others of it leaves.
+    fn submit(&self) {
+        let mut shard = self.shard.borrow_mut();
+        let work = shard.take_store_work();
+        let id = shard.id();
+        drop(shard);
+        if let Some((ticket, operations)) = work.batch {
+            self.store.submit(id, ticket, operations);
+        }
+        for (request, load) in work.loads {
+            self.store.load(id, request, load);
+        }
+    }
+
     fn send_mail(&self) {
+        self.submit();
         for (number, _) in (0u16..).zip(self.mailboxes.iter()) {
             let to = ShardId(number);
             let mail = self.shard.borrow_mut().take_mail(to);

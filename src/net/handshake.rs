@@ -1,7 +1,6 @@
 //! From an accepted socket to a CONNECT at its client's home shard.
 
 use std::cell::Cell;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -26,7 +25,7 @@ use super::waiting_room::{HeldBytes, WaitingRoom};
 use super::websocket::{self, WebSocketError, WebSocketSettings};
 use crate::auth::{Authenticator, Identity};
 use crate::config::{self, Limits};
-use crate::shard::{refusal, text_of};
+use crate::shard::{home_of, refusal, text_of};
 
 /// What the connections of one listener go through.
 pub(crate) struct Door {
@@ -98,9 +97,7 @@ impl Arrival {
 
     /// The number of the shard where the client lives.
     pub(crate) fn home(&self, shards: usize) -> usize {
-        let mut hasher = DefaultHasher::new();
-        self.client_id.hash(&mut hasher);
-        usize::try_from(hasher.finish() % shards as u64).unwrap_or(0)
+        home_of(&self.client_id, shards)
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::message::Message;
 use crate::shard::Mail;
 
 /// What other shards have for one shard.
@@ -54,7 +53,7 @@ impl Mailbox {
                 }
                 Mail::Run(run) => batch.bytes += run.bytes(),
                 Mail::Deliver { messages, .. } => {
-                    batch.bytes += messages.iter().map(Message::bytes).sum::<usize>();
+                    batch.bytes += messages.iter().map(|(it, _)| it.bytes()).sum::<usize>();
                 }
                 _ => {}
             }

@@ -9,6 +9,7 @@ use tidewire_protocol::codec::QoS;
 use crate::config::{Limits, QueueOverflow};
 use crate::exchange::{GroupId, ShardId};
 use crate::message::Message;
+use crate::store::{MessageId, QueueId, Ticket};
 
 /// One message for one receiver.
 #[derive(Clone, Debug)]
@@ -23,13 +24,44 @@ pub struct Delivery {
     pub subscription_ids: Option<Arc<[NonZeroU32]>>,
     /// The share group that lent the message, and its home.
     pub group: Option<(GroupId, ShardId)>,
+    /// Who has to settle it in the store, if it is there.
+    pub stored: Option<Stored>,
+}
+
+/// A message in the store, and the queue there that waits to settle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The queue.
+    pub queue: QueueId,
+    /// The message.
+    pub id: MessageId,
+    /// Place in the order of sending, once it is in flight.
+    pub order: MessageId,
 }
 
 /// First in, first out, within bounds.
+///
+/// # Shape
+/// The first few in memory; behind them, for durable queues, what can be read back from the store.
 #[derive(Debug, Default)]
 pub struct Queue {
     deliveries: VecDeque<Delivery>,
     bytes: usize,
+    backlog: VecDeque<Waiting>,
+    /// Its name in the store, once it has a backlog.
+    queue: Option<QueueId>,
+    /// The backlog can be read once this batch is committed.
+    fence: Ticket,
+    is_loading: bool,
+    /// Dropped, to be settled in the store.
+    dropped: Vec<Stored>,
+}
+
+/// A message that waits in the store.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    id: MessageId,
+    bytes: u32,
 }
 
 /// What a full queue did with a delivery.
@@ -48,31 +80,103 @@ pub enum Pushed {
 }
 
 impl Queue {
-    /// Appends a delivery, obeying the overflow policy.
-    pub fn push(&mut self, delivery: Delivery, limits: &Limits) -> Pushed {
+    /// Appends a delivery, obeying the overflow policy. A stored one can be read back once the
+    /// batch `fence` is committed.
+    pub fn push(&mut self, delivery: Delivery, limits: &Limits, fence: Ticket) -> Pushed {
         let bytes = delivery.message.bytes();
         let mut dropped = 0;
-        while self.deliveries.len() >= limits.queue_messages_max
-            || self.bytes + bytes > limits.queue_bytes_max
+        while self.len() >= limits.queue_messages_max || self.bytes + bytes > limits.queue_bytes_max
         {
-            match limits.queue_overflow {
-                QueueOverflow::DropNewest => return Pushed::DroppedNewest,
-                QueueOverflow::Reject => return Pushed::Rejected,
-                QueueOverflow::Disconnect => return Pushed::Disconnect,
-                QueueOverflow::DropOldest => {}
+            let refused = match limits.queue_overflow {
+                QueueOverflow::DropNewest => Some(Pushed::DroppedNewest),
+                QueueOverflow::Reject => Some(Pushed::Rejected),
+                QueueOverflow::Disconnect => Some(Pushed::Disconnect),
+                QueueOverflow::DropOldest if self.is_empty() => Some(Pushed::DroppedNewest),
+                QueueOverflow::DropOldest => None,
+            };
+            if let Some(refused) = refused {
+                self.dropped.extend(delivery.stored);
+                return refused;
             }
-            if self.pop_front().is_none() {
-                return Pushed::DroppedNewest;
-            }
+            self.drop_oldest();
             dropped += 1;
         }
         self.bytes += bytes;
-        self.deliveries.push_back(delivery);
+        match delivery.stored {
+            Some(stored) if !self.backlog.is_empty() || self.deliveries.len() >= READY_MAX => {
+                self.backlog.push_back(Waiting {
+                    id: stored.id,
+                    bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                });
+                self.queue = Some(stored.queue);
+                self.fence = fence;
+            }
+            _ => self.deliveries.push_back(delivery),
+        }
         if dropped == 0 {
             Pushed::Queued
         } else {
             Pushed::DroppedOldest(dropped)
         }
+    }
+
+    /// What an earlier process has left, in order.
+    pub fn restore(&mut self, queue: QueueId, ids: impl Iterator<Item = MessageId>) {
+        self.queue = Some(queue);
+        self.backlog.extend(ids.map(|id| Waiting { id, bytes: 0 }));
+    }
+
+    /// What to read back next, and the batch that has to be committed before; `None` if nothing
+    /// is to be read or it is on its way.
+    pub fn to_load(&self) -> Option<(Vec<MessageId>, Ticket)> {
+        let is_wanted = self.deliveries.is_empty() && !self.backlog.is_empty() && !self.is_loading;
+        is_wanted.then(|| {
+            let ids = self.backlog.iter().take(LOAD_MAX).map(|it| it.id).collect();
+            (ids, self.fence)
+        })
+    }
+
+    /// Its name in the store, once it has a backlog.
+    pub fn store(&self) -> Option<QueueId> {
+        self.queue
+    }
+
+    /// The reader was asked for what [`Queue::to_load`] has named.
+    pub fn begin_load(&mut self) {
+        self.is_loading = true;
+    }
+
+    /// The reader's answer, in order: what it left out before its last message is gone.
+    pub fn end_load(&mut self, loaded: Vec<Delivery>) {
+        self.is_loading = false;
+        let is_empty = loaded.is_empty();
+        for delivery in loaded {
+            let Some(stored) = delivery.stored else {
+                continue;
+            };
+            // The oldest may have been dropped in the meantime.
+            while let Some(waiting) = self.backlog.front().copied() {
+                if waiting.id > stored.id && !self.is_waiting(stored.id) {
+                    break;
+                }
+                self.backlog.pop_front();
+                if waiting.id == stored.id {
+                    self.bytes = self.bytes - waiting.bytes as usize + delivery.message.bytes();
+                    self.deliveries.push_back(delivery);
+                    break;
+                }
+                self.bytes -= waiting.bytes as usize;
+            }
+        }
+        if is_empty {
+            for waiting in self.backlog.drain(..LOAD_MAX.min(self.backlog.len())) {
+                self.bytes -= waiting.bytes as usize;
+            }
+        }
+    }
+
+    fn is_waiting(&self, id: MessageId) -> bool {
+        self.backlog.iter().take(LOAD_MAX).any(|it| it.id == id)
     }
 
     /// Appends deliveries that the caller has bounded.
@@ -83,14 +187,20 @@ impl Queue {
         }
     }
 
-    /// The next delivery that has not expired; expired ones before it are dropped.
+    /// The next delivery in memory that has not expired; expired ones before it are dropped.
     pub fn next(&mut self, now_ms: u64) -> Option<Delivery> {
         loop {
             let delivery = self.pop_front()?;
             if !delivery.message.is_expired(now_ms) {
                 return Some(delivery);
             }
+            self.dropped.extend(delivery.stored);
         }
+    }
+
+    /// Takes out what was dropped and has to be settled in the store.
+    pub fn take_dropped(&mut self) -> Vec<Stored> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Puts deliveries back before all others, the first one first.
@@ -135,21 +245,23 @@ impl Queue {
                     taken
                 }
             };
-            if let Some(chosen) = chosen {
-                return Some((taken, chosen));
+            match chosen {
+                Some(chosen) => return Some((taken, chosen)),
+                None => self.dropped.extend(taken.stored),
             }
         }
         None
     }
 
-    /// Drops what `keep` does not want, and answers how many that was.
+    /// Drops what `keep` does not want of what is in memory, and answers how many that was.
     pub fn retain(&mut self, mut keep: impl FnMut(&Delivery) -> bool) -> u64 {
         let before = self.deliveries.len();
-        let bytes = &mut self.bytes;
+        let (bytes, dropped) = (&mut self.bytes, &mut self.dropped);
         self.deliveries.retain(|delivery| {
             let is_kept = keep(delivery);
             if !is_kept {
                 *bytes -= delivery.message.bytes();
+                dropped.extend(delivery.stored);
             }
             is_kept
         });
@@ -158,12 +270,26 @@ impl Queue {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.deliveries.is_empty()
+        self.deliveries.is_empty() && self.backlog.is_empty()
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.deliveries.len()
+        self.deliveries.len() + self.backlog.len()
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(delivery) = self.pop_front() {
+            self.dropped.extend(delivery.stored);
+        } else if let Some(waiting) = self.backlog.pop_front() {
+            self.bytes -= waiting.bytes as usize;
+            // Only durable queues have a backlog, and only their own messages are in it.
+            self.dropped.extend(self.queue.map(|queue| Stored {
+                queue,
+                id: waiting.id,
+                order: waiting.id,
+            }));
+        }
     }
 
     fn pop_front(&mut self) -> Option<Delivery> {
@@ -178,3 +304,7 @@ impl Queue {
 
 /// A ring this small stays allocated when it runs empty.
 const DELIVERIES_KEPT: usize = 16;
+/// Stored messages that wait in memory; more wait in the store.
+const READY_MAX: usize = 64;
+/// Messages read back at once.
+const LOAD_MAX: usize = 128;

@@ -49,6 +49,7 @@ impl Server {
             users: authenticator.users().cloned(),
             exchange: Arc::clone(&before.exchange),
             retained: Arc::clone(&before.retained),
+            store: Arc::clone(&before.store),
             shards: before.shards,
             config,
         });

@@ -1,5 +1,6 @@
 //! The state of a client: its session, which may outlive connections, and one connection.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::exchange::{GroupId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Queue};
 use crate::shard::OutBuffer;
+use crate::store::{QueueId, Ticket};
 
 /// The session of one client id.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(crate) struct Session {
     pub(crate) user_name: Option<Arc<str>>,
     /// What it may do, and is asked again after it is gone.
     pub(crate) rights: Arc<Rights>,
+    /// Its name in the store, if it outlives the process.
+    pub(crate) store: Option<QueueId>,
+    /// Recovered, and what was in flight is still to be read back.
+    pub(crate) is_restoring: bool,
     pub(crate) connection: Option<Key>,
     pub(crate) version: ProtocolVersion,
     /// `u32::MAX` never expires.
@@ -85,6 +91,10 @@ pub(crate) struct Connection {
     pub(crate) wants_problem_information: bool,
     /// Encoded packets that are not yet written.
     pub(crate) out: OutBuffer,
+    /// Encoded packets that wait for the commit of a batch, in order.
+    pub(crate) held: VecDeque<(Ticket, Vec<u8>)>,
+    /// CONNACK waits for this batch, and everything else for CONNACK.
+    pub(crate) awaits_connack: Option<Ticket>,
     pub(crate) is_touched: bool,
     /// Close once `out` is written.
     pub(crate) is_closing: bool,

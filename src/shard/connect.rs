@@ -53,6 +53,7 @@ impl Shard {
             ..
         } = *handshake;
         let name = &*session_name(mount_point, client_id);
+        self.durable.begin_packet();
         let connection = self
             .connections
             .insert(self.new_connection(handshake, now_ms));
@@ -95,12 +96,23 @@ impl Shard {
         );
         if is_present {
             self.rebind_if_version_changed(session, connect.version);
-            self.announce_presence(session, true);
-            self.drop_revoked_in_flight(session);
-            self.resend_in_flight(session, now_ms);
-            self.send_waiting(session, now_ms);
+        }
+        let awaits_connack = self.connections.lookup(connection);
+        if awaits_connack.is_some_and(|it| it.awaits_connack.is_none()) {
+            self.begin_service(connection, now_ms);
         }
         Accepted { connection }
+    }
+
+    /// CONNACK is on its way: everything else may follow.
+    pub(super) fn begin_service(&mut self, connection: Key, now_ms: u64) {
+        let Some(session) = self.session_of(connection) else {
+            return;
+        };
+        self.announce_presence(session, true);
+        self.restore_in_flight(session);
+        self.resend_in_flight(session, now_ms);
+        self.send_waiting(session, now_ms);
     }
 
     /// The network connection has ended; its state goes away.
@@ -201,6 +213,8 @@ impl Shard {
                 .map_or(usize::MAX, |bytes| bytes.get() as usize),
             wants_problem_information: properties.request_problem_information != Some(false),
             out: Default::default(),
+            held: Default::default(),
+            awaits_connack: None,
             is_touched: false,
             is_closing: false,
             is_abandoned: false,
@@ -303,6 +317,8 @@ impl Shard {
             mount_point: mount_point.map(Into::into),
             user_name: None,
             rights: Arc::clone(rights),
+            store: None,
+            is_restoring: false,
             connection: None,
             version: connect.version,
             expiry_seconds: 0,
@@ -326,7 +342,13 @@ impl Shard {
         } = *handshake;
         let will = self.will_of(key, connect.will.as_ref());
         let expiry_seconds = self.expiry_of(connect);
+        let is_durable = self.durable.is_on() && expiry_seconds > 0;
+        let mut has_will = will.is_some();
         if let Some(session) = self.sessions.lookup_mut(key) {
+            has_will |= session.will.is_some();
+            if session.store.is_none() && is_durable {
+                session.store = Some(self.shared.store.next_queue());
+            }
             session.connection = Some(connection);
             session.user_name.clone_from(&identity.user_name);
             session.expiry_seconds = expiry_seconds;
@@ -336,6 +358,10 @@ impl Shard {
         }
         if let Some(connection) = self.connections.lookup_mut(connection) {
             connection.session = Some(key);
+        }
+        self.keep_session(key);
+        if has_will {
+            self.keep_will(key);
         }
     }
 
@@ -387,6 +413,10 @@ impl Shard {
         if out.len() > connection.packet_bytes_max {
             out.clear();
             return false;
+        }
+        if self.durable.has_recorded() {
+            connection.awaits_connack = Some(self.durable.fence());
+            self.durable.hold(key, connection, 0);
         }
         self.metrics.messages_sent.add(1);
         if let Some(due_ms) =

@@ -8,45 +8,89 @@ use tidewire_protocol::codec::{DeliveryHeader, QoS};
 use super::outgoing::Outgoing;
 use super::{Key, Shard, key_of, publisher_of};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
-use crate::message::Message;
-use crate::queue::Delivery;
+use crate::message::{Header, Message};
+use crate::queue::{Delivery, Stored};
+use crate::store::{MessageId, Operation, Receiver};
 
 impl Shard {
-    /// Sends a message to everyone bound to its topic; false if nobody is.
+    /// Sends a message to everyone bound to its topic.
     pub(super) fn route(
         &mut self,
         topic: &str,
         outgoing: &mut Outgoing<'_>,
         publisher: Option<Key>,
         now_ms: u64,
-    ) -> bool {
+    ) -> Routed {
         let routes = self.routes_of(topic, publisher);
         if routes.is_empty() {
-            return false;
+            return Routed::Nowhere;
         }
         if outgoing.is_uniform() && routes.is_plain() {
             self.add_to_run(outgoing, &routes);
-            return true;
+            return Routed::Taken;
         }
         self.close_run();
+        if !self.store_for(&routes, outgoing, publisher) {
+            return Routed::StoreFull;
+        }
         for on_shard in routes.shards() {
             if on_shard.shard == self.id {
                 self.deliver_here(&routes, outgoing, now_ms);
             } else {
-                let message = outgoing.message();
+                let message = (outgoing.message(), outgoing.stored);
                 self.outbox.deliver(on_shard.shard, message, &routes);
             }
         }
+        Routed::Taken
+    }
+
+    /// Keeps the message for its durable receivers; false if there is no room.
+    fn store_for(
+        &mut self,
+        routes: &Routes,
+        outgoing: &mut Outgoing<'_>,
+        publisher: Option<Key>,
+    ) -> bool {
+        let header = outgoing.header;
+        if header.qos == QoS::AtMostOnce || !routes.has_stored() {
+            return true;
+        }
+        let targets = routes.shards().iter().flat_map(|it| &it.targets);
+        let receivers: Vec<Receiver> = targets.filter_map(|it| receiver_in(it, header)).collect();
+        if receivers.is_empty() {
+            return true;
+        }
+        if self.shared.store.is_full() {
+            return false;
+        }
+        let id = self.durable.next_id();
+        outgoing.stored = Some(id);
+        if let Some(publisher) = publisher {
+            self.durable.confirm_to(publisher, id);
+        }
+        self.durable.record(Operation::PutMessage {
+            id,
+            message: outgoing.message(),
+            receivers,
+        });
         true
     }
 
     /// Messages of another shard for this shard's part of the routes.
-    pub(super) fn deliver_mail(&mut self, messages: &[Message], routes: &Routes, now_ms: u64) {
+    pub(super) fn deliver_mail(
+        &mut self,
+        messages: &[(Message, Option<MessageId>)],
+        routes: &Routes,
+        now_ms: u64,
+    ) {
         let is_doubtful = self.is_doubtful(routes);
-        for message in messages {
+        for (message, stored) in messages {
             let mut outgoing = Outgoing::of(message);
+            outgoing.stored = *stored;
             for target in routes.for_shard(self.id) {
-                if !is_doubtful || self.may_still_receive(target, routes.topic()) {
+                if is_doubtful && !self.may_still_receive(target, routes.topic()) {
+                    self.settle_stored(stored_of(target, *stored));
+                } else {
                     self.deliver_to(target, &mut outgoing, now_ms);
                 }
             }
@@ -64,7 +108,8 @@ impl Shard {
             Destination::Session(receiver) => self.deliver(receiver, target, outgoing, now_ms),
             Destination::Group { group, .. } => {
                 let message = outgoing.message();
-                self.push_to_group(group, message, now_ms);
+                let stored = stored_of(target, outgoing.stored);
+                self.push_to_group(group, message, stored, now_ms);
             }
         }
     }
@@ -105,6 +150,12 @@ impl Shard {
         let qos = granted.min(outgoing.header.qos);
         let retain = outgoing.header.retain && target.retain_as_published;
         let key = key_of(receiver);
+        if outgoing.header.retain
+            && let Some(session) = self.sessions.lookup_mut(key)
+        {
+            let lookups = session.retained.iter_mut();
+            lookups.for_each(|it| it.overtake(outgoing.topic));
+        }
         if qos == QoS::AtMostOnce {
             self.deliver_at_most_once(key, outgoing, retain, ids.as_deref(), now_ms);
             return;
@@ -115,6 +166,7 @@ impl Shard {
             retain,
             subscription_ids: ids.clone(),
             group: None,
+            stored: stored_of(target, outgoing.stored),
         };
         self.send_or_queue(key, delivery, now_ms);
     }
@@ -150,6 +202,7 @@ impl Shard {
             payload,
             ..
         } = *outgoing;
+        let start = connection.out.tail().len();
         if connection.is_closing
             || connection.out.len() >= bytes_max
             || !connection.write_publish(&header, topic, forwarded, payload)
@@ -157,8 +210,51 @@ impl Shard {
             self.metrics.messages_dropped.add(1);
             return;
         }
+        if connection.awaits_connack.is_some() {
+            connection.hold_behind_connack(start);
+        }
         self.metrics.publishes_sent.add(1);
         self.metrics.publish_bytes_sent.add(payload.len() as u64);
         self.metrics.messages_sent.add(1);
     }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Routed {
+    /// Nobody is bound to its topic.
+    Nowhere,
+    Taken,
+    /// It was not sent to anybody, because it cannot be kept for a durable receiver.
+    StoreFull,
+}
+
+/// How a durable target receives a message, if it does.
+fn receiver_in(target: &Target, header: Header) -> Option<Receiver> {
+    let queue = target.store?;
+    let is_own = match target.destination {
+        Destination::Session(receiver) => header.publisher == publisher_of(receiver),
+        Destination::Group { .. } => false,
+    };
+    let (granted, ids) = if is_own {
+        (target.qos_to_self?, &target.subscription_ids_to_self)
+    } else {
+        (target.qos, &target.subscription_ids)
+    };
+    let qos = granted.min(header.qos);
+    (qos != QoS::AtMostOnce).then(|| Receiver {
+        queue,
+        qos,
+        retain: header.retain && target.retain_as_published,
+        subscription_ids: ids.clone(),
+    })
+}
+
+fn stored_of(target: &Target, id: Option<MessageId>) -> Option<Stored> {
+    let (queue, id) = (target.store?, id?);
+    Some(Stored {
+        queue,
+        id,
+        order: id,
+    })
 }

@@ -13,7 +13,7 @@ use crate::auth::acl::Action;
 use crate::config::ShareStrategy;
 use crate::exchange::{GroupId, ReceiverId, ShardId};
 use crate::message::Message;
-use crate::queue::{Delivery, Queue};
+use crate::queue::{Delivery, Queue, Stored};
 
 /// One share group at its home.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(crate) struct Group {
     members: Vec<Lent>,
     /// The member that is asked first.
     next: usize,
-    waiting: Queue,
+    pub(super) waiting: Queue,
 }
 
 /// A member and how many unsettled messages it has.
@@ -106,11 +106,22 @@ impl Shard {
             Some(lent) => lent.member = member,
             None => group.members.push(Lent { member, count: 0 }),
         }
+        self.purge_group(id);
+        self.lend(id, now_ms);
+    }
+
+    /// Drops what no member may receive.
+    pub(super) fn purge_group(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        if group.members.iter().any(|it| it.member.check.is_none()) {
+            return;
+        }
         let mut waiting = std::mem::take(&mut group.waiting);
         let dropped = waiting.retain(|it| group.has_reader(it.message.topic()));
         group.waiting = waiting;
         self.metrics.messages_dropped.add(dropped);
-        self.lend(id, now_ms);
     }
 
     pub(super) fn leave_group(&mut self, id: GroupId, session: ReceiverId) {
@@ -166,11 +177,18 @@ impl Shard {
     }
 
     /// A message for a group of this shard. The group may be newer here than in the routes.
-    pub(super) fn push_to_group(&mut self, id: GroupId, message: Message, now_ms: u64) {
+    pub(super) fn push_to_group(
+        &mut self,
+        id: GroupId,
+        message: Message,
+        stored: Option<Stored>,
+        now_ms: u64,
+    ) {
         let group = self.groups.entry(id).or_default();
         let has_none = !group.members.is_empty() && !group.is_reachable();
         if message.qos() == QoS::AtMostOnce && has_none || !group.has_reader(message.topic()) {
             self.metrics.messages_dropped.add(1);
+            self.settle_stored(stored);
             return;
         }
         let delivery = Delivery {
@@ -179,8 +197,10 @@ impl Shard {
             message,
             subscription_ids: None,
             group: Some((id, self.id)),
+            stored,
         };
-        group.waiting.push(delivery, &self.shared.config.limits);
+        let (limits, fence) = (&self.shared.config.limits, self.durable.fence());
+        group.waiting.push(delivery, limits, fence);
         self.lend(id, now_ms);
     }
 
@@ -240,7 +260,8 @@ impl Shard {
         }
     }
 
-    fn lend(&mut self, id: GroupId, now_ms: u64) {
+    /// Gives waiting messages to members with credit.
+    pub(super) fn lend(&mut self, id: GroupId, now_ms: u64) {
         let strategy = self.shared.config.mqtt.share_strategy;
         let Some(group) = self.groups.get_mut(&id) else {
             return;
@@ -259,6 +280,17 @@ impl Shard {
                 .subscription_ids
                 .clone_from(&member.subscription_ids);
             lent.push((member.session, delivery));
+        }
+        let dropped = group.waiting.take_dropped();
+        let to_load = match group.is_reachable() {
+            true => group.waiting.to_load(),
+            false => None,
+        };
+        dropped
+            .into_iter()
+            .for_each(|it| self.settle_stored(Some(it)));
+        if let Some((ids, fence)) = to_load {
+            self.load_for_group(id, ids, fence);
         }
         for (session, delivery) in lent {
             self.send_mail(

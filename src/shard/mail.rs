@@ -10,19 +10,22 @@ use crate::exchange::{GroupId, ReceiverId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::Delivery;
 use crate::shard::{SentRun, Shared};
+use crate::store::{MessageId, Report};
 
 /// One piece of mail; a plain value.
 #[derive(Debug)]
 pub enum Mail {
     /// Deliver messages to the receiver's part of the routes.
     Deliver {
-        /// The messages, all of one topic, in order.
-        messages: Vec<Message>,
+        /// The messages, all of one topic, in order; with their names in the store.
+        messages: Vec<(Message, Option<MessageId>)>,
         /// Who gets them, on all shards.
         routes: Arc<Routes>,
     },
     /// What all shards share has been replaced.
     Reconfigure(Arc<Reconfiguration>),
+    /// What the store says.
+    Store(Report),
     /// Deliver encoded messages to the receiver's part of the routes.
     Run(Arc<SentRun>),
     /// A session joins a share group that lives on the receiver.
@@ -128,7 +131,12 @@ impl Outbox {
     }
 
     /// Adds a message to the mail before, if that is for the same receivers.
-    pub(crate) fn deliver(&mut self, to: ShardId, message: Message, routes: &Arc<Routes>) {
+    pub(crate) fn deliver(
+        &mut self,
+        to: ShardId,
+        message: (Message, Option<MessageId>),
+        routes: &Arc<Routes>,
+    ) {
         let Some(batch) = self.by_shard.get_mut(usize::from(to.0)) else {
             return;
         };

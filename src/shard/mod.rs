@@ -10,6 +10,7 @@ mod client;
 mod connect;
 mod connections;
 mod deliver;
+mod durable;
 mod explain;
 mod group;
 mod mail;
@@ -19,6 +20,7 @@ mod outgoing;
 mod pace;
 mod publish;
 mod receive;
+mod restore;
 mod retained;
 mod rights;
 mod run;
@@ -30,19 +32,23 @@ mod timers;
 mod will;
 mod write;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 pub use connect::{Accepted, Handshake, refusal};
+pub use durable::StoreWork;
 pub use explain::text_of;
 pub use mail::{Mail, Member, Reconfiguration};
+pub use mount::client_id_of;
 pub use out::OutBuffer;
 pub use run::SentRun;
 pub use slots::Key;
 
-use client::Session;
+use client::{Connection, Session};
 use connections::Connections;
+use durable::Durable;
 use group::Group;
 use mail::Outbox;
 use outgoing::Outgoing;
@@ -58,6 +64,7 @@ use crate::log_limit::{LogKind, LogLimit};
 use crate::message::Message;
 use crate::metrics::ShardMetrics;
 use crate::retained::Retained;
+use crate::store::{Lane, MessageId, Operation, Store};
 
 /// What all shards share: read-mostly tables and the configuration.
 #[derive(Debug)]
@@ -72,8 +79,10 @@ pub struct Shared {
     pub users: Option<Arc<PasswordFile>>,
     /// The routing table.
     pub exchange: Arc<Exchange>,
-    /// The latest message of each topic.
+    /// The latest message of each topic; with a durable store of `$SYS` only.
     pub retained: Arc<Retained>,
+    /// What survives the process.
+    pub store: Arc<Store>,
 }
 
 /// One shard of the broker.
@@ -87,9 +96,10 @@ pub struct Shard {
     sessions: Slots<Session>,
     directory: HashMap<Arc<str>, Key>,
     groups: HashMap<GroupId, Group>,
-    delayed: Slots<Message>,
+    delayed: Slots<(Message, Option<MessageId>)>,
     timers: Timers,
     outbox: Outbox,
+    durable: Durable,
     run: OpenRun,
     /// Forwarded properties of the PUBLISH at hand.
     scratch: Vec<u8>,
@@ -129,6 +139,7 @@ impl Shard {
             delayed: Slots::default(),
             timers,
             outbox: Outbox::new(shared.shards),
+            durable: Durable::new(&shared.store, Lane::new(id.0)),
             run: OpenRun::default(),
             scratch: Vec::new(),
             was_rejected: false,
@@ -159,7 +170,8 @@ impl Shard {
             is_closing: connection.is_closing,
             is_abandoned: connection.is_abandoned,
             held_until_ms: connection.pace.held_until(),
-            is_congested: connection.out.len() >= self.shared.config.limits.write_buffer_bytes_max,
+            is_congested: connection.out.len() + held_bytes(connection)
+                >= self.shared.config.limits.write_buffer_bytes_max,
             buffer: &mut connection.out,
         })
     }
@@ -222,6 +234,7 @@ impl Shard {
             Mail::Deliver { messages, routes } => self.deliver_mail(&messages, &routes, now_ms),
             Mail::Reconfigure(new) => self.reconfigure(&new, now_ms),
             Mail::Run(run) => self.deliver_run(&run),
+            Mail::Store(report) => self.take_report(report, now_ms),
             Mail::GroupJoin { group, member } => self.join_group(group, member, now_ms),
             Mail::GroupLeave { group, session } => self.leave_group(group, session),
             Mail::GroupPresence {
@@ -270,14 +283,20 @@ impl Shard {
                 Timer::SessionExpiry(key) => self.check_session_expiry(key, now_ms),
                 Timer::Will(key) => self.check_will(key, now_ms),
                 Timer::Delayed(key) => {
-                    if let Some(message) = self.delayed.remove(key) {
+                    if let Some((message, stored)) = self.delayed.remove(key) {
                         self.publish_message(&message, now_ms);
+                        if let Some(id) = stored {
+                            self.durable.record(Operation::RemoveDelayed { id });
+                        }
                     }
                 }
                 Timer::Retained(key) => self.send_waiting(key, now_ms),
                 Timer::RetainedSweep => {
                     if self.id.0 == 0 {
                         self.shared.retained.remove_expired(now_ms);
+                        if self.durable.is_on() {
+                            self.durable.record(Operation::SweepRetained { now_ms });
+                        }
                     }
                     for (kind, lines) in self.log_limit.take_suppressed() {
                         tracing::warn!(?kind, lines, "similar lines were left out");
@@ -315,6 +334,17 @@ impl Shard {
             generation: session.generation,
         }
     }
+}
+
+/// The shard where a client lives.
+pub fn home_of(client_id: &str, shards: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    client_id.hash(&mut hasher);
+    usize::try_from(hasher.finish() % shards.max(1) as u64).unwrap_or(0)
+}
+
+fn held_bytes(connection: &Connection) -> usize {
+    connection.held.iter().map(|(_, bytes)| bytes.len()).sum()
 }
 
 /// How often expired retained messages are removed and lines left out of the log counted.

@@ -91,9 +91,17 @@ impl<'f> Mounted<'f> {
 pub(super) fn session_name<'c>(mount_point: Option<&str>, client_id: &'c str) -> Cow<'c, str> {
     match mount_point {
         None => client_id.into(),
-        Some(mount_point) => format!("{mount_point}\0{client_id}").into(),
+        Some(mount_point) => format!("{mount_point}{NAME_SEPARATOR}{client_id}").into(),
     }
 }
+
+/// The client id in the name of a session.
+pub fn client_id_of(name: &str) -> &str {
+    name.split_once(NAME_SEPARATOR).map_or(name, |(_, it)| it)
+}
+
+/// Neither mount points nor client ids hold it.
+pub(super) const NAME_SEPARATOR: char = '\0';
 
 fn is_sys(topic: &[u8]) -> bool {
     topic.starts_with(b"$SYS/") || topic == b"$SYS"

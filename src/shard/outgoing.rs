@@ -3,6 +3,7 @@
 use tidewire_protocol::codec::QoS;
 
 use crate::message::{Header, Message};
+use crate::store::MessageId;
 
 /// A message in parts; it becomes a [`Message`] only if it outlives the read.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) forwarded: &'a [u8],
     pub(super) payload: &'a [u8],
     pub(super) header: Header,
+    /// Its name in the store, if a durable queue receives it.
+    pub(super) stored: Option<MessageId>,
     shared: Option<Message>,
 }
 
@@ -27,6 +30,7 @@ impl<'a> Outgoing<'a> {
             forwarded,
             payload,
             header,
+            stored: None,
             shared: None,
         }
     }
@@ -37,6 +41,7 @@ impl<'a> Outgoing<'a> {
             forwarded: message.forwarded(),
             payload: message.payload(),
             header: message.header(),
+            stored: None,
             shared: Some(message.clone()),
         }
     }

@@ -6,14 +6,16 @@ use tidewire_protocol::codec::{Ack, Packet, PacketId, ProtocolVersion, Publish, 
 use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
+use super::deliver::Routed;
 use super::mount::mounted;
 use super::outgoing::Outgoing;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
 use crate::log_limit::LogKind;
-use crate::message::Header;
+use crate::message::{Header, Message};
 use crate::retained::RetainedFull;
+use crate::store::{MessageId, Operation};
 
 impl Shard {
     pub(super) fn receive_publish(&mut self, key: Key, publish: &Publish<'_>, now_ms: u64) {
@@ -88,9 +90,13 @@ impl Shard {
             return;
         }
         connection.receive_quota_used = connection.receive_quota_used.saturating_add(1);
+        let session = connection.session;
         let reason = self.publish(key, publish, topic, now_ms);
         if reason.is_error() {
             self.forget_receipt(key, packet_id);
+        } else if let Some(session) = session {
+            // In the batch of the message: both are kept, or neither.
+            self.keep_received(session, packet_id);
         }
         if self.end_if_unanswerable(key, reason, now_ms) {
             return;
@@ -232,13 +238,13 @@ impl Shard {
             return ReasonCode::QuotaExceeded;
         }
         self.was_rejected = false;
-        let is_routed = self.route(topic, outgoing, Some(key), now_ms);
-        if self.was_rejected && self.is_v5(key) {
-            ReasonCode::QuotaExceeded
-        } else if is_routed || !self.is_v5(key) {
-            ReasonCode::Success
-        } else {
-            ReasonCode::NoMatchingSubscribers
+        let routed = self.route(topic, outgoing, Some(key), now_ms);
+        let is_v5 = self.is_v5(key);
+        match routed {
+            Routed::StoreFull => ReasonCode::QuotaExceeded,
+            _ if self.was_rejected && is_v5 => ReasonCode::QuotaExceeded,
+            Routed::Nowhere if is_v5 => ReasonCode::NoMatchingSubscribers,
+            Routed::Nowhere | Routed::Taken => ReasonCode::Success,
         }
     }
 
@@ -255,7 +261,26 @@ impl Shard {
             return Err(RetainedFull::Bytes { bytes_max });
         }
         let message = outgoing.message();
-        self.shared.retained.set(message)
+        if !self.durable.is_on() || outgoing.topic.starts_with(b"$SYS/") {
+            return self.shared.retained.set(message);
+        }
+        if message.payload().is_empty() {
+            let topic = message.topic().into();
+            self.durable.record(Operation::ClearRetained { topic });
+            return Ok(());
+        }
+        let limits = &self.shared.config.limits;
+        let status = self.shared.store.status();
+        let (count_max, bytes_max) = (limits.retained_messages_max, limits.retained_bytes_max);
+        // The writer knows the exact numbers; it keeps the limits in any case.
+        if status.retained_count >= count_max as u64 {
+            return Err(RetainedFull::Count { count_max });
+        }
+        if status.is_full || status.retained_bytes >= bytes_max as u64 {
+            return Err(RetainedFull::Bytes { bytes_max });
+        }
+        self.durable.record(Operation::SetRetained { message });
+        Ok(())
     }
 
     /// `$delayed/seconds/topic`: kept until it is due.
@@ -268,9 +293,30 @@ impl Shard {
         let delay_ms = u64::from(seconds) * 1_000;
         let expires_at_ms = &mut outgoing.header.expires_at_ms;
         *expires_at_ms = expires_at_ms.map(|at_ms| at_ms + delay_ms);
-        let delayed = self.delayed.insert(outgoing.message());
-        self.timers.add(now_ms + delay_ms, Timer::Delayed(delayed));
+        let due_at_ms = now_ms + delay_ms;
+        let stored = self.durable.is_on().then(|| self.durable.next_id());
+        if let Some(id) = stored {
+            if self.shared.store.is_full() {
+                return ReasonCode::QuotaExceeded;
+            }
+            self.durable.record(Operation::PutDelayed {
+                id,
+                due_at_ms,
+                message: outgoing.message(),
+            });
+        }
+        self.delay_until(outgoing.message(), stored, due_at_ms);
         ReasonCode::Success
+    }
+
+    pub(super) fn delay_until(
+        &mut self,
+        message: Message,
+        stored: Option<MessageId>,
+        due_at_ms: u64,
+    ) {
+        let delayed = self.delayed.insert((message, stored));
+        self.timers.add(due_at_ms, Timer::Delayed(delayed));
     }
 
     /// 3.x has no way to say no: the message is dropped and acknowledged [MQTT-3.3.5-2].

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidewire_protocol::codec::{
-    Ack, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver, decode,
+    Ack, Disconnect, Packet, PacketId, ProtocolVersion, ReasonCode, Receiver, decode,
 };
 use tidewire_protocol::session::SettleError;
 
@@ -40,6 +40,7 @@ impl Shard {
                     }
                     self.metrics.messages_received.add(1);
                     used += length;
+                    self.durable.begin_packet();
                     self.handle(key, packet, now_ms);
                 }
                 Ok(None) => break,
@@ -102,6 +103,10 @@ impl Shard {
             return;
         }
         self.metrics.messages_sent.add(1);
+        // Acknowledged means stored; and answers keep their order.
+        if self.durable.has_recorded() || !connection.held.is_empty() {
+            self.durable.hold(key, connection, before);
+        }
     }
 
     pub(super) fn session_of(&self, connection: Key) -> Option<Key> {
@@ -116,7 +121,7 @@ impl Shard {
             return;
         };
         let settled = session.outbound.acknowledge(ack.packet_id);
-        self.settle(key, session_key, settled, now_ms);
+        self.settle(key, ack.packet_id, settled, now_ms);
     }
 
     fn receive_pubrec(&mut self, key: Key, ack: &Ack<'_>, now_ms: u64) {
@@ -128,12 +133,13 @@ impl Shard {
         };
         if ack.reason.is_error() {
             let settled = session.outbound.refuse(ack.packet_id);
-            self.settle(key, session_key, settled, now_ms);
+            self.settle(key, ack.packet_id, settled, now_ms);
             return;
         }
         let reason = match session.outbound.receive(ack.packet_id) {
             Ok(delivery) => {
                 if let Some(delivery) = delivery {
+                    self.keep_released(session_key, ack.packet_id, &delivery);
                     self.settled(session_key, &delivery);
                 }
                 ReasonCode::Success
@@ -155,6 +161,9 @@ impl Shard {
             return;
         };
         let existed = session.awaiting_release.remove(ack.packet_id);
+        if existed {
+            self.forget_received(session_key, ack.packet_id);
+        }
         if let Some(connection) = self.connections.lookup_mut(key) {
             connection.receive_quota_used = connection
                 .receive_quota_used
@@ -176,7 +185,10 @@ impl Shard {
             return;
         };
         match session.outbound.complete(ack.packet_id) {
-            Ok(()) => self.send_waiting(session_key, now_ms),
+            Ok(()) => {
+                self.free_in_flight(session_key, ack.packet_id);
+                self.send_waiting(session_key, now_ms);
+            }
             Err(error) => self.unsettled(key, &error, now_ms),
         }
     }
@@ -184,12 +196,18 @@ impl Shard {
     fn settle(
         &mut self,
         key: Key,
-        session: Key,
+        packet_id: PacketId,
         settled: Result<Delivery, SettleError>,
         now_ms: u64,
     ) {
+        let Some(session) = self.session_of(key) else {
+            return;
+        };
         match settled {
             Ok(delivery) => {
+                if delivery.stored.is_some() {
+                    self.free_in_flight(session, packet_id);
+                }
                 self.settled(session, &delivery);
                 self.send_waiting(session, now_ms);
             }
@@ -222,8 +240,8 @@ impl Shard {
             session.expiry_seconds = seconds.min(expiry_max);
         }
         // [MQTT-3.14.4-3]: any other reason publishes the will.
-        if disconnect.reason == ReasonCode::Success {
-            session.will = None;
+        if disconnect.reason == ReasonCode::Success && session.will.take().is_some() {
+            self.keep_will(session_key);
         }
         self.detach_session(key, now_ms);
         if let Some(connection) = self.connections.lookup_mut(key) {
@@ -234,6 +252,7 @@ impl Shard {
 
     /// A delivery has left the session: a share group gets its credit back.
     fn settled(&mut self, session: Key, delivery: &Delivery) {
+        self.settle_stored(delivery.stored);
         if let Some((group, home)) = delivery.group {
             let session = self.receiver(session);
             self.send_mail(

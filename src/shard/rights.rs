@@ -13,7 +13,6 @@ use super::subscribe::{ANY_LEVELS, mounted_of};
 use super::{Key, Shard, key_of};
 use crate::auth::acl::{Action, Rights, Subject};
 use crate::exchange::{Destination, Routes, Target};
-use crate::queue::Delivery;
 
 /// Whether a will may be left: it is asked with CONNECT, and again when it is sent.
 pub(super) fn may_leave(rights: &Rights, topic: &str, retain: bool) -> bool {
@@ -59,7 +58,7 @@ impl Shard {
             if !self.is_known(subject) {
                 let rights = Rights::nothing(subject.clone());
                 self.expel(key, rights, now_ms);
-            } else if is_new_acl {
+            } else if is_new_acl && !session.rights.is_provisional() {
                 let rights = self.shared.acl.rights(subject.clone());
                 self.set_rights(key, Arc::new(rights), now_ms);
             }
@@ -103,8 +102,8 @@ impl Shard {
         })
     }
 
-    /// Gives a session other rights: subscriptions without a right end, the rest is bound anew, and
-    /// what waits without a right is dropped.
+    /// Gives a session other rights: subscriptions without a right end, the rest is bound anew.
+    /// What waits is asked for when its turn comes.
     pub(super) fn set_rights(&mut self, key: Key, rights: Arc<Rights>, now_ms: u64) {
         let Some(session) = self.sessions.lookup_mut(key) else {
             return;
@@ -114,10 +113,6 @@ impl Shard {
         if before.are_same(&rights) {
             return;
         }
-        let dropped = session
-            .queue
-            .retain(|it| rights.allows(Action::Receive, it.message.topic()));
-        self.metrics.messages_dropped.add(dropped);
         let connection = session.connection;
         if let Some(connection) = connection.and_then(|key| self.connections.lookup_mut(key)) {
             connection.last_routes = None;
@@ -134,20 +129,6 @@ impl Shard {
             self.shared.exchange.forget_rights(self.receiver(key));
         }
         self.send_waiting(key, now_ms);
-    }
-
-    /// What was in flight and is to be sent again needs its right as well. What a connected client
-    /// is sent, and QoS 2 messages under way, are with it already.
-    pub(super) fn drop_revoked_in_flight(&mut self, key: Key) {
-        let Some(session) = self.sessions.lookup_mut(key) else {
-            return;
-        };
-        let rights = &session.rights;
-        if !rights.is_everything() {
-            let is_revoked = |it: &Delivery| !rights.allows(Action::Receive, it.message.topic());
-            let revoked = session.outbound.take_at_least_once(is_revoked);
-            self.metrics.messages_dropped.add(revoked.len() as u64);
-        }
     }
 
     fn bind_anew(&mut self, key: Key, filter: &str, subscribed: &Subscribed) {

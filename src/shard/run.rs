@@ -225,6 +225,12 @@ impl Shard {
         if connection.is_closing || connection.out.len() >= bytes_max {
             return 0;
         }
+        if connection.awaits_connack.is_some() {
+            let start = connection.out.tail().len();
+            let taken = connection.write_run(bytes.as_slice());
+            connection.hold_behind_connack(start);
+            return taken;
+        }
         if facts.packet_bytes_max > connection.packet_bytes_max || !connection.takes_any_topic() {
             return connection.write_run(bytes.as_slice());
         }

@@ -4,10 +4,13 @@ use tidewire_protocol::codec::{Ack, DeliveryHeader, Packet, PacketId, QoS, Reaso
 use tidewire_protocol::session::InFlight;
 
 use super::client::{Connection, Session};
+use super::durable::Durable;
 use super::{Key, Mail, Shard};
+use crate::auth::acl::Action;
 use crate::config::Limits;
 use crate::exchange::{GroupId, ShardId};
-use crate::queue::{Delivery, Pushed};
+use crate::queue::{Delivery, Pushed, Stored};
+use crate::store::{InFlightRecord, Operation, Receiver};
 
 impl Shard {
     /// Sends to one session now, or lets the message wait in its queue.
@@ -27,11 +30,15 @@ impl Shard {
                 .and_then(|key| self.connections.writable(key))
             && has_room(session, connection, limits)
         {
-            let sent = transmit(session, connection, delivery, now_ms);
+            let sent = transmit(session, connection, &mut self.durable, delivery, now_ms);
             self.account(key, sent);
             return;
         }
-        match session.queue.push(delivery, limits) {
+        let fence = self.durable.fence();
+        let connection = session.connection;
+        let pushed = session.queue.push(delivery, limits, fence);
+        self.settle_dropped(key);
+        match pushed {
             Pushed::Queued => {}
             Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
             Pushed::DroppedNewest => self.metrics.messages_dropped.add(1),
@@ -41,7 +48,7 @@ impl Shard {
             }
             Pushed::Disconnect => {
                 self.metrics.messages_dropped.add(1);
-                if let Some(connection) = session.connection {
+                if let Some(connection) = connection {
                     self.disconnect(connection, ReasonCode::QuotaExceeded, "queue full", now_ms);
                 }
             }
@@ -72,9 +79,14 @@ impl Shard {
                 let sent = resend(session, connection, packet_id, now_ms);
                 self.account(key, sent);
             } else if let Some(delivery) = session.queue.next(now_ms) {
-                let sent = transmit(session, connection, delivery, now_ms);
+                let sent = transmit(session, connection, &mut self.durable, delivery, now_ms);
+                self.settle_dropped(key);
                 self.account(key, sent);
+            } else if !session.queue.is_empty() {
+                self.load_waiting(key);
+                return;
             } else if !self.queue_retained(key, now_ms) {
+                self.settle_dropped(key);
                 return;
             }
         }
@@ -127,18 +139,19 @@ impl Shard {
                 return;
             }
             Transmitted::Settled {
-                lender,
+                gone,
                 payload_bytes,
             } => {
                 self.count_sent(payload_bytes);
-                lender
+                gone
             }
-            Transmitted::TooLarge(group) => {
+            Transmitted::TooLarge(gone) => {
                 self.metrics.messages_dropped.add(1);
-                group
+                gone
             }
         };
-        if let Some((group, home)) = settled {
+        self.settle_stored(settled.stored);
+        if let Some((group, home)) = settled.lender {
             let session = self.receiver(key);
             self.send_mail(
                 home,
@@ -152,7 +165,21 @@ impl Shard {
     }
 }
 
-type Lender = Option<(GroupId, ShardId)>;
+/// A delivery that has left the session.
+#[derive(Clone, Copy, Default)]
+struct Gone {
+    lender: Option<(GroupId, ShardId)>,
+    stored: Option<Stored>,
+}
+
+impl Gone {
+    fn of(delivery: &Delivery) -> Self {
+        Self {
+            lender: delivery.group,
+            stored: delivery.stored,
+        }
+    }
+}
 
 /// What became of a delivery.
 #[derive(Clone, Copy)]
@@ -160,12 +187,9 @@ enum Transmitted {
     /// It waits for its acknowledgement.
     InFlight { payload_bytes: usize },
     /// At most once: it is sent and gone.
-    Settled {
-        lender: Lender,
-        payload_bytes: usize,
-    },
+    Settled { gone: Gone, payload_bytes: usize },
     /// [MQTT-3.1.2-25]: dropped as if sent, and it takes no quota.
-    TooLarge(Lender),
+    TooLarge(Gone),
 }
 
 fn has_room(session: &Session, connection: &Connection, limits: &Limits) -> bool {
@@ -173,34 +197,91 @@ fn has_room(session: &Session, connection: &Connection, limits: &Limits) -> bool
         && session.outbound.len() < PACKET_IDS
         && connection.out.len() < limits.write_buffer_bytes_max
         && !connection.is_closing
+        && connection.awaits_connack.is_none()
+        && !session.is_restoring
 }
 
 /// Writes a delivery; the window has room for it.
 fn transmit(
     session: &mut Session,
     connection: &mut Connection,
-    delivery: Delivery,
+    durable: &mut Durable,
+    mut delivery: Delivery,
     now_ms: u64,
 ) -> Transmitted {
-    if !takes(connection, &delivery, now_ms) {
-        return Transmitted::TooLarge(delivery.group);
+    if !may_have(session, &delivery) || !takes(connection, &delivery, now_ms) {
+        return Transmitted::TooLarge(Gone::of(&delivery));
     }
     let payload_bytes = delivery.message.payload().len();
     if delivery.qos == QoS::AtMostOnce {
         write_delivery(connection, &delivery, None, false, now_ms);
         return Transmitted::Settled {
-            lender: delivery.group,
+            gone: Gone::of(&delivery),
             payload_bytes,
         };
     }
+    adopt(session, durable, &mut delivery);
     let packet_id = session
         .outbound
         .send(delivery.qos, delivery)
         .expect("the window is smaller than the number of packet identifiers");
     if let Some(delivery) = session.outbound.published(packet_id) {
+        let start = connection.out.tail().len();
         write_delivery(connection, delivery, Some(packet_id), false, now_ms);
+        let is_kept = keep_in_flight(session, durable, packet_id);
+        // Sent before its identifier is kept, it could be sent again under another one.
+        if is_kept
+            && delivery.qos == QoS::ExactlyOnce
+            && let Some(key) = session.connection
+        {
+            durable.hold(key, connection, start);
+        }
     }
     Transmitted::InFlight { payload_bytes }
+}
+
+/// A QoS 2 message that a group has lent stays with its member from now on [MQTT-4.8.2-4].
+fn adopt(session: &Session, durable: &mut Durable, delivery: &mut Delivery) {
+    let (Some(stored), Some(queue)) = (&mut delivery.stored, session.store) else {
+        return;
+    };
+    if stored.queue != queue && delivery.qos == QoS::ExactlyOnce {
+        durable.record(Operation::Move {
+            id: stored.id,
+            from: stored.queue,
+            to: Receiver {
+                queue,
+                qos: delivery.qos,
+                retain: delivery.retain,
+                subscription_ids: delivery.subscription_ids.clone(),
+            },
+        });
+        stored.queue = queue;
+    }
+    if stored.queue == queue {
+        stored.order = durable.next_id();
+    }
+}
+
+/// Keeps the packet identifier of a message in flight, if the session has the message.
+fn keep_in_flight(session: &Session, durable: &mut Durable, packet_id: PacketId) -> bool {
+    let (Some(queue), Some(delivery)) = (session.store, session.outbound.published(packet_id))
+    else {
+        return false;
+    };
+    let Some(stored) = delivery.stored.filter(|it| it.queue == queue) else {
+        return false;
+    };
+    durable.record(Operation::PutInFlight {
+        queue,
+        packet_id,
+        in_flight: InFlightRecord {
+            order: stored.order,
+            qos: delivery.qos,
+            message: Some(stored.id),
+        },
+    });
+    true
 }
 
 /// Writes again what was in flight when the connection ended.
@@ -215,12 +296,12 @@ fn resend(
         return Transmitted::InFlight { payload_bytes: 0 };
     };
     let payload_bytes = delivery.message.payload().len();
-    if takes(connection, delivery, now_ms) {
+    if may_have(session, delivery) && takes(connection, delivery, now_ms) {
         write_delivery(connection, delivery, Some(packet_id), true, now_ms);
         return Transmitted::InFlight { payload_bytes };
     }
-    // The client has made its maximum smaller. It may have seen a QoS 2 message before: PUBREL
-    // tells it that this identifier is free again.
+    // The client has made its maximum smaller, or may not receive the topic any more. It may have
+    // seen a QoS 2 message before: PUBREL tells it that this identifier is free again.
     let delivery = session.outbound.release(packet_id);
     if delivery
         .as_ref()
@@ -228,7 +309,13 @@ fn resend(
     {
         write_pubrel(connection, packet_id);
     }
-    Transmitted::TooLarge(delivery.and_then(|it| it.group))
+    Transmitted::TooLarge(delivery.as_ref().map(Gone::of).unwrap_or_default())
+}
+
+/// Rights may have changed since the message was queued.
+fn may_have(session: &Session, delivery: &Delivery) -> bool {
+    let topic = delivery.message.topic();
+    session.rights.allows(Action::Receive, topic)
 }
 
 fn write_pubrel(connection: &mut Connection, packet_id: PacketId) {

@@ -13,7 +13,8 @@ use super::client::{Session, Subscribed};
 use super::mount::Mounted;
 use super::rights::may_subscribe;
 use super::{Key, Mail, Member, Shard};
-use crate::exchange::{Binding, Destination};
+use crate::exchange::{Binding, Destination, GroupId, ShardId};
+use crate::store::{Operation, SubscriptionRecord};
 
 impl Shard {
     pub(super) fn receive_subscribe(&mut self, key: Key, packet: &Subscribe<'_>, now_ms: u64) {
@@ -25,6 +26,7 @@ impl Shard {
         for subscription in &packet.subscriptions {
             match self.subscribe(session, subscription, packet.subscription_id) {
                 Ok(is_new) => {
+                    self.keep_subscription(session, subscription, packet.subscription_id);
                     reasons.push(granted(subscription.options.qos));
                     match subscription.options.retain_handling {
                         RetainHandling::Send => wants_retained.push(*subscription),
@@ -85,6 +87,12 @@ impl Shard {
             return false;
         };
         let is_connected = session.connection.is_some();
+        if let Some(queue) = session.store {
+            self.durable.record(Operation::RemoveSubscription {
+                queue,
+                filter: filter.into(),
+            });
+        }
         session.retained.retain(|it| !it.is_for(filter));
         match subscribed.group {
             Some(_) => self.metrics.shared_subscriptions.subtract(1),
@@ -106,7 +114,9 @@ impl Shard {
                 exchange.release_exclusive(filter.as_str(), receiver);
             }
             Ok(Subscribable::Shared { group, filter }) => {
-                exchange.leave_group(group, filter);
+                if let Some(queue) = exchange.leave_group(group, filter) {
+                    self.durable.record(Operation::RemoveNamedQueue { queue });
+                }
                 if let Some((group, home)) = subscribed.group {
                     if is_connected {
                         self.give_back_waiting(key, group, home);
@@ -155,7 +165,7 @@ impl Shard {
     }
 
     /// Ok(true) if the subscription is new.
-    fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         key: Key,
         subscription: &Subscription<'_>,
@@ -201,13 +211,9 @@ impl Shard {
                 self.bind(key, filter, &subscribed, version);
             }
             Subscribable::Shared { group, filter } => {
-                subscribed.group = Some(match before.and_then(|it| it.group) {
-                    Some(group) => group,
-                    None => self
-                        .shared
-                        .exchange
-                        .join_group(group, filter, self.shared.shards),
-                });
+                let known = before.and_then(|it| it.group);
+                let joined = known.unwrap_or_else(|| self.enter(key, group, filter));
+                subscribed.group = Some(joined);
                 self.join(key, filter, &subscribed);
             }
         }
@@ -225,6 +231,43 @@ impl Shard {
         Ok(before.is_none())
     }
 
+    fn keep_subscription(
+        &mut self,
+        key: Key,
+        subscription: &Subscription<'_>,
+        subscription_id: Option<NonZeroU32>,
+    ) {
+        let Some(queue) = self.sessions.lookup(key).and_then(|it| it.store) else {
+            return;
+        };
+        self.durable.record(Operation::PutSubscription {
+            queue,
+            filter: subscription.filter.into(),
+            subscription: SubscriptionRecord {
+                options: subscription.options,
+                subscription_id,
+            },
+        });
+    }
+
+    /// Becomes a member of a share group, which is durable once a member is.
+    fn enter(&mut self, key: Key, group: &str, filter: TopicFilter<'_>) -> (GroupId, ShardId) {
+        let is_durable = self
+            .sessions
+            .lookup(key)
+            .is_some_and(|it| it.store.is_some());
+        let shared = &self.shared;
+        let queue = is_durable.then(|| shared.store.next_queue());
+        let joined = shared
+            .exchange
+            .join_group(group, filter, shared.shards, queue);
+        if let Some((queue, name)) = joined.new_store {
+            self.durable
+                .record(Operation::PutNamedQueue { queue, name });
+        }
+        (joined.group, joined.home)
+    }
+
     pub(super) fn bind(
         &mut self,
         key: Key,
@@ -235,6 +278,7 @@ impl Shard {
         let Some(session) = self.sessions.lookup(key) else {
             return;
         };
+        let session_store = session.store;
         let receiver = self.receiver(key);
         let is_checked = !session.rights.receives_all(filter.as_str());
         if is_checked {
@@ -248,6 +292,7 @@ impl Shard {
             subscription_id: subscribed.subscription_id,
             version,
             is_checked,
+            store: session_store,
         };
         self.shared.exchange.bind(filter, binding);
     }

@@ -11,6 +11,7 @@ use super::rights::may_leave;
 use super::timers::Timer;
 use super::{Key, Mail, Shard, publisher_of};
 use crate::message::{Header, Message};
+use crate::store::Operation;
 
 impl WillMessage {
     /// `topic` is that of the will, in the broker's tree.
@@ -84,6 +85,7 @@ impl Shard {
             let expires_at_ms = now_ms + u64::from(expiry_seconds) * 1_000;
             session.expires_at_ms = Some(expires_at_ms);
             self.timers.add(expires_at_ms, Timer::SessionExpiry(key));
+            self.keep_session(key);
         }
     }
 
@@ -95,12 +97,17 @@ impl Shard {
             .lookup(key)
             .map(|session| session.subscriptions.keys().map(Box::from).collect())
             .unwrap_or_default();
+        let session = self.sessions.lookup_mut(key);
+        let store = session.and_then(|session| session.store.take());
         for filter in filters {
             self.remove_subscription(key, &filter);
         }
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
+        if let Some(queue) = store {
+            self.durable.record(Operation::RemoveSession { queue });
+        }
         self.metrics.sessions.subtract(1);
         if !session.rights.is_everything() {
             self.shared.exchange.forget_rights(self.receiver(key));
@@ -195,6 +202,7 @@ impl Shard {
         let due_ms = now_ms + u64::from(delay_seconds) * 1_000;
         session.will_due_ms = Some(due_ms);
         self.timers.add(due_ms, Timer::Will(key));
+        self.keep_will(key);
     }
 
     fn publish_will(&mut self, key: Key, now_ms: u64) {
@@ -212,6 +220,7 @@ impl Shard {
             tracing::info!(client_id = ?session.client_id, ?topic, "will not authorized");
             self.metrics.messages_dropped.add(1);
         }
+        self.keep_will(key);
     }
 
     /// The will of a CONNECT whose topic was found to exist.

@@ -95,6 +95,14 @@ impl Connection {
         false
     }
 
+    /// Moves what was appended after `start` behind the CONNACK that waits for its commit.
+    pub(super) fn hold_behind_connack(&mut self, start: usize) {
+        let bytes = self.out.tail().split_off(start);
+        if let Some((_, held)) = self.held.back_mut() {
+            held.extend_from_slice(&bytes);
+        }
+    }
+
     /// The topic as the client knows it, and how to write it so that the packet is small enough.
     fn form_of<'t>(
         &self,

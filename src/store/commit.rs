@@ -96,7 +96,7 @@ impl Commit<'_> {
         {
             self.totals.sequence = id + SEQUENCES_AHEAD;
         }
-        if let Some(QueueId(queue)) = prepared.highest_queue
+        if let Some(queue) = prepared.highest_queue.map(QueueId::number)
             && queue >= self.totals.queue
         {
             self.totals.queue = queue + QUEUES_AHEAD;
@@ -278,7 +278,10 @@ pub(super) fn remove_queues(
     queues: &[QueueId],
 ) -> Result<(), heed::Error> {
     for queue in queues {
-        let (from, to) = (queue_key(*queue), queue_key(QueueId(queue.0 + 1)));
+        let (from, to) = (
+            queue_key(*queue),
+            queue_key(QueueId::of(queue.number() + 1)),
+        );
         let range: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(&from), Bound::Excluded(&to));
         for table in Table::OF_A_QUEUE {
             environment

@@ -1,5 +1,6 @@
 //! Identifiers that never restart.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +17,19 @@ pub struct Lane(u16);
 
 /// Whatever receives durable messages: a session, a share group, a bridge; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueId(pub u64);
+pub struct QueueId(NonZeroU64);
+
+impl QueueId {
+    /// The queue of a number; zero, which no queue has, becomes the highest.
+    pub fn of(number: u64) -> Self {
+        Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
+    }
+
+    /// The number of the queue.
+    pub fn number(self) -> u64 {
+        self.0.get()
+    }
+}
 
 impl Lane {
     /// How many lanes there can be.
@@ -88,7 +101,7 @@ impl IdCounters {
     }
 
     pub(super) fn next_queue(&self) -> QueueId {
-        QueueId(self.queue.fetch_add(1, Ordering::Relaxed))
+        QueueId::of(self.queue.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(super) fn lane(self: &Arc<Self>, lane: Lane) -> MessageIds {
@@ -124,7 +137,7 @@ mod tests {
                 last = id;
             }
         }
-        assert_eq!(shared.next_queue(), QueueId(1));
-        assert_eq!(shared.next_queue(), QueueId(2));
+        assert_eq!(shared.next_queue(), QueueId::of(1));
+        assert_eq!(shared.next_queue(), QueueId::of(2));
     }
 }

@@ -10,7 +10,7 @@ use super::id::{Lane, MessageId, QueueId};
 pub(super) type Key = Box<[u8]>;
 
 pub(super) fn queue_key(queue: QueueId) -> Key {
-    Box::new(queue.0.to_be_bytes())
+    Box::new(queue.number().to_be_bytes())
 }
 
 pub(super) fn message_key(id: MessageId) -> Key {
@@ -18,19 +18,19 @@ pub(super) fn message_key(id: MessageId) -> Key {
 }
 
 pub(super) fn queue_message_key(queue: QueueId, id: MessageId) -> Key {
-    pair(queue.0, &id.0.to_be_bytes())
+    pair(queue.number(), &id.0.to_be_bytes())
 }
 
 pub(super) fn queue_lane_key(queue: QueueId, lane: Lane) -> Key {
-    pair(queue.0, &lane.number().to_be_bytes())
+    pair(queue.number(), &lane.number().to_be_bytes())
 }
 
 pub(super) fn queue_packet_key(queue: QueueId, packet_id: PacketId) -> Key {
-    pair(queue.0, &packet_id.0.get().to_be_bytes())
+    pair(queue.number(), &packet_id.0.get().to_be_bytes())
 }
 
 pub(super) fn queue_text_key(queue: QueueId, text: &str) -> Key {
-    pair(queue.0, &text_key(text))
+    pair(queue.number(), &text_key(text))
 }
 
 pub(super) fn expiry_key(unix_ms: u64, text: &str) -> Key {

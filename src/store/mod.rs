@@ -95,6 +95,15 @@ pub struct Status {
 }
 
 impl Store {
+    /// A store that keeps nothing.
+    pub fn memory() -> Self {
+        Self {
+            reports: Reports::new(|_, _| {}),
+            ids: Arc::new(IdCounters::new(0, 0)),
+            durable: None,
+        }
+    }
+
     /// Opens the store that the configuration names and reads what it holds.
     ///
     /// # Errors

@@ -224,7 +224,7 @@ impl Scan<'_, '_> {
 
     fn queues(&mut self) -> Result<(), StoreError> {
         self.each(Table::Sessions, |scan, key, row| {
-            let queue = QueueId(key_number(key)?);
+            let queue = QueueId::of(key_number(key)?);
             let sessions = &mut scan.recovery.recovered.sessions;
             scan.places.insert(queue, Place::Session(sessions.len()));
             scan.recovery.index.add_queue(queue);
@@ -240,7 +240,7 @@ impl Scan<'_, '_> {
             Ok(())
         })?;
         self.each(Table::NamedQueues, |scan, key, row| {
-            let queue = QueueId(key_number(key)?);
+            let queue = QueueId::of(key_number(key)?);
             let named = &mut scan.recovery.recovered.named_queues;
             scan.places.insert(queue, Place::Named(named.len()));
             scan.recovery.index.add_queue(queue);
@@ -309,13 +309,13 @@ impl Scan<'_, '_> {
             let floor = key_number(row)?;
             scan.recovery
                 .index
-                .restore_floor(QueueId(queue), Lane::new(lane), floor);
+                .restore_floor(QueueId::of(queue), Lane::new(lane), floor);
             Ok(())
         })?;
         self.each(Table::Settled, |scan, key, _| {
             let (queue, rest) = split_key(key)?;
             let id = MessageId(key_number(rest)?);
-            scan.recovery.index.restore_settled(QueueId(queue), id);
+            scan.recovery.index.restore_settled(QueueId::of(queue), id);
             Ok(())
         })
     }
@@ -366,7 +366,7 @@ impl Scan<'_, '_> {
 
     fn session(&mut self, queue: u64) -> Result<&mut RecoveredSession, Damaged> {
         let missing = Damaged("it belongs to a session that does not exist");
-        match self.places.get(&QueueId(queue)) {
+        match self.places.get(&QueueId::of(queue)) {
             Some(Place::Session(at)) => {
                 let sessions = &mut self.recovery.recovered.sessions;
                 sessions.get_mut(*at).ok_or(missing)

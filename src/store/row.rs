@@ -274,8 +274,8 @@ fn put_receivers(out: &mut Vec<u8>, receivers: &[Receiver]) {
     put_number(out, receivers.len() as u64);
     let mut last = 0;
     for receiver in receivers {
-        put_number(out, receiver.queue.0.wrapping_sub(last));
-        last = receiver.queue.0;
+        put_number(out, receiver.queue.number().wrapping_sub(last));
+        last = receiver.queue.number();
         let ids = receiver.subscription_ids.as_deref().unwrap_or_default();
         let has_ids = !ids.is_empty();
         out.push(receiver.qos as u8 | u8::from(receiver.retain) << 2 | u8::from(has_ids) << 3);
@@ -305,7 +305,7 @@ fn receivers(reader: &mut Reader<'_>) -> Result<Vec<Receiver>, Damaged> {
             Some(ids.collect::<Result<_, _>>()?)
         };
         receivers.push(Receiver {
-            queue: QueueId(last),
+            queue: QueueId::of(last),
             qos: qos(flags)?,
             retain: flags & 4 != 0,
             subscription_ids,
@@ -416,7 +416,7 @@ mod tests {
             payload in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let receiver = |(queue, bits, retain, ids): (u64, u8, bool, Vec<u32>)| Receiver {
-                queue: QueueId(queue),
+                queue: QueueId::of(queue),
                 qos: QoS::from_bits(bits).expect("below 3"),
                 retain,
                 subscription_ids: (!ids.is_empty())

@@ -3,11 +3,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::got::{Got, Message, owned};
 pub(crate) use crate::packets::{connect, lasting, message, options, will};
-use tidewire::config::{Config, Listener};
+use tidewire::config::{Config, Listener, StoreConfig, StoreEngine};
 use tidewire::server::Server;
 use tidewire_protocol::codec::{
     Ack, Connect, Disconnect, Packet, PacketId, PacketType, ProtocolVersion, Publish, QoS,
@@ -45,8 +47,29 @@ pub(crate) fn at_brokers_with(change: impl Fn(&mut Config) + Sync, test: impl Fn
     });
 }
 
+/// With `TIDEWIRE_TEST_STORE=lmdb` all tests run with a durable store.
+fn durable_directory() -> Option<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let is_durable = std::env::var("TIDEWIRE_TEST_STORE").is_ok_and(|it| it == "lmdb");
+    is_durable.then(|| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tidewire-conformance-{}-{number}", std::process::id());
+        std::env::temp_dir().join(name)
+    })
+}
+
 fn at_broker(shards: u16, change: impl Fn(&mut Config), test: impl Fn(&Broker)) {
+    let directory = durable_directory();
     let mut config = Config {
+        store: match &directory {
+            None => StoreConfig::default(),
+            Some(directory) => StoreConfig {
+                engine: StoreEngine::Lmdb,
+                directory: directory.clone(),
+                map_bytes_max: 1 << 28,
+                ..StoreConfig::default()
+            },
+        },
         shards,
         listeners: vec![Listener {
             bind: "127.0.0.1:0".into(),
@@ -63,6 +86,9 @@ fn at_broker(shards: u16, change: impl Fn(&mut Config), test: impl Fn(&Broker)) 
         .to_owned();
     test(&Broker { address });
     server.stop().expect("the broker stops");
+    if let Some(directory) = directory {
+        std::fs::remove_dir_all(directory).expect("the store is removed");
+    }
 }
 
 pub(crate) struct Broker {

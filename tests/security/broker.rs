@@ -85,6 +85,15 @@ impl Broker {
         Ok(waiting)
     }
 
+    /// Ends the broker, and starts it again with what the files say now.
+    pub(crate) fn restart(&mut self) {
+        self.server.take().unwrap().stop().unwrap();
+        let server = Server::start(self.config.clone()).unwrap();
+        let url = &server.addresses()[0];
+        self.address = url.strip_prefix("mqtt://").unwrap().to_owned();
+        self.server = Some(server);
+    }
+
     pub(crate) fn reload(&mut self) {
         assert_eq!(self.reload_with(|_, _| {}), Ok(Vec::new()));
     }

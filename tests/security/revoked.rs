@@ -1,5 +1,6 @@
 //! Negative tests 27, 28 and 30: rights that go away while a client has them in use.
 
+use tidewire::config::StoreEngine;
 use tidewire_protocol::codec::{Publish, PublishProperties, ReasonCode};
 
 use super::broker::{Broker, lasting, login, users};
@@ -121,4 +122,39 @@ fn a_deleted_user_is_disconnected_and_its_will_is_not_sent() {
     carol.expect_nothing();
     let (_, reason) = broker.connect_with(&login("alice", "alice"));
     assert_eq!(reason, ReasonCode::BadUserNameOrPassword);
+}
+
+#[test]
+fn what_an_earlier_process_has_kept_needs_its_right_as_well() {
+    let mut broker = Broker::with(BOTH, |config, files| {
+        config.store.engine = StoreEngine::Lmdb;
+        config.store.directory = files.path("store");
+    });
+    let mut carol = broker.accepted(&lasting("carol", "carol"));
+    let mut connect = lasting("alice", "alice");
+    let mut will = will("a/gone");
+    will.properties.delay_seconds = Some(1);
+    connect.will = Some(will);
+    let mut alice = broker.accepted(&connect);
+    for filter in ["#", "a/#"] {
+        alice.subscribe(filter, Q1);
+    }
+    alice.vanish();
+    for topic in ["a/1", "b/1", "a/2", "b/2"] {
+        carol.publish(topic, Q1);
+        carol.retain(&format!("{topic}/kept"));
+    }
+    carol.subscribe("a/gone", Q1);
+    broker.files.write("acl", ONLY_B);
+    broker.restart();
+    // A session that is not there yet may not lose its subscriptions to a reload.
+    broker.reload();
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    let mut alice = broker.accepted(&lasting("alice", "alice"));
+    let found = alice.expect_topics(4);
+    assert_eq!(found, ["b/1", "b/1/kept", "b/2", "b/2/kept"]);
+    alice.subscribe("b/#", Q1);
+    assert_eq!(alice.expect_topics(2), ["b/1/kept", "b/2/kept"]);
+    let mut carol = broker.accepted(&lasting("carol", "carol"));
+    carol.expect_nothing();
 }

@@ -28,7 +28,9 @@ fn child_that_writes_until_it_is_killed() {
     writeln!(
         out,
         "queues {} {} {}",
-        queues[0].0, queues[1].0, queues[2].0
+        queues[0].number(),
+        queues[1].number(),
+        queues[2].number()
     )
     .expect("written");
     let mut waiting: Vec<Vec<MessageId>> = vec![Vec::new(); queues.len()];
@@ -94,7 +96,7 @@ impl Said {
         let number = |at: usize| words.get(at).and_then(|it| it.parse().ok());
         match words[0] {
             "queues" => {
-                self.queues = (1..=3).filter_map(number).map(QueueId).collect();
+                self.queues = (1..=3).filter_map(number).map(QueueId::of).collect();
             }
             "round" => self.round = number(1).unwrap_or(self.round),
             what @ ("put" | "settle") => {

@@ -320,7 +320,7 @@ fn several_lanes_keep_their_order_and_older_processes_come_first() {
 fn rows_of_a_queue_that_has_ended_are_not_written() {
     let directory = Directory::new();
     let mut store = open(&directory);
-    let queue = QueueId(4_711);
+    let queue = QueueId::of(4_711);
     let id = store.ids.next_id();
     store.commit(vec![
         put_message(id, b"", &[queue]),

@@ -23,7 +23,7 @@ fn memory_kib() -> u64 {
 fn sessions(store: &mut Open, count: usize) -> Vec<QueueId> {
     let queues: Vec<_> = (0..count).map(|_| store.store.next_queue()).collect();
     for queues in queues.chunks(1_000) {
-        let put = |queue: &QueueId| put_session(*queue, &format!("client-{}", queue.0));
+        let put = |queue: &QueueId| put_session(*queue, &format!("client-{}", queue.number()));
         store.submit(queues.iter().map(put).collect());
     }
     store.commit(Vec::new());

@@ -255,6 +255,7 @@ fn binding(input: &mut Input<'_>) -> Option<Binding> {
         retain_as_published: options & 8 != 0,
         subscription_id: NonZeroU32::new(u32::from(options >> 4)),
         version,
+        store: None,
     })
 }
 
@@ -267,6 +268,7 @@ fn group_binding(destination: Destination) -> Binding {
         retain_as_published: true,
         subscription_id: None,
         version: ProtocolVersion::V5,
+        store: None,
     }
 }
 

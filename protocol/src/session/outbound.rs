@@ -159,6 +159,46 @@ impl<D> Outbound<D> {
         }
     }
 
+    /// Puts back what an earlier process had in flight, in the order of sending; `None` is a
+    /// message whose PUBREL was sent.
+    pub fn restore(&mut self, id: PacketId, delivery: Option<(QoS, D)>) {
+        let number = id.0.get();
+        while self.slots.is_empty()
+            || self.slots[usize::from(number) & (self.slots.len() - 1)].id != NONE
+        {
+            if self.slots.len() == SLOTS_MAX {
+                debug_assert!(false, "an identifier is in flight once");
+                return;
+            }
+            self.grow();
+        }
+        let index = usize::from(number) & (self.slots.len() - 1);
+        let previous = self.newest;
+        self.slots[index] = Slot {
+            id: number,
+            previous,
+            next: NONE,
+            is_unsent: false,
+            state: delivery.map_or(State::Released, |(qos, it)| State::Published(qos, it)),
+        };
+        if previous == NONE {
+            self.oldest = number;
+        } else if let Some(slot) = self.slot_mut(previous) {
+            slot.next = number;
+        }
+        self.newest = number;
+        self.last_id = number;
+        self.count += 1;
+    }
+
+    /// The message in flight under an identifier, to be changed.
+    pub fn published_mut(&mut self, id: PacketId) -> Option<&mut D> {
+        match &mut self.slot_mut(id.0.get())?.state {
+            State::Published(_, delivery) => Some(delivery),
+            State::Released | State::Free => None,
+        }
+    }
+
     fn published_qos(&self, id: PacketId) -> Option<QoS> {
         match &self.slot(id.0.get())?.state {
             State::Published(qos, _) => Some(*qos),

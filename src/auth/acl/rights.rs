@@ -31,6 +31,7 @@ pub struct Subject {
 pub struct Rights {
     subject: Subject,
     grant: Grant,
+    is_provisional: bool,
 }
 
 #[derive(Clone)]
@@ -71,7 +72,25 @@ impl Decision {
 
 impl Rights {
     pub(super) fn new(subject: Subject, grant: Grant) -> Self {
-        Self { subject, grant }
+        Self {
+            subject,
+            grant,
+            is_provisional: false,
+        }
+    }
+
+    /// For a session of an earlier process: what it may do is known once its client comes back and
+    /// shows its certificate and address. Until then nothing leaves the session.
+    pub fn provisional(subject: Subject) -> Self {
+        Self {
+            is_provisional: true,
+            ..Self::everything(subject)
+        }
+    }
+
+    /// Whether they hold until the client comes back only.
+    pub fn is_provisional(&self) -> bool {
+        self.is_provisional
     }
 
     /// The rights of a client that may do everything.

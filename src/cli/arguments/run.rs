@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Config, ConfigError, Listener, Loader, Origin, StoreEngine};
+use crate::config::{Config, ConfigError, Listener, Loader, Origin};
 
 /// Arguments of `tidewire run` and `tidewire check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -28,8 +28,8 @@ pub struct RunArguments {
     /// Threads that serve clients, 0 = one per core
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
-    /// Where messages are kept: memory
-    #[arg(long, value_name = "STORE")]
+    /// Where sessions and messages are kept: a directory, or memory
+    #[arg(long, value_name = "DIR|memory")]
     pub store: Option<String>,
     /// What is logged: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
@@ -82,9 +82,6 @@ impl RunArguments {
         &self,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
-        if let Some(store) = self.store.as_ref().filter(|store| *store != "memory") {
-            return Err(ConfigError::Store(store.clone()));
-        }
         let mut loader = Loader::default();
         if let Some(path) = &self.config {
             loader.file(path)?;
@@ -110,11 +107,14 @@ impl RunArguments {
         if let Some(level) = &self.log {
             loader.argument("--log", "log.level", level)?;
         }
-        let config = loader.finish()?;
-        // The store is not connected to the shards yet: to accept it would promise too much.
-        match config.store.engine {
-            StoreEngine::Memory => Ok(config),
-            StoreEngine::Lmdb => Err(ConfigError::Store("lmdb".into())),
+        match self.store.as_deref() {
+            None => {}
+            Some("memory") => loader.argument("--store", "store.engine", "memory")?,
+            Some(directory) => {
+                loader.argument("--store", "store.engine", "lmdb")?;
+                loader.argument("--store", "store.directory", directory)?;
+            }
         }
+        loader.finish()
     }
 }

@@ -63,7 +63,6 @@ fn listen_replaces_the_listeners() {
 #[test]
 fn unusable_flags_are_refused_with_a_reason() {
     let cases = [
-        ("--store lmdb", "durable storage comes later"),
         (
             "--shards x",
             "argument --shards: `shards` is \"x\", expected an integer",

@@ -15,7 +15,7 @@ use crate::message::{Header, Message};
 
 pub(super) fn session(queue: QueueId, session: &SessionRecord) -> Value {
     json!({
-        "kind": "session", "queue": queue.0, "client_id": &*session.client_id,
+        "kind": "session", "queue": queue.number(), "client_id": &*session.client_id,
         "version": session.version as u8, "expiry_seconds": session.expiry_seconds,
         "expires_unix_ms": session.expires_at_ms, "user_name": session.user_name.as_deref(),
     })
@@ -24,7 +24,7 @@ pub(super) fn session(queue: QueueId, session: &SessionRecord) -> Value {
 pub(super) fn subscription(queue: QueueId, filter: &str, record: SubscriptionRecord) -> Value {
     let options = record.options;
     json!({
-        "kind": "subscription", "queue": queue.0, "filter": filter, "qos": options.qos as u8,
+        "kind": "subscription", "queue": queue.number(), "filter": filter, "qos": options.qos as u8,
         "no_local": options.no_local, "retain_as_published": options.retain_as_published,
         "retain_handling": options.retain_handling as u8,
         "subscription_id": record.subscription_id,
@@ -33,22 +33,23 @@ pub(super) fn subscription(queue: QueueId, filter: &str, record: SubscriptionRec
 
 pub(super) fn in_flight(queue: QueueId, packet_id: PacketId, record: InFlightRecord) -> Value {
     json!({
-        "kind": "in_flight", "queue": queue.0, "packet_id": packet_id.0, "order": record.order.0,
+        "kind": "in_flight", "queue": queue.number(), "packet_id": packet_id.0,
+        "order": record.order.0,
         "qos": record.qos as u8, "message": record.message.map(|id| id.0),
     })
 }
 
 pub(super) fn received(queue: QueueId, packet_id: PacketId) -> Value {
-    json!({ "kind": "received", "queue": queue.0, "packet_id": packet_id.0 })
+    json!({ "kind": "received", "queue": queue.number(), "packet_id": packet_id.0 })
 }
 
 pub(super) fn named_queue(queue: QueueId, name: &str) -> Value {
-    json!({ "kind": "named_queue", "queue": queue.0, "name": name })
+    json!({ "kind": "named_queue", "queue": queue.number(), "name": name })
 }
 
 pub(super) fn will(queue: QueueId, will: &WillRecord) -> Value {
     let mut value = json!({
-        "kind": "will", "queue": queue.0, "delay_seconds": will.delay_seconds,
+        "kind": "will", "queue": queue.number(), "delay_seconds": will.delay_seconds,
         "expiry_seconds": will.expiry_seconds, "due_unix_ms": will.due_at_ms,
     });
     put_message(&mut value, &will.message);
@@ -60,7 +61,7 @@ pub(super) fn message(id: MessageId, message: &Message, receivers: &[Receiver]) 
         .iter()
         .map(|it| {
             json!({
-                "queue": it.queue.0, "qos": it.qos as u8, "retain": it.retain,
+                "queue": it.queue.number(), "qos": it.qos as u8, "retain": it.retain,
                 "subscription_ids": it.subscription_ids.as_deref(),
             })
         })
@@ -84,7 +85,7 @@ pub(super) fn retained(message: &Message) -> Value {
 
 /// The operation that makes what a line says; `None` if the line says something else.
 pub(super) fn operation(line: &Value) -> Option<Operation> {
-    let queue = || number(line, "queue").map(QueueId);
+    let queue = || number(line, "queue").map(QueueId::of);
     let id = || number(line, "id").map(MessageId);
     Some(match text(line, "kind")? {
         "session" => Operation::PutSession {
@@ -224,7 +225,7 @@ fn read_receivers(line: &Value) -> Option<Vec<Receiver>> {
                     .collect()
             });
             Some(Receiver {
-                queue: QueueId(number(it, "queue")?),
+                queue: QueueId::of(number(it, "queue")?),
                 qos: qos(it)?,
                 retain: flag(it, "retain")?,
                 subscription_ids: ids,

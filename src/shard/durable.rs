@@ -1,0 +1,445 @@
+//! The shard's side of the store: what is to be kept, and what waits until it is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tidewire_protocol::codec::{PacketId, QoS};
+
+use super::client::{Connection, Session};
+use super::{Key, Shard};
+use crate::exchange::{GroupId, ShardId};
+use crate::queue::{Delivery, Stored};
+use crate::store::{
+    InFlightRecord, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
+    Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
+};
+
+/// Owns the open batch and everything that waits for a commit or for the reader.
+#[derive(Debug)]
+pub(super) struct Durable {
+    is_on: bool,
+    operations: Vec<Operation>,
+    /// Of the open batch.
+    ticket: Ticket,
+    committed: Ticket,
+    /// Somebody waits for the open batch, even if it is empty.
+    wants_commit: bool,
+    /// Operations when the packet at hand began.
+    mark: usize,
+    ids: MessageIds,
+    /// Connections with held packets.
+    holding: Vec<Key>,
+    /// Who published the messages that are not committed yet.
+    unconfirmed: VecDeque<(Ticket, MessageId, Key)>,
+    loads: Vec<(RequestId, Load)>,
+    asked: HashMap<RequestId, Asker>,
+    last_request: u64,
+    /// They ask again after the next commit: what they want may not be readable before.
+    fenced: Vec<Asker>,
+}
+
+/// Who has asked the store, or is about to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// A session, for waiting messages.
+    Queue(Key),
+    /// A share group, for waiting messages.
+    Group(GroupId),
+    /// A session of an earlier process, for what was in flight.
+    InFlight(Key),
+    /// A session, for retained messages.
+    Retained(Key),
+}
+
+/// What the driver passes to the store.
+#[derive(Debug, Default)]
+pub struct StoreWork {
+    /// To be submitted first.
+    pub batch: Option<(Ticket, Vec<Operation>)>,
+    /// To be asked afterwards.
+    pub loads: Vec<(RequestId, Load)>,
+}
+
+impl Durable {
+    pub(super) fn new(store: &Store, lane: Lane) -> Self {
+        Self {
+            is_on: store.is_durable(),
+            operations: Vec::new(),
+            ticket: Ticket(1),
+            committed: Ticket(0),
+            wants_commit: false,
+            mark: 0,
+            ids: store.message_ids(lane),
+            holding: Vec::new(),
+            unconfirmed: VecDeque::new(),
+            loads: Vec::new(),
+            asked: HashMap::new(),
+            last_request: 0,
+            fenced: Vec::new(),
+        }
+    }
+
+    /// Whether anything survives the process.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    pub(super) fn next_id(&mut self) -> MessageId {
+        self.ids.next_id()
+    }
+
+    pub(super) fn record(&mut self, operation: Operation) {
+        debug_assert!(self.is_on, "nothing is kept in memory");
+        self.operations.push(operation);
+    }
+
+    /// A packet begins: its answer waits only for what it records itself.
+    pub(super) fn begin_packet(&mut self) {
+        self.mark = self.operations.len();
+    }
+
+    pub(super) fn has_recorded(&self) -> bool {
+        self.operations.len() > self.mark
+    }
+
+    /// Who is to be told if the store has no room for a message after all.
+    pub(super) fn confirm_to(&mut self, publisher: Key, id: MessageId) {
+        self.unconfirmed.push_back((self.ticket, id, publisher));
+    }
+
+    /// Moves what was appended after `start` to where it waits for the open batch.
+    pub(super) fn hold(&mut self, key: Key, connection: &mut Connection, start: usize) {
+        let bytes = connection.out.tail().split_off(start);
+        if connection.held.is_empty() {
+            self.holding.push(key);
+        }
+        let needs_commit = self.has_recorded();
+        match connection.held.back_mut() {
+            Some((ticket, held)) if *ticket == self.ticket || !needs_commit => {
+                held.extend_from_slice(&bytes);
+            }
+            _ => connection.held.push_back((self.ticket, bytes)),
+        }
+    }
+
+    /// Keeps a message for one queue alone.
+    pub(super) fn keep_delivery(&mut self, queue: QueueId, delivery: &Delivery) -> Stored {
+        let id = self.next_id();
+        self.record(Operation::PutMessage {
+            id,
+            message: delivery.message.clone(),
+            receivers: vec![Receiver {
+                queue,
+                qos: delivery.qos,
+                retain: delivery.retain,
+                subscription_ids: delivery.subscription_ids.clone(),
+            }],
+        });
+        Stored {
+            queue,
+            id,
+            order: id,
+        }
+    }
+
+    /// The open batch as a fence: what is in it or before can be read once it is committed.
+    pub(super) fn fence(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Asks now if everything up to the fence can be read, else after the commit.
+    pub(super) fn ask(&mut self, asker: Asker, fence: Ticket, load: Load) -> Option<RequestId> {
+        if fence > self.committed {
+            self.fenced.push(asker);
+            self.wants_commit |= fence == self.ticket;
+            return None;
+        }
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.asked.insert(request, asker);
+        self.loads.push((request, load));
+        Some(request)
+    }
+
+    fn take_work(&mut self) -> StoreWork {
+        let wants_commit = std::mem::take(&mut self.wants_commit);
+        let batch = (wants_commit || !self.operations.is_empty()).then(|| {
+            let ticket = self.ticket;
+            self.ticket.0 += 1;
+            self.mark = 0;
+            (ticket, std::mem::take(&mut self.operations))
+        });
+        StoreWork {
+            batch,
+            loads: std::mem::take(&mut self.loads),
+        }
+    }
+}
+
+impl Shard {
+    /// What is to be kept and read since the last call; it goes to the store before mail leaves.
+    pub fn take_store_work(&mut self) -> StoreWork {
+        if !self.durable.is_on {
+            return StoreWork::default();
+        }
+        self.durable.take_work()
+    }
+
+    /// What the store says.
+    pub(super) fn take_report(&mut self, report: Report, now_ms: u64) {
+        match report {
+            Report::Committed { ticket } => self.committed(ticket, now_ms),
+            Report::Refused { messages, .. } => self.refused_by_store(&messages, now_ms),
+            Report::Loaded { request, messages } => match self.durable.asked.remove(&request) {
+                Some(Asker::Queue(key)) => self.queue_loaded(key, messages, now_ms),
+                Some(Asker::Group(group)) => self.group_loaded(group, messages, now_ms),
+                Some(Asker::InFlight(key)) => self.in_flight_loaded(key, messages, now_ms),
+                Some(Asker::Retained(_)) | None => {}
+            },
+            Report::Retained {
+                request,
+                messages,
+                next,
+            } => {
+                if let Some(Asker::Retained(key)) = self.durable.asked.remove(&request) {
+                    self.retained_loaded(key, request, messages, next, now_ms);
+                }
+            }
+            // The process ends; nobody answers any more.
+            Report::Failed { .. } => {}
+        }
+    }
+
+    fn committed(&mut self, ticket: Ticket, now_ms: u64) {
+        self.durable.committed = ticket;
+        let unconfirmed = &mut self.durable.unconfirmed;
+        while unconfirmed.front().is_some_and(|it| it.0 <= ticket) {
+            unconfirmed.pop_front();
+        }
+        for key in std::mem::take(&mut self.durable.holding) {
+            self.release_held(key, ticket, now_ms);
+        }
+        for asker in std::mem::take(&mut self.durable.fenced) {
+            match asker {
+                Asker::Queue(key) | Asker::InFlight(key) | Asker::Retained(key) => {
+                    self.send_waiting(key, now_ms);
+                }
+                Asker::Group(group) => self.lend(group, now_ms),
+            }
+        }
+    }
+
+    fn release_held(&mut self, key: Key, ticket: Ticket, now_ms: u64) {
+        let Some(connection) = self.connections.writable(key) else {
+            return;
+        };
+        if connection.is_closing {
+            connection.held.clear();
+            return;
+        }
+        while connection.held.front().is_some_and(|it| it.0 <= ticket) {
+            if let Some((_, bytes)) = connection.held.pop_front() {
+                connection.out.tail().extend_from_slice(&bytes);
+            }
+        }
+        if !connection.held.is_empty() {
+            self.durable.holding.push(key);
+        }
+        if connection.awaits_connack.is_some_and(|it| it <= ticket) {
+            connection.awaits_connack = None;
+            self.begin_service(key, now_ms);
+        }
+    }
+
+    /// [`Store::is_full`] comes too late for these: whoever published them gets no answer.
+    fn refused_by_store(&mut self, messages: &[MessageId], now_ms: u64) {
+        let publishers: Vec<Key> = self
+            .durable
+            .unconfirmed
+            .iter()
+            .filter(|(_, id, _)| messages.contains(id))
+            .map(|(_, _, publisher)| *publisher)
+            .collect();
+        for key in publishers {
+            if let Some(connection) = self.connections.lookup_mut(key) {
+                connection.held.clear();
+            }
+            let reason = tidewire_protocol::codec::ReasonCode::QuotaExceeded;
+            self.disconnect(key, reason, "the store is full", now_ms);
+        }
+    }
+
+    /// Keeps the state of a durable session.
+    pub(super) fn keep_session(&mut self, key: Key) {
+        let Some((queue, session)) = self.durable_session(key) else {
+            return;
+        };
+        let record = SessionRecord {
+            client_id: Arc::clone(&session.name),
+            version: session.version,
+            expiry_seconds: session.expiry_seconds,
+            expires_at_ms: session.expires_at_ms,
+            user_name: session.user_name.as_deref().map(Box::from),
+        };
+        self.durable.record(Operation::PutSession {
+            queue,
+            session: record,
+        });
+    }
+
+    /// Keeps the will of a durable session, or that it has none.
+    pub(super) fn keep_will(&mut self, key: Key) {
+        let Some((queue, session)) = self.durable_session(key) else {
+            return;
+        };
+        let operation = match &session.will {
+            Some(will) => Operation::PutWill {
+                queue,
+                will: WillRecord {
+                    message: will.message.clone(),
+                    delay_seconds: will.delay_seconds,
+                    expiry_seconds: will.expiry_seconds,
+                    due_at_ms: session.will_due_ms,
+                },
+            },
+            None => Operation::RemoveWill { queue },
+        };
+        self.durable.record(operation);
+    }
+
+    fn durable_session(&self, key: Key) -> Option<(QueueId, &Session)> {
+        let session = self.sessions.lookup(key)?;
+        Some((session.store?, session))
+    }
+
+    /// Settles what a queue has dropped.
+    pub(super) fn settle_dropped(&mut self, key: Key) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        for stored in session.queue.take_dropped() {
+            self.settle_stored(Some(stored));
+        }
+    }
+
+    /// A message in flight is acknowledged or refused: its identifier is free.
+    pub(super) fn free_in_flight(&mut self, key: Key, packet_id: PacketId) {
+        if let Some((queue, _)) = self.durable_session(key) {
+            self.durable
+                .record(Operation::RemoveInFlight { queue, packet_id });
+        }
+    }
+
+    /// PUBREC came: PUBREL may leave once this is kept.
+    pub(super) fn keep_released(&mut self, key: Key, packet_id: PacketId, delivery: &Delivery) {
+        let (Some((queue, _)), Some(stored)) = (self.durable_session(key), delivery.stored) else {
+            return;
+        };
+        self.durable.record(Operation::PutInFlight {
+            queue,
+            packet_id,
+            in_flight: InFlightRecord {
+                order: stored.order,
+                qos: QoS::ExactlyOnce,
+                message: None,
+            },
+        });
+    }
+
+    /// A QoS 2 identifier of the client waits for PUBREL.
+    pub(super) fn keep_received(&mut self, key: Key, packet_id: PacketId) {
+        if let Some((queue, _)) = self.durable_session(key) {
+            self.durable
+                .record(Operation::PutReceived { queue, packet_id });
+        }
+    }
+
+    /// PUBREL came, or the message was not accepted.
+    pub(super) fn forget_received(&mut self, key: Key, packet_id: PacketId) {
+        if let Some((queue, _)) = self.durable_session(key) {
+            self.durable
+                .record(Operation::RemoveReceived { queue, packet_id });
+        }
+    }
+
+    /// Asks for the next waiting messages of a session.
+    pub(super) fn load_waiting(&mut self, key: Key) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let (Some(queue), Some((ids, fence))) = (session.store, session.queue.to_load()) else {
+            return;
+        };
+        let load = Load::Messages { queue, ids };
+        if self.durable.ask(Asker::Queue(key), fence, load).is_some() {
+            session.queue.begin_load();
+        }
+    }
+
+    fn queue_loaded(&mut self, key: Key, messages: Vec<Loaded>, now_ms: u64) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let deliveries = messages.into_iter().map(|it| loaded_delivery(it, None));
+        session.queue.end_load(deliveries.collect());
+        self.send_waiting(key, now_ms);
+    }
+
+    /// Asks for the next waiting messages of a share group.
+    pub(super) fn load_for_group(&mut self, id: GroupId, ids: Vec<MessageId>, fence: Ticket) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let Some(queue) = group.waiting.store() else {
+            return;
+        };
+        let load = Load::Messages { queue, ids };
+        if self.durable.ask(Asker::Group(id), fence, load).is_some() {
+            group.waiting.begin_load();
+        }
+    }
+
+    fn group_loaded(&mut self, id: GroupId, messages: Vec<Loaded>, now_ms: u64) {
+        let lender = (id, self.id);
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let deliveries = messages
+            .into_iter()
+            .map(|it| loaded_delivery(it, Some(lender)));
+        group.waiting.end_load(deliveries.collect());
+        self.purge_group(id);
+        self.lend(id, now_ms);
+    }
+
+    /// A receiver is done with a stored message.
+    pub(super) fn settle_stored(&mut self, stored: Option<Stored>) {
+        if let Some(stored) = stored {
+            self.durable.record(Operation::Settle {
+                queue: stored.queue,
+                id: stored.id,
+            });
+        }
+    }
+}
+
+pub(super) fn loaded_delivery(loaded: Loaded, group: Option<(GroupId, ShardId)>) -> Delivery {
+    let Loaded {
+        id,
+        message,
+        receiver,
+    } = loaded;
+    Delivery {
+        message,
+        qos: receiver.qos,
+        retain: receiver.retain,
+        subscription_ids: receiver.subscription_ids,
+        group,
+        stored: Some(Stored {
+            queue: receiver.queue,
+            id,
+            order: id,
+        }),
+    }
+}
