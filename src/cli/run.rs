@@ -169,8 +169,7 @@ fn greet(addresses: &[String], store: &StoreConfig) -> io::Result<()> {
         StoreEngine::Lmdb => writeln!(out, "  storing in {}", store.directory.display())?,
         StoreEngine::Memory => writeln!(
             out,
-            "sessions, queues and retained messages are kept in memory only \
-             (--store DIR keeps them)"
+            "sessions, queues and retained messages are kept in memory (--store DIR keeps them)"
         )?,
     }
     writeln!(out, "try:")?;
