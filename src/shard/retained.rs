@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{QoS, Subscription};
 use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
+use super::client::Session;
 use super::durable::{Asker, Durable};
 use super::mount::Mounted;
 use super::subscribe::mounted_of;
@@ -158,7 +159,7 @@ impl Shard {
         let deliveries = delivery.deliveries(messages, kept);
         session.queue.append(deliveries.into_iter());
         if !goes_on {
-            session.retained.remove(0);
+            session.end_retained();
         } else if !found {
             // Others first; there may be a long way to the next match.
             self.timers.add(now_ms, Timer::Retained(key));
@@ -200,9 +201,20 @@ impl Shard {
         let deliveries = delivery.deliveries(messages, kept);
         session.queue.append(deliveries.into_iter());
         if is_last {
-            session.retained.remove(0);
+            session.end_retained();
         }
         self.send_waiting(key, now_ms);
+    }
+}
+
+impl Session {
+    /// All retained messages of the first subscription are on their way.
+    fn end_retained(&mut self) {
+        self.retained.remove(0);
+        if self.retained.is_empty() {
+            // Most clients subscribe once, and then for long.
+            self.retained = Vec::new();
+        }
     }
 }
 
