@@ -4,6 +4,7 @@
 //! lives on one [`shard`]: one thread that owns its sessions, queues and timers as plain data.
 
 pub mod auth;
+pub mod bridge;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -12,6 +12,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_local;
 
 use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
+use crate::bridge;
+use crate::bridge::{BridgeError, Bridges};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::{Exchange, ShardId};
@@ -36,6 +38,7 @@ pub struct Server {
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
     metrics: Arc<[Arc<ShardMetrics>]>,
+    bridges: Option<Bridges>,
     /// Closed after the shards have ended.
     store: Arc<Store>,
     /// The last owner: its threads end after the shards.
@@ -65,6 +68,9 @@ pub enum StartError {
     /// The users cannot be read.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// A bridge is configured in a way that cannot work.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -72,7 +78,8 @@ pub enum StartError {
 
 impl Server {
     /// Opens all listeners and starts all shards.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
+        config.node.get_or_insert_with(bridge::node_name);
         let shard_count = shard_count(&config);
         let shards = usize::from(shard_count);
         let clock = Clock::start();
@@ -82,7 +89,8 @@ impl Server {
         let socket_files = files.flatten().collect();
         let addresses = doors.iter().map(OpenDoor::url).collect();
         let limits = config.limits.clone();
-        let mailboxes: Arc<[Mailbox]> = (0..shards)
+        // One for each shard, and one after them for the bridges.
+        let mailboxes: Arc<[Mailbox]> = (0..=shards)
             .map(|_| Mailbox::new(limits.mailbox_bytes_max))
             .collect();
         let reports = reports_into(&mailboxes);
@@ -99,6 +107,7 @@ impl Server {
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
+        let bridges = Bridges::start(&shared, &mailboxes, clock)?;
         let mut threads = Vec::new();
         for (shard, arrivals) in restored.into_iter().zip(receivers) {
             let number = shard.id().0;
@@ -132,6 +141,7 @@ impl Server {
             threads,
             addresses,
             metrics,
+            bridges,
             store,
             authenticator,
             _socket_files: socket_files,
@@ -150,6 +160,10 @@ impl Server {
 
     /// Says goodbye to all clients and waits until everything has ended.
     pub fn stop(self) -> io::Result<()> {
+        // First: what they acknowledge still finds its shard.
+        if let Some(bridges) = self.bridges {
+            bridges.stop();
+        }
         self.phase.send_replace(Phase::Stopping);
         for thread in self.threads {
             thread

@@ -1,7 +1,7 @@
 //! The table of all keys.
 
-use super::Config;
 use super::value::{Field, Range};
+use super::{BridgeRule, Config};
 
 /// One key of the configuration file.
 pub(super) struct Key {
@@ -18,19 +18,80 @@ pub(super) struct Key {
 pub(super) struct Index {
     pub(super) listener: usize,
     pub(super) certificate: usize,
+    pub(super) bridge: usize,
+    pub(super) rule: usize,
+}
+
+impl Index {
+    /// The numbers of a path, in the places that its first list gives them.
+    pub(super) fn of(path: &str, numbers: &[usize]) -> Self {
+        let first = numbers.first().copied().unwrap_or(0);
+        let second = numbers.get(1).copied().unwrap_or(0);
+        if path.starts_with("bridges.") {
+            Self {
+                bridge: first,
+                rule: second,
+                ..Self::default()
+            }
+        } else {
+            Self {
+                listener: first,
+                certificate: second,
+                ..Self::default()
+            }
+        }
+    }
 }
 
 /// Paths that are lists of tables.
-pub(super) const LISTS: [&str; 2] = ["listeners", "listeners.#.certificates"];
+pub(super) const LISTS: [&str; 6] = [
+    "listeners",
+    "listeners.#.certificates",
+    "bridges",
+    "bridges.#.out",
+    "bridges.#.in",
+    "bridges.#.both",
+];
 
 /// Paths that are tables.
 pub(super) const TABLES: [&str; 5] = ["auth", "limits", "mqtt", "store", "log"];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
-    [ROOT, LISTENER, CERTIFICATE, AUTH, LIMITS, MQTT, STORE, LOG]
-        .into_iter()
-        .flatten()
+    [
+        ROOT,
+        LISTENER,
+        CERTIFICATE,
+        BRIDGE,
+        BRIDGE_OUT,
+        BRIDGE_IN,
+        BRIDGE_BOTH,
+        AUTH,
+        LIMITS,
+        MQTT,
+        STORE,
+        LOG,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The rules of one direction of a bridge.
+pub(super) fn rules<'a>(
+    config: &'a mut Config,
+    at: Index,
+    direction: &str,
+) -> Option<&'a mut Vec<BridgeRule>> {
+    let bridge = config.bridges.get_mut(at.bridge)?;
+    match direction {
+        "out" => Some(&mut bridge.out),
+        "in" => Some(&mut bridge.inward),
+        _ => Some(&mut bridge.both),
+    }
+}
+
+fn rule<'a>(config: &'a mut Config, at: Index, direction: &str) -> Option<&'a mut BridgeRule> {
+    rules(config, at, direction)?.get_mut(at.rule)
 }
 
 macro_rules! keys {
@@ -53,6 +114,7 @@ const PACKET: Range = (128, 268_435_460);
 const TOPIC: Range = (1, 65_535);
 
 keys!(ROOT: "", |config, _| Some(config), {
+    node ANY;
     shards (0, 1024);
     allow_anonymous ANY;
     sys_interval_seconds (0, 86_400);
@@ -86,6 +148,73 @@ keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
 }, {
     certificate ANY;
     key ANY;
+});
+
+keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.bridge), {
+    name ANY;
+    kind ANY;
+    enabled ANY;
+    servers ANY;
+    server_order ANY;
+    protocol ANY;
+    bridge_bit ANY;
+    client_id ANY;
+    user_name ANY;
+    password ANY;
+    password_file ANY;
+    password_env ANY;
+    ca ANY;
+    certificate ANY;
+    key ANY;
+    server_name ANY;
+    keep_alive_seconds (0, 65_535);
+    tcp_keep_alive_seconds (0, 32_767);
+    tcp_user_timeout_ms (0, 3_600_000);
+    connect_timeout_ms (100, 300_000);
+    ack_timeout_seconds (1, 3_600);
+    restart_base_ms (100, 3_600_000);
+    restart_max_ms (100, 7_200_000);
+    restart_stable_seconds (0, 3_600);
+    session_expiry_seconds ANY;
+    receive_maximum POSITIVE;
+    inflight_max POSITIVE;
+    topic_alias_maximum ANY;
+    messages_per_second_max (0, 10_000_000);
+    max_hops (1, 16);
+    allow_loops ANY;
+    queue_messages_max POSITIVE;
+    queue_bytes_max (1 << 20, u64::MAX);
+    queue_age_seconds_max (0, 31_536_000);
+    queue_overflow ANY;
+    dead_letter ANY;
+    notify_topic ANY;
+});
+
+keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
+    filters ANY;
+    exclude ANY;
+    local_prefix ANY;
+    remote_prefix ANY;
+    qos_max (0, 2);
+    retain ANY;
+});
+
+keys!(BRIDGE_IN: "bridges.#.in.#.", |config, at| rule(config, at, "in"), {
+    filters ANY;
+    exclude ANY;
+    local_prefix ANY;
+    remote_prefix ANY;
+    qos_max (0, 2);
+    retain ANY;
+});
+
+keys!(BRIDGE_BOTH: "bridges.#.both.#.", |config, at| rule(config, at, "both"), {
+    filters ANY;
+    exclude ANY;
+    local_prefix ANY;
+    remote_prefix ANY;
+    qos_max (0, 2);
+    retain ANY;
 });
 
 keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {

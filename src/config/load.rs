@@ -5,9 +5,9 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Index, Key, LISTS, TABLES, keys};
+use super::keys::{Index, Key, LISTS, TABLES, keys, rules as rules_of};
 use super::value::Found;
-use super::{Certificate, Config, ConfigError, Listener, Origin, rules};
+use super::{Bridge, BridgeRule, Certificate, Config, ConfigError, Listener, Origin, rules};
 
 /// A configuration under construction; what is applied later wins.
 #[derive(Debug, Default)]
@@ -124,11 +124,16 @@ impl Loader {
     }
 
     fn set(&mut self, path: &str, found: &Found, origin: Origin) -> Result<(), ConfigError> {
+        let shown = if path.ends_with(".password") {
+            "a secret".to_owned()
+        } else {
+            found.show()
+        };
         let refused = |origin, expected: String| {
             Err(ConfigError::Value {
                 origin,
                 key: path.into(),
-                found: found.show(),
+                found: shown.clone(),
                 expected,
             })
         };
@@ -179,21 +184,44 @@ impl Loader {
     /// Adds the list entry that `path` goes through if it is the next one.
     fn grow(&mut self, path: &str) -> Option<Index> {
         let found = indices(path);
-        let index = Index {
-            listener: found.first().copied().unwrap_or(0),
-            certificate: found.get(1).copied().unwrap_or(0),
+        let index = Index::of(path, &found);
+        let has_entry = match path.split('.').next() {
+            _ if found.is_empty() => true,
+            Some("listeners") => self.grow_listeners(index, found.len()),
+            Some("bridges") => self.grow_bridges(path, index, found.len()),
+            _ => true,
         };
-        if !path.starts_with("listeners.") || found.is_empty() {
-            return Some(index);
-        }
+        has_entry.then_some(index)
+    }
+
+    fn grow_listeners(&mut self, index: Index, depth: usize) -> bool {
         if index.listener == self.config.listeners.len() {
             self.config.listeners.push(Listener::default());
         }
-        let listener = self.config.listeners.get_mut(index.listener)?;
-        if found.len() > 1 && index.certificate == listener.certificates.len() {
+        let Some(listener) = self.config.listeners.get_mut(index.listener) else {
+            return false;
+        };
+        if depth > 1 && index.certificate == listener.certificates.len() {
             listener.certificates.push(Certificate::default());
         }
-        (found.len() == 1 || index.certificate < listener.certificates.len()).then_some(index)
+        depth == 1 || index.certificate < listener.certificates.len()
+    }
+
+    fn grow_bridges(&mut self, path: &str, index: Index, depth: usize) -> bool {
+        if index.bridge == self.config.bridges.len() {
+            self.config.bridges.push(Bridge::default());
+        }
+        if depth == 1 {
+            return index.bridge < self.config.bridges.len();
+        }
+        let direction = path.split('.').nth(2).unwrap_or_default();
+        let Some(rules) = rules_of(&mut self.config, index, direction) else {
+            return false;
+        };
+        if index.rule == rules.len() {
+            rules.push(BridgeRule::default());
+        }
+        index.rule < rules.len()
     }
 
     /// Notes where a value came from; the last step of setting it.

@@ -4,6 +4,8 @@
 //! know sockets and certificates: that an address can be bound or a key read is for `net` to say.
 
 mod auth;
+mod bridge;
+mod bridge_rules;
 mod error;
 mod keys;
 mod limits;
@@ -21,6 +23,9 @@ mod value;
 use std::path::Path;
 
 pub use auth::{Auth, SessionTakeover};
+pub use bridge::{
+    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, Secret, ServerOrder,
+};
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
 pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode, UnixOwner};
@@ -32,6 +37,8 @@ pub use store::{StoreConfig, StoreEngine};
 /// Everything an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// What other nodes call this one; `None` makes a name at every start.
+    pub node: Option<String>,
     /// Threads that serve clients, 0 = one per core.
     pub shards: u16,
     /// Whether clients may come without credentials; `None` allows it on loopback only.
@@ -40,6 +47,8 @@ pub struct Config {
     pub sys_interval_seconds: u32,
     /// Addresses that accept connections, at least one.
     pub listeners: Vec<Listener>,
+    /// Connections to other brokers.
+    pub bridges: Vec<Bridge>,
     /// How clients prove who they are.
     pub auth: Auth,
     /// What no client may exceed.
@@ -55,10 +64,12 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            node: None,
             shards: 0,
             allow_anonymous: None,
             sys_interval_seconds: 10,
             listeners: vec![Listener::default()],
+            bridges: Vec::new(),
             auth: Auth::default(),
             limits: Limits::default(),
             mqtt: Mqtt::default(),

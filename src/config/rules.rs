@@ -31,7 +31,8 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         let free = listener.bind.ends_with(":0") || taken.insert(&listener.bind);
         demand("bind", free, "is the address of an earlier listener").map_err(within)?;
     }
-    check_limits(&config.limits)
+    check_limits(&config.limits)?;
+    super::bridge_rules::check(config)
 }
 
 fn check_listener(listener: &Listener) -> Result<(), Broken> {
@@ -163,7 +164,7 @@ fn check_limits(limits: &Limits) -> Result<(), Broken> {
     )
 }
 
-fn demand(key: &str, holds: bool, problem: &str) -> Result<(), Broken> {
+pub(super) fn demand(key: &str, holds: bool, problem: &str) -> Result<(), Broken> {
     if holds {
         Ok(())
     } else {

@@ -56,6 +56,10 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .trim_matches(['[', ']'])
                 .replace("listeners", "listeners.#");
             section = section.replace("certificates", "certificates.#") + ".";
+            if let Some(rest) = section.strip_prefix("bridges.") {
+                let rest = rest.replacen('.', ".#.", usize::from(!rest.is_empty()));
+                section = format!("bridges.#.{rest}");
+            }
         } else if let Some((key, value)) = bare.split_once(" = ")
             && !key.contains(' ')
         {
@@ -81,6 +85,8 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
 fn the_examples_load() {
     assert_eq!(load_shipped("edge.toml").listeners.len(), 2);
     assert_eq!(load_shipped("central.toml").listeners.len(), 2);
+    let bridges = load_shipped("bridges.toml").bridges;
+    assert_eq!((bridges.len(), bridges[0].both.len()), (1, 1));
     let tls = load_shipped("tls.toml");
     assert_eq!(
         tls.listeners[0].client_certificates,
