@@ -161,9 +161,7 @@ impl Server {
     /// Says goodbye to all clients and waits until everything has ended.
     pub fn stop(self) -> io::Result<()> {
         // First: what they acknowledge still finds its shard.
-        if let Some(bridges) = self.bridges {
-            bridges.stop();
-        }
+        drop(self.bridges);
         self.phase.send_replace(Phase::Stopping);
         for thread in self.threads {
             thread

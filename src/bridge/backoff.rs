@@ -56,7 +56,7 @@ mod tests {
         let mut longest = 0;
         for step in 0..50 {
             let before = backoff.last_ms;
-            let pause = backoff.choose(u64::MAX / 3 * step);
+            let pause = backoff.choose((u64::MAX / 3).wrapping_mul(step));
             let pause = u64::try_from(pause.as_millis()).unwrap();
             assert!((100..=(before * 3).min(1_000)).contains(&pause), "{pause}");
             longest = longest.max(pause);

@@ -181,7 +181,7 @@ fn tls_config(options: &Options) -> Result<ClientConfig, String> {
         let file = options
             .ca
             .as_deref()
-            .unwrap_or(Path::new("the system's store"));
+            .unwrap_or_else(|| Path::new("the system's store"));
         return Err(format!("{} holds no usable authority", file.display()));
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

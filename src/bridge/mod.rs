@@ -40,7 +40,7 @@ use runner::Runner;
 #[derive(Debug)]
 pub struct Bridges {
     stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Why a bridge cannot work as configured.
@@ -104,13 +104,19 @@ impl Bridges {
             bridge: "all".to_owned(),
             problem: format!("cannot start a thread: {error}"),
         })?;
-        Ok(Some(Self { stop, thread }))
+        Ok(Some(Self {
+            stop,
+            thread: Some(thread),
+        }))
     }
+}
 
-    /// Says goodbye to the other brokers and waits until all bridges have ended.
-    pub fn stop(self) {
+/// Says goodbye to the other brokers and waits until all bridges have ended.
+impl Drop for Bridges {
+    fn drop(&mut self) {
         self.stop.send_replace(true);
-        if self.thread.join().is_err() {
+        let ended = self.thread.take().map(JoinHandle::join);
+        if ended.is_some_and(|ended| ended.is_err()) {
             tracing::error!("the thread of the bridges panicked");
         }
     }

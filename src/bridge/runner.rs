@@ -173,6 +173,7 @@ impl<C: Connector> Runner<C> {
         loop {
             self.submit(&mut link.sink);
             self.post.flush();
+            let has_room = self.publishing.len() < PUBLISHING_MAX;
             // Cancel safe: what is not taken stays where it is.
             tokio::select! {
                 () = self.inbox.wake.notified() => self.take_reports(&mut link.source),
@@ -180,7 +181,7 @@ impl<C: Connector> Runner<C> {
                     Ok(settled) => self.settle(settled),
                     Err(failure) => return End::Failed(failure),
                 },
-                received = link.source.receive() => match received {
+                received = link.source.receive(), if has_room => match received {
                     Ok(received) => self.receive(received, &mut link.source),
                     Err(failure) => return End::Failed(failure),
                 },
@@ -445,4 +446,6 @@ impl Rate {
 }
 
 /// How often retries, rate and state are looked at.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(200);
+/// Received messages on their way to the home shard; QoS 0 has no window of its own.
+const PUBLISHING_MAX: usize = 8_192;

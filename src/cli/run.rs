@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
 use crate::auth::{PasswordFile, PasswordFileError};
+use crate::bridge::{self, BridgeError};
 use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
 use crate::net::door::{OpenError, check_certificates};
 use crate::server::{Server, StartError};
@@ -22,6 +23,9 @@ pub enum RunError {
     /// The password file is wrong.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// A bridge is wrong.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
     /// The broker cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -35,7 +39,11 @@ impl RunError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Files(_) | Self::Users(_) | Self::Start(StartError::Users(_))
+            Self::Config(_)
+                | Self::Files(_)
+                | Self::Users(_)
+                | Self::Bridge(_)
+                | Self::Start(StartError::Users(_) | StartError::Bridge(_))
         )
     }
 }
@@ -73,8 +81,12 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config()?;
     check_certificates(&config)?;
+    bridge::check(&config)?;
     let Config {
-        listeners, auth, ..
+        listeners,
+        auth,
+        bridges,
+        ..
     } = config;
     let users = auth.password_file.as_deref();
     let users = users.map(PasswordFile::read).transpose()?;
@@ -84,6 +96,9 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
         "configuration is valid: {} listener(s)",
         listeners.len()
     )?;
+    if !bridges.is_empty() {
+        writeln!(out, "bridges are valid: {}", bridges.len())?;
+    }
     if let Some(users) = users {
         writeln!(
             out,

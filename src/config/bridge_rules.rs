@@ -88,16 +88,16 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
         let host = scheme.rest.split('/').next().unwrap_or_default();
         let has_host = scheme.transport == Transport::Unix || !host.is_empty();
         demand(&key, has_host && !scheme.rest.is_empty(), "names no host")?;
-        if scheme.transport != Transport::Unix {
-            let port = host.rsplit(']').next().and_then(|it| it.rsplit_once(':'));
-            let is_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|it| it > 0));
-            demand(&key, is_port, "has a port outside 1 to 65535")?;
-        }
         demand(
             &key,
             !host.contains('@'),
             "must not hold credentials: use user_name and password",
         )?;
+        if scheme.transport != Transport::Unix {
+            let port = host.rsplit(']').next().and_then(|it| it.rsplit_once(':'));
+            let is_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|it| it > 0));
+            demand(&key, is_port, "has a port outside 1 to 65535")?;
+        }
     }
     let encrypted =
         |server: &String| Scheme::of(server).is_ok_and(|it| it.transport.is_encrypted());

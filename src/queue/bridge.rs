@@ -188,6 +188,12 @@ mod tests {
         queue
     }
 
+    fn fill(queue: &mut BridgeQueue, count: u64) {
+        for number in 0..count {
+            assert_eq!(queue.push(message(number), 0), Pushed::Queued);
+        }
+    }
+
     fn sequences(lent: &[Lent]) -> Vec<u64> {
         lent.iter().map(|it| it.sequence).collect()
     }
@@ -195,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_lent_stays_until_it_is_settled_in_any_order() {
         let mut queue = queue(10, 2, QueueOverflow::DropOldest);
-        (0..4).for_each(|number| drop(queue.push(message(number), 0)));
+        fill(&mut queue, 4);
         assert_eq!(sequences(&queue.lend(0)), [1, 2]);
         assert!(queue.lend(0).is_empty());
         queue.settle(&[2]);
@@ -210,7 +216,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_the_oldest_that_waits_and_then_drains() {
         let mut queue = queue(3, 1, QueueOverflow::DropOldest);
-        (0..3).for_each(|number| drop(queue.push(message(number), 0)));
+        fill(&mut queue, 3);
         queue.lend(0);
         assert_eq!(queue.push(message(3), 0), Pushed::DroppedOldest(1));
         let mut drained = Vec::new();
@@ -225,7 +231,7 @@ mod tests {
     #[test]
     fn a_queue_whose_messages_are_all_lent_drops_the_newest() {
         let mut queue = queue(1, 1, QueueOverflow::DropOldest);
-        drop(queue.push(message(0), 0));
+        assert_eq!(queue.push(message(0), 0), Pushed::Queued);
         queue.lend(0);
         assert_eq!(queue.push(message(1), 0), Pushed::DroppedNewest);
     }
@@ -234,8 +240,8 @@ mod tests {
     fn messages_that_waited_too_long_are_not_lent() {
         let mut queue = queue(9, 9, QueueOverflow::DropOldest);
         queue.limits.age_ms_max = Some(10);
-        drop(queue.push(message(0), 0));
-        drop(queue.push(message(1), 5));
+        assert_eq!(queue.push(message(0), 0), Pushed::Queued);
+        assert_eq!(queue.push(message(1), 5), Pushed::Queued);
         let lent = queue.lend(11);
         assert_eq!(lent.len(), 1);
         assert_eq!(lent[0].message, message(1));

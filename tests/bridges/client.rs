@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidewire_protocol::codec::{
     Ack, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties,
@@ -11,7 +11,8 @@ use tidewire_protocol::codec::{
     decode, encode,
 };
 
-use crate::process::{Broker, PATIENCE};
+use crate::process::{Broker, PATIENCE_MS};
+use tidewire::clock::Clock;
 
 pub(crate) const Q0: QoS = QoS::AtMostOnce;
 pub(crate) const Q1: QoS = QoS::AtLeastOnce;
@@ -142,9 +143,8 @@ impl Client {
 
     /// Nothing more comes for a while.
     pub(crate) fn expect_silence(&mut self) {
-        let quiet = Duration::from_millis(700);
-        let start = Instant::now();
-        while start.elapsed() < quiet {
+        let clock = Clock::start();
+        while clock.now_ms() < QUIET_MS {
             self.pump(Duration::from_millis(50));
             assert_eq!(self.messages.front(), None, "an unexpected message");
         }
@@ -176,9 +176,9 @@ impl Client {
     }
 
     fn pump_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let start = Instant::now();
+        let clock = Clock::start();
         while !done(self) {
-            assert!(start.elapsed() < PATIENCE, "no {what}");
+            assert!(clock.now_ms() < PATIENCE_MS, "no {what}");
             self.pump(Duration::from_millis(200));
         }
     }
@@ -245,3 +245,6 @@ fn message_of(publish: &Publish<'_>) -> Message {
 fn good(packet_id: PacketId) -> Ack<'static> {
     Ack::plain(packet_id, ReasonCode::Success)
 }
+
+/// How long nothing has to come until nothing more is expected.
+const QUIET_MS: u64 = 700;

@@ -5,10 +5,12 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tidewire::clock::Clock;
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE_MS: u64 = 30_000;
 
 /// A running broker; ended when dropped.
 pub(crate) struct Broker {
@@ -83,7 +85,7 @@ impl Broker {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("mosquitto is installed");
+            .expect("mosquitto, which tests/run installs");
         let broker = Self {
             child,
             port,
@@ -113,10 +115,10 @@ impl Broker {
     }
 
     fn wait_until_open(&self) {
-        let start = Instant::now();
+        let clock = Clock::start();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(
-                start.elapsed() < PATIENCE,
+                clock.now_ms() < PATIENCE_MS,
                 "port {} stays closed",
                 self.port
             );
