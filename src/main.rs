@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tidewire::cli::arguments::{Arguments, Command};
-use tidewire::cli::{bench, certs, client, passwd, publish, run, store, subscribe};
+use tidewire::cli::{bench, certs, client, import, passwd, publish, run, store, subscribe};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +26,10 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, 1),
             }
         }
+        Command::Import(arguments) => match import::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
         Command::Passwd(arguments) => match passwd::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),

@@ -30,6 +30,10 @@ pub(super) fn settings(
             ServerOrder::Failover => mqtt::ServerOrder::Failover,
             ServerOrder::RoundRobin => mqtt::ServerOrder::RoundRobin,
         },
+        home_probe: match bridge.first_server_probe_seconds {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        },
         dial: dial::dial(bridge)?,
         version: match bridge.protocol {
             BridgeProtocol::Auto => None,

@@ -4,6 +4,7 @@ pub mod arguments;
 pub mod bench;
 pub mod certs;
 pub mod client;
+pub mod import;
 mod log;
 pub mod passwd;
 pub mod publish;

@@ -18,6 +18,8 @@ pub struct Bridge {
     pub servers: Vec<String>,
     /// Which server is next.
     pub server_order: ServerOrder,
+    /// Seconds between looks for the first server while another stands in, 0 = never.
+    pub first_server_probe_seconds: u64,
     /// The protocol version.
     pub protocol: BridgeProtocol,
     /// Whether 3.x connections say that they are bridges.
@@ -98,6 +100,7 @@ impl Default for Bridge {
             enabled: true,
             servers: Vec::new(),
             server_order: ServerOrder::Failover,
+            first_server_probe_seconds: 60,
             protocol: BridgeProtocol::Auto,
             bridge_bit: true,
             client_id: None,

@@ -156,6 +156,7 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.bridge), {
     enabled ANY;
     servers ANY;
     server_order ANY;
+    first_server_probe_seconds (0, 86_400);
     protocol ANY;
     bridge_bit ANY;
     client_id ANY;

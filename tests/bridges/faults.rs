@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
+use tidewire::clock::Clock;
+
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::{bridge, wait_until_up};
 use crate::process::{Broker, free_port};
@@ -222,15 +224,40 @@ fn a_bridge_turns_to_the_second_server_and_returns_to_the_first() {
     let (first, second) = (free_port(), free_port());
     let standby = Broker::tidewire(second, "");
     let servers = format!("\"mqtt://127.0.0.1:{first}\", \"mqtt://127.0.0.1:{second}\"");
-    let lines = bridge(first, OUT).replace(&format!("\"mqtt://127.0.0.1:{first}\""), &servers);
+    let rules = format!("first_server_probe_seconds = 1\n{OUT}");
+    let lines = bridge(first, &rules).replace(&format!("\"mqtt://127.0.0.1:{first}\""), &servers);
     let edge = Broker::tidewire(free_port(), &lines);
     let mut watcher = Client::connect(&edge, "watcher");
     watcher.subscribe(STATE);
     let up = watcher.wait_for(STATE, "\"state\":\"up\"").payload;
     assert!(up.contains(&second.to_string()), "{up}");
     let home = Broker::tidewire(first, "");
-    standby.kill();
+    watcher.wait_for(STATE, "the first server can be reached again");
     let up = watcher.wait_for(STATE, "\"state\":\"up\"").payload;
     assert!(up.contains(&first.to_string()), "{up}");
-    drop(home);
+    home.kill();
+    let up = watcher.wait_for(STATE, "\"state\":\"up\"").payload;
+    assert!(up.contains(&second.to_string()), "{up}");
+    drop(standby);
+}
+
+#[test]
+fn a_backlog_is_sent_no_faster_than_it_may_be() {
+    let central = Broker::tidewire(free_port(), "");
+    let mut above = Client::connect(&central, "above");
+    above.subscribe("t/#");
+    let proxy = Proxy::start(central.port);
+    proxy.cut();
+    let rules = format!("messages_per_second_max = 100\n{OUT}");
+    let edge = Broker::tidewire(free_port(), &bridge(proxy.port, &rules));
+    let mut below = Client::connect(&edge, "below");
+    for number in numbers(300) {
+        below.publish("t/1", &number, Q1);
+    }
+    proxy.heal();
+    above.expect("t/1", "0");
+    let clock = Clock::start();
+    assert_eq!(above.payloads(299), numbers(300)[1..]);
+    // A second's worth may go at once.
+    assert!(clock.now_ms() > 1_500, "{} ms", clock.now_ms());
 }

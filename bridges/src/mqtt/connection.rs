@@ -230,9 +230,9 @@ impl Connection {
     pub(super) async fn run(mut self, stream: Box<dyn Stream>) {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let failure = match self.serve(&mut reader, &mut writer).await {
-            Ok(()) => {
+            Ok(why) => {
                 self.say_goodbye(&mut writer).await;
-                Failure::retry("closed")
+                Failure::retry(why)
             }
             Err(failure) => failure,
         };
@@ -240,12 +240,12 @@ impl Connection {
         self.ports.fail(failure);
     }
 
-    /// Ends without an error when the caller wants to close.
+    /// Ends without an error when somebody wants to close, and says why.
     async fn serve(
         &mut self,
         reader: &mut ReadHalf<Box<dyn Stream>>,
         writer: &mut WriteHalf<Box<dyn Stream>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<&'static str, Failure> {
         let lost = |error: std::io::Error| Failure::retry(format!("connection lost: {error}"));
         let now = Instant::now();
         let mut times = Times {
@@ -259,8 +259,8 @@ impl Connection {
         let mut written = 0;
         let mut needs_flush = false;
         loop {
-            if self.take_orders() {
-                return Ok(());
+            if let Some(why) = self.take_orders() {
+                return Ok(why);
             }
             self.read_packets(&mut times)?;
             if written == self.out.len() {
@@ -297,18 +297,18 @@ impl Connection {
         }
     }
 
-    /// What the ends have left; true if they want to close.
-    fn take_orders(&mut self) -> bool {
+    /// What the ends have left; a reason if the connection is to be closed.
+    fn take_orders(&mut self) -> Option<&'static str> {
         let mut boxes = self.ports.lock();
         let submitted = std::mem::take(&mut boxes.submitted);
         let accepted = std::mem::take(&mut boxes.accepted);
-        let is_closing = boxes.is_closing;
+        let closing = boxes.closing;
         drop(boxes);
         self.engine.submit(submitted);
         for receipt in accepted {
             self.engine.accept(receipt.0, &mut self.out);
         }
-        is_closing
+        closing
     }
 
     fn read_packets(&mut self, times: &mut Times) -> Result<(), Failure> {

@@ -47,7 +47,16 @@ pub struct MqttConnector {
     dialect: usize,
     server: usize,
     has_session: bool,
-    link: Option<(Arc<Ports>, JoinHandle<()>)>,
+    link: Option<Link>,
+}
+
+/// The connection that is up, or was.
+#[derive(Debug)]
+struct Link {
+    ports: Arc<Ports>,
+    task: JoinHandle<()>,
+    /// Looks for the first server.
+    probe: Option<JoinHandle<()>>,
 }
 
 impl MqttConnector {
@@ -93,8 +102,16 @@ impl MqttConnector {
 
     /// Waits for the task of the connection before, which owns the session until it ends.
     async fn end_link(&mut self) {
-        if let Some((ports, mut task)) = self.link.take() {
-            ports.close();
+        if let Some(Link {
+            ports,
+            mut task,
+            probe,
+        }) = self.link.take()
+        {
+            if let Some(probe) = probe {
+                probe.abort();
+            }
+            ports.close("closed");
             if timeout(LINK_END, &mut task).await.is_err() {
                 task.abort();
                 // It was told to end; how it ended says nothing new.
@@ -173,7 +190,11 @@ impl MqttConnector {
         };
         connection.open();
         let task = tokio::spawn(connection.run(stream));
-        self.link = Some((Arc::clone(&ports), task));
+        self.link = Some(Link {
+            probe: self.probe(&ports),
+            ports: Arc::clone(&ports),
+            task,
+        });
         Connected {
             sink: MqttSink {
                 ports: Arc::clone(&ports),
@@ -184,6 +205,26 @@ impl MqttConnector {
             peer: node,
             warnings,
         }
+    }
+}
+
+impl MqttConnector {
+    /// While another server stands in for the first, somebody looks whether that can be reached.
+    fn probe(&self, ports: &Arc<Ports>) -> Option<JoinHandle<()>> {
+        let settings = Arc::clone(&self.settings);
+        let is_home = self.server == 0 || settings.order != ServerOrder::Failover;
+        let pause = settings.home_probe.filter(|_| !is_home)?;
+        let ports = Arc::clone(ports);
+        Some(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let dialled = timeout(settings.connect_timeout, (settings.dial.0)(0)).await;
+                if matches!(dialled, Ok(Ok(_))) {
+                    ports.close("the first server can be reached again");
+                    return;
+                }
+            }
+        }))
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) struct Boxes {
     pub(super) received: Vec<Received>,
     pub(super) troubles: Vec<String>,
     pub(super) failure: Option<Failure>,
-    /// Both ends are gone, or the caller wants to close.
-    pub(super) is_closing: bool,
+    /// Why the connection is to be closed, if it is.
+    pub(super) closing: Option<&'static str>,
 }
 
 impl Ports {
@@ -56,8 +56,8 @@ impl Ports {
         self.received.notify_one();
     }
 
-    pub(super) fn close(&self) {
-        self.lock().is_closing = true;
+    pub(super) fn close(&self, why: &'static str) {
+        self.lock().closing = Some(why);
         self.to_task.notify_one();
     }
 

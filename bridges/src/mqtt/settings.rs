@@ -18,6 +18,9 @@ pub struct Settings {
     pub servers: usize,
     /// Which server comes after the first.
     pub order: ServerOrder,
+    /// With [`ServerOrder::Failover`]: how often the first server is looked for while another one
+    /// stands in; `None` is never.
+    pub home_probe: Option<Duration>,
     /// Opens a stream to a server.
     pub dial: Dial,
     /// The version to speak; `None` begins with 5.0 and falls back as the server demands.
