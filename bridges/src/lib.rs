@@ -8,9 +8,11 @@
 mod failure;
 pub mod mqtt;
 mod record;
+mod template;
 
 pub use failure::{Class, Failure};
 pub use record::{Properties, Record};
+pub use template::{Context, Template, TemplateError};
 
 use std::future::Future;
 

@@ -1,12 +1,13 @@
 //! Which messages cross a bridge, and what they are on the other side.
 
 use bytes::Bytes;
-use tidewire_bridges::Record;
 use tidewire_bridges::mqtt::{decode_properties, encode_properties};
+use tidewire_bridges::{Context, Record, Template, TemplateError};
 use tidewire_protocol::codec::QoS;
 use tidewire_protocol::topic::{Topic, matches};
 use tokio::time::{Duration, Instant};
 
+use super::BridgeError;
 use crate::auth::may_publish;
 use crate::config::{Bridge, BridgeRetain, BridgeRule};
 use crate::exchange::BridgeId;
@@ -18,6 +19,7 @@ use crate::shard::publisher_of_bridge;
 pub(super) struct Map {
     outward: Vec<Rule>,
     inward: Vec<Rule>,
+    bridge: String,
     node: String,
     publisher: u64,
     hops_max: usize,
@@ -31,6 +33,8 @@ struct Rule {
     exclude: Vec<String>,
     from_prefix: String,
     to_prefix: String,
+    /// In place of exchanging the prefixes.
+    topic: Option<Template>,
     qos_max: QoS,
     retain: BridgeRetain,
 }
@@ -47,22 +51,34 @@ pub(super) enum NotCrossing {
 }
 
 impl Map {
-    pub(super) fn new(bridge: &Bridge, id: BridgeId, node: &str, levels_max: usize) -> Self {
+    pub(super) fn new(
+        bridge: &Bridge,
+        id: BridgeId,
+        node: &str,
+        levels_max: usize,
+    ) -> Result<Self, BridgeError> {
         let hops_max = bridge
             .max_hops
             .unwrap_or(if bridge.both.is_empty() { 4 } else { 1 });
         let rules = |own: &[BridgeRule], flip: bool| {
             let rules = own.iter().chain(&bridge.both);
-            rules.map(|rule| Rule::new(rule, flip)).collect()
+            let rules = rules.map(|rule| Rule::new(rule, flip));
+            rules
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| BridgeError {
+                    bridge: bridge.name.clone(),
+                    problem: error.to_string(),
+                })
         };
-        Self {
-            outward: rules(&bridge.out, false),
-            inward: rules(&bridge.inward, true),
+        Ok(Self {
+            outward: rules(&bridge.out, false)?,
+            inward: rules(&bridge.inward, true)?,
+            bridge: bridge.name.clone(),
             node: node.to_owned(),
             publisher: publisher_of_bridge(id),
             hops_max: usize::from(hops_max),
             levels_max,
-        }
+        })
     }
 
     /// The mark on messages that must not come back to this bridge.
@@ -98,10 +114,10 @@ impl Map {
         peer: Option<&str>,
         now_ms: u64,
     ) -> Result<Record, NotCrossing> {
-        let (rule, topic) = self.translate(&self.outward, message.topic())?;
+        let (rule, filter) = Self::find(&self.outward, message.topic())?;
         let mut record = Record {
             sequence,
-            topic,
+            topic: message.topic().to_owned(),
             payload: Bytes::from_owner(Payload(message.clone())),
             qos: message.qos().min(rule.qos_max),
             retain: rule.retain.applied_to(message.retain()),
@@ -111,6 +127,7 @@ impl Map {
             ..Record::default()
         };
         decode_properties(message.forwarded(), &mut record);
+        record.topic = self.translate(rule, filter, &record)?;
         let mut path = take_path(&mut record);
         if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
             return Err(NotCrossing::Loop);
@@ -130,7 +147,8 @@ impl Map {
         peer: Option<&str>,
         now_ms: u64,
     ) -> Result<Message, NotCrossing> {
-        let (rule, topic) = self.translate(&self.inward, &record.topic)?;
+        let (rule, filter) = Self::find(&self.inward, &record.topic)?;
+        let topic = self.translate(rule, filter, &record)?;
         if !may_publish(&topic) {
             let text = format!("{topic:?} is a topic of the broker's own");
             return Err(NotCrossing::Invalid(text));
@@ -158,28 +176,47 @@ impl Map {
         Ok(Message::new(&topic, &forwarded, &record.payload, header))
     }
 
-    /// The first rule that wants a topic, and the topic's name on the other side.
-    fn translate<'a>(
-        &self,
-        rules: &'a [Rule],
-        topic: &str,
-    ) -> Result<(&'a Rule, String), NotCrossing> {
-        let rule = rules.iter().find(|rule| rule.wants(topic));
-        let rule = rule.ok_or(NotCrossing::Unwanted)?;
-        let rest = topic.strip_prefix(&rule.from_prefix);
-        let name = format!("{}{}", rule.to_prefix, rest.ok_or(NotCrossing::Unwanted)?);
-        match Topic::parse(&name, self.levels_max) {
-            Ok(_) => Ok((rule, name)),
-            Err(error) => {
-                let text = format!("the topic on the other side would be wrong: {error}");
-                Err(NotCrossing::Invalid(text))
+    /// The first rule that wants a topic, and the filter by which it does.
+    fn find<'a>(rules: &'a [Rule], topic: &str) -> Result<(&'a Rule, &'a str), NotCrossing> {
+        let found = rules
+            .iter()
+            .find_map(|rule| Some((rule, rule.filter_for(topic)?)));
+        found.ok_or(NotCrossing::Unwanted)
+    }
+
+    /// The topic's name on the other side.
+    fn translate(&self, rule: &Rule, filter: &str, record: &Record) -> Result<String, NotCrossing> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            NotCrossing::Invalid(format!(
+                "the topic on the other side would be wrong: {error}"
+            ))
+        };
+        let name = match &rule.topic {
+            Some(template) => {
+                let context = Context {
+                    filter,
+                    bridge: &self.bridge,
+                    node: &self.node,
+                };
+                template
+                    .fill(record, context)
+                    .map_err(|error| invalid(&error))?
             }
+            None => {
+                let rest = record.topic.strip_prefix(&rule.from_prefix);
+                let rest = rest.ok_or(NotCrossing::Unwanted)?;
+                format!("{}{rest}", rule.to_prefix)
+            }
+        };
+        match Topic::parse(&name, self.levels_max) {
+            Ok(_) => Ok(name),
+            Err(error) => Err(invalid(&error)),
         }
     }
 }
 
 impl Rule {
-    fn new(rule: &BridgeRule, flip: bool) -> Self {
+    fn new(rule: &BridgeRule, flip: bool) -> Result<Self, TemplateError> {
         let (from_prefix, to_prefix) = if flip {
             (&rule.remote_prefix, &rule.local_prefix)
         } else {
@@ -191,23 +228,30 @@ impl Rule {
                 .map(|filter| format!("{from_prefix}{filter}"));
             filters.collect()
         };
-        Self {
+        Ok(Self {
             filters: full(&rule.filters),
             exclude: full(&rule.exclude),
             from_prefix: from_prefix.clone(),
             to_prefix: to_prefix.clone(),
+            topic: rule.topic.as_deref().map(Template::parse).transpose()?,
             qos_max: match rule.qos_max {
                 0 => QoS::AtMostOnce,
                 1 => QoS::AtLeastOnce,
                 _ => QoS::ExactlyOnce,
             },
             retain: rule.retain,
-        }
+        })
     }
 
-    fn wants(&self, topic: &str) -> bool {
-        let any = |filters: &[String]| filters.iter().any(|filter| matches(filter, topic));
-        topic.starts_with(&self.from_prefix) && any(&self.filters) && !any(&self.exclude)
+    /// The filter by which a rule wants a topic, if it does.
+    fn filter_for(&self, topic: &str) -> Option<&str> {
+        let matching = |filters: &'_ [String]| {
+            let mut filters = filters.iter();
+            filters.position(|filter| matches(filter, topic))
+        };
+        let found = self.filters.get(matching(&self.filters)?)?;
+        let is_excluded = matching(&self.exclude).is_some();
+        (topic.starts_with(&self.from_prefix) && !is_excluded).then_some(found)
     }
 }
 
@@ -259,7 +303,7 @@ mod tests {
             max_hops,
             ..Bridge::default()
         };
-        Map::new(&bridge, BridgeId(0), "here", 8)
+        Map::new(&bridge, BridgeId(0), "here", 8).unwrap()
     }
 
     fn rule(filter: &str, local_prefix: &str, remote_prefix: &str) -> BridgeRule {
@@ -293,6 +337,21 @@ mod tests {
         assert_eq!(back.topic(), "here/s/2");
         let other = map.outward(&message("s/1"), 1, None, 0);
         assert_eq!(other.unwrap_err(), NotCrossing::Unwanted);
+    }
+
+    #[test]
+    fn a_template_names_the_topic_and_what_it_lacks_does_not_cross() {
+        let templated = BridgeRule {
+            topic: Some("{node}/{2|upper}/{json:/id|level}".into()),
+            ..rule("s/+", "", "")
+        };
+        let map = map(templated, None);
+        let out = |payload: &[u8]| {
+            let message = Message::new("s/a", &[], payload, Header::default());
+            map.outward(&message, 1, None, 0).map(|it| it.topic)
+        };
+        assert_eq!(out(br#"{"id":"x/+"}"#).as_deref(), Ok("here/A/x%2F%2B"));
+        assert!(matches!(out(b"no json"), Err(NotCrossing::Invalid(_))));
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn prepare(
 ) -> Result<MqttRunner, BridgeError> {
     let node = shared.config.node.as_deref().unwrap_or_default();
     let levels_max = shared.config.limits.topic_levels_max;
-    let map = Map::new(bridge, id, node, levels_max);
+    let map = Map::new(bridge, id, node, levels_max)?;
     let home = ShardId(id.0 % shared.shards.max(1));
     let connector = MqttConnector::new(settings::settings(bridge, &map, node, &shared.config)?);
     let metrics: Arc<BridgeMetrics> = Arc::default();

@@ -151,6 +151,8 @@ pub struct BridgeRule {
     pub local_prefix: String,
     /// What topics begin with on the other side, and not on this one.
     pub remote_prefix: String,
+    /// The topic on the other side in the mapping language; `None` exchanges the prefixes.
+    pub topic: Option<String>,
     /// The highest QoS; higher ones are lowered.
     pub qos_max: u16,
     /// What becomes of the retain flag.
@@ -164,6 +166,7 @@ impl Default for BridgeRule {
             exclude: Vec::new(),
             local_prefix: String::new(),
             remote_prefix: String::new(),
+            topic: None,
             qos_max: 2,
             retain: BridgeRetain::Keep,
         }

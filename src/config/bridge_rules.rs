@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use tidewire_bridges::{Template, TemplateError};
 use tidewire_protocol::topic::{Topic, TopicFilter};
 
 use super::rules::{Broken, demand};
@@ -69,7 +70,8 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     )?;
     for (list, rules) in lists {
         for (index, rule) in rules.iter().enumerate() {
-            check_rule(rule, levels_max).map_err(|broken| Broken {
+            let checked = check_rule(rule, levels_max).and_then(|()| check_topic(rule, list));
+            checked.map_err(|broken| Broken {
                 key: format!("{list}.{index}.{}", broken.key),
                 ..broken
             })?;
@@ -181,6 +183,27 @@ fn check_filter(key: &str, filter: &str, levels_max: usize) -> Result<(), Broken
     let syntax = ["$share/", "$exclusive/", "$delayed/"];
     let is_plain = !syntax.iter().any(|prefix| filter.starts_with(prefix));
     demand(key, is_plain, "must be a plain topic filter")
+}
+
+/// A placeholder that can never exist is found here, and not when the first message comes.
+fn check_topic(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
+    let Some(topic) = &rule.topic else {
+        return Ok(());
+    };
+    let (from, key, to) = match list {
+        "in" => (&rule.remote_prefix, "local_prefix", &rule.local_prefix),
+        _ => (&rule.local_prefix, "remote_prefix", &rule.remote_prefix),
+    };
+    demand(key, to.is_empty(), "is of no use with topic")?;
+    let wrong = |error: TemplateError| Broken {
+        key: "topic".to_owned(),
+        problem: format!("is {topic:?}: {error}"),
+    };
+    let template = Template::parse(topic).map_err(wrong)?;
+    for filter in &rule.filters {
+        template.check(&format!("{from}{filter}")).map_err(wrong)?;
+    }
+    Ok(())
 }
 
 /// Where neither user properties nor the bridge bit travel, only different names end a loop.

@@ -196,6 +196,7 @@ keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
     exclude ANY;
     local_prefix ANY;
     remote_prefix ANY;
+    topic ANY;
     qos_max (0, 2);
     retain ANY;
 });
@@ -205,6 +206,7 @@ keys!(BRIDGE_IN: "bridges.#.in.#.", |config, at| rule(config, at, "in"), {
     exclude ANY;
     local_prefix ANY;
     remote_prefix ANY;
+    topic ANY;
     qos_max (0, 2);
     retain ANY;
 });
