@@ -261,3 +261,66 @@ fn a_backlog_is_sent_no_faster_than_it_may_be() {
     // A second's worth may go at once.
     assert!(clock.now_ms() > 1_500, "{} ms", clock.now_ms());
 }
+
+#[test]
+fn what_waits_over_there_comes_after_a_restart_of_ours() {
+    let central = Broker::tidewire(free_port(), "");
+    let port = free_port();
+    let lines = bridge(central.port, BOTH);
+    let edge = Broker::tidewire(port, &lines);
+    wait_until_up(&edge);
+    // Identifiers of QoS 2 messages of this process are known over there.
+    let mut below = Client::connect(&edge, "below");
+    for number in numbers(20) {
+        below.publish("t/before", &number, Q2);
+    }
+    edge.kill();
+    let mut above = Client::connect(&central, "above");
+    for number in numbers(50) {
+        above.retain(&format!("t/{number}"), &number);
+    }
+    let edge = Broker::tidewire(port, &lines);
+    wait_until_up(&edge);
+    let mut below = Client::connect(&edge, "below");
+    below.subscribe("t/+");
+    let mut came = below.payloads(50);
+    came.sort_by_key(|it| it.parse::<usize>().ok());
+    assert_eq!(came, numbers(50));
+    above.subscribe("t/after");
+    for number in numbers(50) {
+        below.publish("t/after", &number, Q2);
+    }
+    assert_eq!(above.payloads(50), numbers(50));
+    above.expect_silence();
+}
+
+#[test]
+fn a_peer_cannot_reach_topics_that_are_not_for_it() {
+    let central = Broker::tidewire(free_port(), "");
+    let rules = "[[bridges.in]]\nfilters = [\"t/#\"]\ntopic = \"{json:/topic}\"";
+    let edge = Broker::tidewire(free_port(), &bridge(central.port, rules));
+    wait_until_up(&edge);
+    let mut below = Client::connect(&edge, "below");
+    below.subscribe("#");
+    let mut above = Client::connect(&central, "above");
+    let deep = "a/".repeat(200);
+    let bad = [
+        "$SYS/broker/version",
+        "$share/g/t",
+        "$delayed/1/t",
+        "a/#",
+        "+",
+        "",
+        "a\\u0000b",
+        &deep,
+    ];
+    for topic in bad {
+        above.publish("t/1", &format!("{{\"topic\":\"{topic}\"}}"), Q1);
+    }
+    above.publish("t/1", "no json", Q1);
+    above.publish("t/1", "{\"topic\":\"good\"}", Q1);
+    below.expect("good", "{\"topic\":\"good\"}");
+    below.expect_silence();
+    let mut watcher = Client::connect(&edge, "watcher");
+    watcher.subscribe(STATE).wait_for(STATE, "\"mapping\":9");
+}
