@@ -5,6 +5,7 @@ use tidewire_protocol::codec::ProtocolVersion;
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::{bridge, wait_until_up};
 use crate::process::{Broker, free_port};
+use crate::proxy::Proxy;
 
 const BOTH: &str = "[[bridges.both]]\nfilters = [\"#\"]";
 
@@ -122,4 +123,25 @@ fn a_refused_password_is_said_and_tried_again() {
     std::fs::write(&secret, "right\n").expect("written");
     watcher.wait_for(topic, "\"state\":\"up\"");
     let _ = std::fs::remove_dir_all(&directory);
+}
+
+#[test]
+fn a_reconnect_with_an_old_version_brings_no_retained_message_again() {
+    let theirs = Broker::mosquitto(free_port(), "");
+    Client::connect(&theirs, "there").retain("t/1", "kept");
+    let proxy = Proxy::start(theirs.port);
+    let rules = format!("protocol = \"3.1.1\"\nclient_id = \"edge\"\n{BOTH}");
+    let ours = Broker::tidewire(free_port(), &bridge(proxy.port, &rules));
+    wait_until_up(&ours);
+    let mut here = Client::connect(&ours, "here");
+    here.subscribe("t/1").expect("t/1", "kept");
+    let mut watcher = Client::connect(&ours, "watcher");
+    let topic = "$SYS/broker/bridge/up/state";
+    watcher.subscribe(topic);
+    proxy.reset();
+    watcher.wait_for(topic, "\"connects\":2");
+    here.expect_silence();
+    Client::connect(&theirs, "there").publish("t/1", "more", Q1);
+    here.expect("t/1", "more");
+    here.expect_silence();
 }

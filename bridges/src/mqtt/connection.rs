@@ -198,10 +198,17 @@ impl Connection {
     /// Appends the subscriptions and the greeting.
     pub(super) fn open(&mut self) {
         let settings = Arc::clone(&self.settings);
-        for (number, chunk) in (1u16..).zip(settings.subscriptions.chunks(SUBSCRIPTIONS_MAX)) {
-            let Some(packet_id) = tidewire_protocol::codec::PacketId::new(number) else {
-                break;
-            };
+        if let Some((topic, payload)) = &settings.greeting {
+            self.engine.put(&notice(topic, payload), &mut self.out);
+        }
+        // Before 5.0 every SUBSCRIBE brings all retained messages again.
+        if self.engine.is_subscribed {
+            return;
+        }
+        let packets = settings.subscriptions.chunks(SUBSCRIPTIONS_MAX).len();
+        let ids = self.engine.subscribe(packets);
+        let chunks = settings.subscriptions.chunks(SUBSCRIPTIONS_MAX);
+        for (packet_id, chunk) in ids.into_iter().zip(chunks) {
             let subscriptions = chunk.iter().map(|it| Subscription {
                 filter: &it.filter,
                 options: SubscriptionOptions {
@@ -220,9 +227,6 @@ impl Connection {
             };
             self.engine
                 .put(&Packet::Subscribe(subscribe), &mut self.out);
-        }
-        if let Some((topic, payload)) = &settings.greeting {
-            self.engine.put(&notice(topic, payload), &mut self.out);
         }
     }
 

@@ -30,6 +30,9 @@ pub(super) struct Engine {
     session: u32,
     /// Packet identifiers that the server may remember from before this process.
     strange_ids_left: u32,
+    /// SUBSCRIBE packets without an answer, and whether the server has taken all of them.
+    subscribing: usize,
+    pub(super) is_subscribed: bool,
     link: Link,
     /// Outcomes for the caller, until taken.
     pub(super) settled: Vec<Settled>,
@@ -69,6 +72,17 @@ impl Default for Link {
     }
 }
 
+/// What a server knows of us when a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionAtServer {
+    /// Nothing.
+    None,
+    /// The session that this engine holds.
+    Ours,
+    /// A session of an earlier process, or from before another server stood in.
+    Strange,
+}
+
 /// Stands for a message from the server that waits for its acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -84,7 +98,7 @@ impl Engine {
         &mut self,
         version: ProtocolVersion,
         peer: Peer,
-        session_present: bool,
+        session: SessionAtServer,
         out: &mut Vec<u8>,
     ) -> Vec<u64> {
         self.link = Link {
@@ -93,13 +107,17 @@ impl Engine {
             peer,
             ..Link::default()
         };
-        if !session_present {
-            self.forget();
-            return Vec::new();
-        }
-        if self.session == 0 {
-            self.session = 1;
-            self.strange_ids_left = u32::from(u16::MAX);
+        match session {
+            SessionAtServer::Ours => {}
+            SessionAtServer::None => {
+                self.forget();
+                return Vec::new();
+            }
+            SessionAtServer::Strange => {
+                self.forget();
+                self.strange_ids_left = u32::from(u16::MAX);
+                return Vec::new();
+            }
         }
         self.outbound.begin_resend();
         let mut held = Vec::new();
@@ -130,6 +148,7 @@ impl Engine {
         self.awaiting_release = AwaitingRelease::default();
         self.accepted.clear();
         self.strange_ids_left = 0;
+        self.is_subscribed = false;
         self.session = self.session.wrapping_add(1).max(1);
     }
 
@@ -316,15 +335,25 @@ impl Engine {
         self.put(&Packet::PubRel(Ack::plain(ack.packet_id, reason)), out);
     }
 
+    /// So many SUBSCRIBE packets are sent, with these identifiers.
+    pub(super) fn subscribe(&mut self, packets: usize) -> Vec<PacketId> {
+        self.subscribing = packets;
+        self.is_subscribed = false;
+        self.outbound.spare_ids().take(packets).collect()
+    }
+
     fn receive_suback(&mut self, ack: &SubAck<'_>) {
+        self.subscribing = self.subscribing.saturating_sub(1);
+        self.is_subscribed = self.subscribing == 0 && self.troubles.is_empty();
         for (index, reason) in ack.reasons.iter().enumerate() {
             if reason.is_error() {
-                let filter = self
-                    .link
-                    .peer
-                    .filters
+                self.is_subscribed = false;
+                // With more than one SUBSCRIBE the answer alone does not say which filter it is.
+                let filters = &self.link.peer.filters;
+                let named = filters
                     .get(index)
-                    .map_or("?", String::as_str);
+                    .filter(|_| filters.len() == ack.reasons.len());
+                let filter = named.map_or("one of the filters", String::as_str);
                 self.troubles
                     .push(format!("subscription to {filter} refused: {reason:?}"));
             }

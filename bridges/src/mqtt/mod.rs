@@ -29,7 +29,7 @@ pub use settings::{
 };
 
 use connection::{Connection, Dialect, Greeted, Refusal, shake_hands};
-use engine::Engine;
+use engine::{Engine, SessionAtServer};
 use ports::Ports;
 
 use crate::{Connected, Connector, Failure};
@@ -46,7 +46,8 @@ pub struct MqttConnector {
     /// Which dialect the server is believed to understand.
     dialect: usize,
     server: usize,
-    has_session: bool,
+    /// The server whose session the engine holds.
+    session_at: Option<usize>,
     link: Option<Link>,
 }
 
@@ -68,7 +69,7 @@ impl MqttConnector {
             engine: Arc::default(),
             dialect: 0,
             server: 0,
-            has_session: false,
+            session_at: None,
             link: None,
         }
     }
@@ -82,7 +83,7 @@ impl MqttConnector {
                 break;
             };
             let dialled = (settings.dial.0)(self.server).await?;
-            let clean = !self.has_session && settings.starts_clean;
+            let clean = self.session_at != Some(self.server) && settings.starts_clean;
             match shake_hands(dialled.stream, &settings, dialect, clean).await {
                 Ok(greeted) => {
                     self.dialect = index;
@@ -167,19 +168,24 @@ impl MqttConnector {
         } = greeted;
         let ports = Arc::new(Ports::default());
         let mut engine = Arc::clone(&self.engine).lock_owned().await;
-        if self.has_session && !session_present && engine.in_flight() > 0 {
+        let session = match (session_present, self.session_at == Some(self.server)) {
+            (false, _) => SessionAtServer::None,
+            (true, true) => SessionAtServer::Ours,
+            (true, false) => SessionAtServer::Strange,
+        };
+        if session != SessionAtServer::Ours && engine.in_flight() > 0 {
             warnings.push(format!(
-                "the server has lost the session: {} messages in flight are sent again",
+                "the server has no session of ours: {} messages in flight are sent again",
                 engine.in_flight()
             ));
         }
-        self.has_session = true;
+        self.session_at = Some(self.server);
         let filters = self.settings.subscriptions.iter();
         peer.filters = filters.map(|it| it.filter.clone()).collect();
         let keep_alive = Duration::from_secs(u64::from(peer.keep_alive_seconds));
         let node = peer.node.clone();
         let mut out = Vec::new();
-        let held = engine.begin(dialect.version, peer, session_present, &mut out);
+        let held = engine.begin(dialect.version, peer, session, &mut out);
         let mut connection = Connection {
             engine,
             ports: Arc::clone(&ports),
@@ -189,7 +195,11 @@ impl MqttConnector {
             out,
         };
         connection.open();
-        let task = tokio::spawn(connection.run(stream));
+        let end = EndOfTask(Arc::clone(&ports));
+        let task = tokio::spawn(async move {
+            connection.run(stream).await;
+            drop(end);
+        });
         self.link = Some(Link {
             probe: self.probe(&ports),
             ports: Arc::clone(&ports),
@@ -205,6 +215,15 @@ impl MqttConnector {
             peer: node,
             warnings,
         }
+    }
+}
+
+/// Tells the ends that the task is gone, even if it panicked.
+struct EndOfTask(Arc<Ports>);
+
+impl Drop for EndOfTask {
+    fn drop(&mut self) {
+        self.0.fail(Failure::retry("the connection broke off"));
     }
 }
 

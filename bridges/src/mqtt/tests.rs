@@ -5,7 +5,7 @@ use tidewire_protocol::codec::{
     decode, encode,
 };
 
-use super::engine::Engine;
+use super::engine::{Engine, SessionAtServer};
 use super::peer::Peer;
 use crate::{Class, Record, Settled};
 
@@ -23,13 +23,13 @@ impl Party {
             engine: Engine::default(),
             out: Vec::new(),
         };
-        party.connect(false, Peer::default());
+        party.connect(SessionAtServer::None, Peer::default());
         party
     }
 
-    fn connect(&mut self, session_present: bool, peer: Peer) -> Vec<u64> {
+    fn connect(&mut self, session: SessionAtServer, peer: Peer) -> Vec<u64> {
         self.out.clear();
-        self.engine.begin(V5, peer, session_present, &mut self.out)
+        self.engine.begin(V5, peer, session, &mut self.out)
     }
 
     fn submit(&mut self, sequences: std::ops::RangeInclusive<u64>, qos: QoS) {
@@ -120,7 +120,10 @@ fn qos_2_messages_are_settled_once_by_pubcomp_over_a_reconnect() {
         party.written(),
         ["publish 1 1", "publish 2 2", "publish 3 3", "pubrel 1"]
     );
-    assert_eq!(party.connect(true, Peer::default()), [1, 2, 3]);
+    assert_eq!(
+        party.connect(SessionAtServer::Ours, Peer::default()),
+        [1, 2, 3]
+    );
     party.engine.fill(&mut party.out, 1 << 20);
     assert_eq!(
         party.written(),
@@ -137,7 +140,11 @@ fn a_lost_session_holds_nothing() {
     let mut party = Party::new();
     party.submit(1..=3, QoS::ExactlyOnce);
     party.receive(&Packet::PubRec(good(1)));
-    assert!(party.connect(false, Peer::default()).is_empty());
+    assert!(
+        party
+            .connect(SessionAtServer::None, Peer::default())
+            .is_empty()
+    );
     party.submit(1..=3, QoS::ExactlyOnce);
     assert_eq!(
         party.written(),
@@ -152,7 +159,7 @@ fn the_window_starts_small_grows_and_stays_within_receive_maximum() {
         inflight_max: 10,
         ..Peer::default()
     };
-    party.connect(false, peer);
+    party.connect(SessionAtServer::None, peer);
     party.submit(1..=100, QoS::AtLeastOnce);
     assert_eq!(party.written().len(), 8);
     for id in 1..=50 {
@@ -171,7 +178,7 @@ fn what_the_server_does_not_take_is_lowered_or_poison() {
         packet_bytes_max: 50,
         ..Peer::default()
     };
-    party.connect(false, peer);
+    party.connect(SessionAtServer::None, peer);
     party.submit(1..=1, QoS::ExactlyOnce);
     assert_eq!(party.written(), ["publish 0 1"]);
     let large = Record {
@@ -235,7 +242,7 @@ fn a_qos_2_message_is_given_once_and_acknowledged_when_it_is_accepted() {
     assert!(party.written().is_empty());
     assert_eq!(party.engine.received.len(), 1);
     let receipt = party.engine.received.pop().unwrap().receipt.0;
-    party.connect(true, Peer::default());
+    party.connect(SessionAtServer::Ours, Peer::default());
     party.receive(&publish(5, QoS::ExactlyOnce, true));
     party.engine.accept(receipt, &mut party.out);
     party.receive(&publish(5, QoS::ExactlyOnce, true));
@@ -257,7 +264,7 @@ fn a_receipt_of_an_earlier_connection_or_session_acknowledges_nothing_new() {
         .drain(..)
         .map(|it| it.receipt.0)
         .collect();
-    party.connect(false, Peer::default());
+    party.connect(SessionAtServer::None, Peer::default());
     party.receive(&publish(6, QoS::ExactlyOnce, false));
     for receipt in old {
         party.engine.accept(receipt, &mut party.out);
@@ -272,7 +279,8 @@ fn a_session_of_an_earlier_process_does_not_take_new_messages_for_old_ones() {
         engine: Engine::default(),
         out: Vec::new(),
     };
-    assert!(party.connect(true, Peer::default()).is_empty());
+    let held = party.connect(SessionAtServer::Strange, Peer::default());
+    assert!(held.is_empty());
     party.submit(1..=2, QoS::ExactlyOnce);
     assert_eq!(
         party.written(),
@@ -296,7 +304,7 @@ fn topics_are_sent_once_and_then_by_alias() {
         topic_aliases_max: 1,
         ..Peer::default()
     };
-    party.connect(false, peer);
+    party.connect(SessionAtServer::None, peer);
     party.submit(1..=2, QoS::AtMostOnce);
     let other = Record {
         topic: "u".into(),
