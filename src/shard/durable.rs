@@ -220,9 +220,11 @@ impl Shard {
         while unconfirmed.front().is_some_and(|it| it.0 <= ticket) {
             unconfirmed.pop_front();
         }
-        while let Some((_, bridge, report)) = self.durable.reports.pop_front_if(|it| it.0 <= ticket)
-        {
-            self.send_to_bridges(Mail::BridgeReport { bridge, report });
+        let is_due = |it: &(Ticket, BridgeId, BridgeReport)| it.0 <= ticket;
+        while self.durable.reports.front().is_some_and(is_due) {
+            if let Some((_, bridge, report)) = self.durable.reports.pop_front() {
+                self.send_to_bridges(Mail::BridgeReport { bridge, report });
+            }
         }
         for key in std::mem::take(&mut self.durable.holding) {
             self.release_held(key, ticket, now_ms);

@@ -133,6 +133,10 @@ fn a_reconnect_with_an_old_version_brings_no_retained_message_again() {
     let rules = format!("protocol = \"3.1.1\"\nclient_id = \"edge\"\n{BOTH}");
     let ours = Broker::tidewire(free_port(), &bridge(proxy.port, &rules));
     wait_until_up(&ours);
+    // Once one has it, it does not come to the other both as new and as retained.
+    Client::connect(&ours, "early")
+        .subscribe("t/1")
+        .expect("t/1", "kept");
     let mut here = Client::connect(&ours, "here");
     here.subscribe("t/1").expect("t/1", "kept");
     let mut watcher = Client::connect(&ours, "watcher");

@@ -41,13 +41,16 @@ impl Broker {
         let directory = directory();
         let file = directory.join("tidewire.toml");
         let text = format!(
-            "shards = 2\nsys_interval_seconds = 1\n{config}\n[mqtt]\nshutdown_seconds = 1\n[log]\nlevel = \"error\"\n"
+            "shards = 2\nsys_interval_seconds = 1\n{config}\n[store]\nengine = \"lmdb\"\n\
+             directory = \"{}\"\nmap_bytes_max = 67108864\n[mqtt]\nshutdown_seconds = 1\n\
+             [log]\nlevel = \"error\"\n",
+            directory.join("store").display()
         );
         let text = if text.contains("[[listeners]]") {
             text
         } else {
             let listener = format!("[[listeners]]\nbind = \"127.0.0.1:{port}\"\n");
-            text.replacen("[mqtt]", &format!("{listener}[mqtt]"), 1)
+            text.replacen("[store]", &format!("{listener}[store]"), 1)
         };
         std::fs::write(&file, text).expect("written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
