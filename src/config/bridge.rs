@@ -68,7 +68,7 @@ pub struct Bridge {
     pub topic_alias_maximum: u16,
     /// Messages a second on the way out, 0 = as many as possible.
     pub messages_per_second_max: u32,
-    /// Bridges that one message may cross; `None` is 1 if there is a rule for both directions, else 4.
+    /// Bridges that one message may cross; `None` is 1 with a rule for both directions, else 4.
     pub max_hops: Option<u16>,
     /// Whether `both` is taken without anything that ends loops.
     pub allow_loops: bool,
