@@ -36,8 +36,8 @@ pub enum TemplateError {
     Brace(String),
     /// A placeholder that does not exist.
     #[error(
-        "{{{0}}} is not known; there are topic, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, node, \
-         prop:NAME, content_type, response_topic and json:/POINTER"
+        "{{{0}}} is not known; there are topic, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, \
+         node, prop:NAME, content_type, response_topic and json:/POINTER"
     )]
     Placeholder(String),
     /// A filter that does not exist.

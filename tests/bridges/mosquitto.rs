@@ -69,7 +69,8 @@ fn an_outage_of_mosquitto_loses_nothing() {
     let port = free_port();
     let directory = crate::process::directory();
     let lines = format!(
-        "persistence true\npersistence_location {}/\nautosave_on_changes true\nautosave_interval 1\n",
+        "persistence true\npersistence_location {}/\nautosave_on_changes true\n\
+         autosave_interval 1\n",
         directory.display()
     );
     let theirs = Broker::mosquitto(port, &lines);

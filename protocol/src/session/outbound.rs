@@ -114,8 +114,8 @@ impl<D> Outbound<D> {
         Ok(PacketId(id))
     }
 
-    /// Identifiers for packets of other kinds: not in use, and those that [`Outbound::send`] comes to
-    /// last. The identifiers of SUBSCRIBE are taken from the same set [MQTT-2.2.1-3].
+    /// Identifiers for packets of other kinds: not in use, and first those that [`Outbound::send`]
+    /// comes to last. The identifiers of SUBSCRIBE are taken from the same set [MQTT-2.2.1-3].
     pub fn spare_ids(&self) -> impl Iterator<Item = PacketId> {
         let ids = (0..u16::MAX).map(|step| self.last_id.wrapping_sub(step));
         ids.filter(|id| self.slot(*id).is_none())
