@@ -18,6 +18,8 @@ pub(crate) fn wait_until_up(broker: &Broker) {
     let mut client = Client::connect(broker, "watcher");
     client.subscribe("$SYS/broker/bridge/up/state");
     client.wait_for("$SYS/broker/bridge/up/state", "\"state\":\"up\"");
+    // CONNACK is here; the answer to SUBSCRIBE is on its way.
+    std::thread::sleep(std::time::Duration::from_millis(100));
 }
 
 const BOTH: &str = "[[bridges.both]]\nfilters = [\"#\"]";

@@ -60,6 +60,11 @@ fn mosquittos_bridge_exchanges_every_qos_and_retained_messages_with_us_in_every_
             ),
         );
         watcher.wait_for("up", "1");
+        // It says so before it has subscribed.
+        Client::connect(&ours, "prober").retain("probe", "1");
+        Client::connect(&theirs, "prober")
+            .subscribe("probe")
+            .expect("probe", "1");
         exchange(&ours, &theirs);
     }
 }
