@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use tidewire::cli::arguments::{Arguments, Command};
-use tidewire::cli::{bench, certs, client, import, passwd, publish, run, store, subscribe};
+use tidewire::cli::arguments::{AclCommand, Arguments, Command};
+use tidewire::cli::{
+    acl, bench, certs, client, import, passwd, publish, reload, run, store, subscribe,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,6 +15,7 @@ fn main() -> ExitCode {
     match Arguments::of_process().into_command() {
         Command::Run(arguments) => finish(run::run(&arguments)),
         Command::Check(arguments) => finish(run::check(&arguments)),
+        Command::Reload(arguments) => finish(reload::run(&arguments)),
         Command::Certs(arguments) => {
             match certs::write_development_certificates(&arguments.out, &arguments.hosts) {
                 Ok(files) => {
@@ -33,6 +36,11 @@ fn main() -> ExitCode {
         Command::Passwd(arguments) => match passwd::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
+        },
+        Command::Acl(AclCommand::Test(arguments)) => match acl::test(&arguments) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => fail(&error, 2),
         },
         Command::Version => {
             let _ = writeln!(io::stdout(), "tidewire {}", env!("CARGO_PKG_VERSION"));

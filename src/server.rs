@@ -1,6 +1,8 @@
 //! Ordered start and stop of everything.
 
-use std::cell::Cell;
+mod accept;
+mod reload;
+
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,27 +11,27 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle as Task, spawn_local};
 
+use crate::auth::acl::{Acl, AclError};
 use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
 use crate::bridge;
 use crate::bridge::{BridgeError, Bridges};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::{Exchange, ShardId};
-use crate::log_limit::LogKind;
 use crate::metrics::ShardMetrics;
 use crate::net::connection;
-use crate::net::door::{OpenDoor, OpenError, open_doors};
+use crate::net::door::{OpenDoor, OpenError, PlannedDoor, plan_doors};
 use crate::net::driver::Driver;
-use crate::net::handshake::{Arrival, Door, Permit, shake_hands};
-use crate::net::listener::{SocketFile, TcpOptions};
+use crate::net::handshake::Arrival;
 use crate::net::mailbox::Mailbox;
-use crate::net::socket::Socket;
 use crate::retained::Retained;
 use crate::shard::{Mail, Shard, Shared, client_id_of, home_of};
 use crate::store::{Recovered, Report, Reports, Store, StoreError};
 use crate::sys;
+use accept::accept;
+pub use reload::ReloadError;
 
 /// A running broker.
 #[derive(Debug)]
@@ -43,9 +45,14 @@ pub struct Server {
     store: Arc<Store>,
     /// The last owner: its threads end after the shards.
     authenticator: Arc<Authenticator>,
-    /// Removed when all has ended.
-    _socket_files: Vec<SocketFile>,
+    clock: Clock,
+    shared: Arc<Shared>,
+    mailboxes: Arc<[Mailbox]>,
+    doors: watch::Sender<Doors>,
 }
+
+/// All open listeners.
+type Doors = Arc<[Arc<OpenDoor>]>;
 
 /// Where all shards are between start and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +78,9 @@ pub enum StartError {
     /// A bridge is configured in a way that cannot work.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Acl(#[from] AclError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -83,11 +93,12 @@ impl Server {
         let shard_count = shard_count(&config);
         let shards = usize::from(shard_count);
         let clock = Clock::start();
-        let authenticator = authenticator(&config)?;
-        let mut doors = open_doors(&config, &authenticator, clock)?;
-        let files = doors.iter_mut().map(|it| it.bound.take_socket_file());
-        let socket_files = files.flatten().collect();
-        let addresses = doors.iter().map(OpenDoor::url).collect();
+        let authenticator = authenticator(&config, None)?;
+        let acl = Acl::load(&config.acl)?;
+        let planned = plan_doors(&config, &authenticator, clock, &[])?;
+        let open: Doors = planned.into_iter().map(PlannedDoor::open).collect();
+        let addresses = open.iter().map(|it| it.url()).collect();
+        let (doors, doors_of_shards) = watch::channel(open);
         let limits = config.limits.clone();
         // One for each shard, and one after them for the bridges.
         let mailboxes: Arc<[Mailbox]> = (0..=shards)
@@ -96,7 +107,8 @@ impl Server {
         let reports = reports_into(&mailboxes);
         let (store, recovered) = Store::open(&config.store, &limits, clock, reports)?;
         let store = Arc::new(store);
-        let shared = share(config, shard_count, &store);
+        let users = authenticator.users().cloned();
+        let shared = share(config, acl, users, &store);
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
         let mut restored = make_shards(&shared, &metrics);
         restore(&mut restored, &shared, recovered, clock.now_ms());
@@ -111,17 +123,13 @@ impl Server {
         let mut threads = Vec::new();
         for (shard, arrivals) in restored.into_iter().zip(receivers) {
             let number = shard.id().0;
-            let doors = doors
-                .iter()
-                .map(OpenDoor::try_clone)
-                .collect::<io::Result<Vec<_>>>()?;
             let thread = ShardThread {
                 shard,
                 clock,
                 mailboxes: Arc::clone(&mailboxes),
                 metrics: Arc::clone(&metrics),
                 shared: Arc::clone(&shared),
-                doors,
+                doors: doors_of_shards.clone(),
                 homes: senders.clone(),
                 arrivals,
                 connections: Arc::clone(&connections),
@@ -144,7 +152,10 @@ impl Server {
             bridges,
             store,
             authenticator,
-            _socket_files: socket_files,
+            clock,
+            shared,
+            mailboxes,
+            doors,
         })
     }
 
@@ -163,6 +174,10 @@ impl Server {
         // First: what they acknowledge still finds its shard.
         drop(self.bridges);
         self.phase.send_replace(Phase::Stopping);
+        // Nobody waits for a broker that stops; the files of unix sockets go last.
+        let open = self.doors.send_replace(Arc::default());
+        let files: Vec<_> = open.iter().map(|it| it.take_socket_file()).collect();
+        drop(open);
         for thread in self.threads {
             thread
                 .join()
@@ -170,15 +185,27 @@ impl Server {
         }
         self.store.close();
         drop(self.authenticator);
+        drop(files);
         Ok(())
     }
 }
 
-fn share(config: Config, shards: u16, store: &Arc<Store>) -> Arc<Shared> {
+fn share(
+    config: Config,
+    acl: Acl,
+    users: Option<Arc<PasswordFile>>,
+    store: &Arc<Store>,
+) -> Arc<Shared> {
+    let shards = shard_count(&config);
     let limits = &config.limits;
     Arc::new(Shared {
-        exchange: Exchange::new(),
-        retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
+        acl: Arc::new(acl),
+        users,
+        exchange: Arc::new(Exchange::new()),
+        retained: Arc::new(Retained::new(
+            limits.retained_messages_max,
+            limits.retained_bytes_max,
+        )),
         store: Arc::clone(store),
         shards,
         config,
@@ -239,10 +266,13 @@ fn restore(shards: &mut [Shard], shared: &Shared, recovered: Recovered, now_ms: 
     }
 }
 
-fn authenticator(config: &Config) -> Result<Arc<Authenticator>, StartError> {
+fn authenticator(
+    config: &Config,
+    before: Option<&Authenticator>,
+) -> Result<Arc<Authenticator>, StartError> {
     let users = config.auth.password_file.as_deref();
     let users = users.map(PasswordFile::read).transpose()?;
-    let authenticator = Authenticator::start(users, &config.auth, &config.limits)?;
+    let authenticator = Authenticator::start(users, &config.auth, &config.limits, before)?;
     Ok(Arc::new(authenticator))
 }
 
@@ -253,7 +283,7 @@ struct ShardThread {
     mailboxes: Arc<[Mailbox]>,
     metrics: Arc<[Arc<ShardMetrics>]>,
     shared: Arc<Shared>,
-    doors: Vec<OpenDoor>,
+    doors: watch::Receiver<Doors>,
     homes: Vec<mpsc::Sender<Arrival>>,
     arrivals: mpsc::Receiver<Arrival>,
     connections: Arc<Semaphore>,
@@ -293,33 +323,67 @@ impl ShardThread {
             let driver = Rc::clone(&driver);
             async move { driver.run().await }
         });
-        let mut accepting = Vec::new();
-        for door in self.doors {
-            let homes = self.homes.clone();
-            let connections = Arc::clone(&self.connections);
-            let driver = Rc::clone(&driver);
-            accepting.push(spawn_local(accept(driver, door, homes, connections)));
-        }
-        if is_first && self.shared.config.sys_interval_seconds > 0 {
-            let driver = Rc::clone(&driver);
-            accepting.push(spawn_local(sys::run(driver, self.shared, self.metrics)));
-        }
+        let mut accepting = Accepting {
+            driver: Rc::clone(&driver),
+            homes: self.homes,
+            connections: self.connections,
+            tasks: Vec::new(),
+        };
+        accepting.update(&self.doors.borrow_and_update().clone());
+        let is_publishing = is_first && self.shared.config.sys_interval_seconds > 0;
+        let publishing = is_publishing
+            .then(|| spawn_local(sys::run(Rc::clone(&driver), self.shared, self.metrics)));
         loop {
-            // Cancel safe: both keep what they did not hand out.
+            // Cancel safe: all keep what they did not hand out.
             tokio::select! {
                 arrival = self.arrivals.recv() => {
                     let Some(arrival) = arrival else { break };
                     connection::start(&driver, arrival);
                 }
+                Ok(()) = self.doors.changed() => {
+                    accepting.update(&self.doors.borrow_and_update().clone());
+                }
                 _ = self.phases.wait_for(|phase| *phase == Phase::Stopping) => break,
             }
         }
-        for task in accepting {
-            task.abort();
+        accepting.update(&[]);
+        if let Some(publishing) = publishing {
+            publishing.abort();
         }
         stop_clients(&driver).await;
         flushing.abort();
         Ok(())
+    }
+}
+
+/// The tasks of one shard that accept, one for each listener.
+struct Accepting {
+    driver: Rc<Driver>,
+    homes: Vec<mpsc::Sender<Arrival>>,
+    connections: Arc<Semaphore>,
+    tasks: Vec<(Arc<OpenDoor>, Task<()>)>,
+}
+
+impl Accepting {
+    /// Ends the tasks of listeners that are gone, and begins those of new ones.
+    fn update(&mut self, doors: &[Arc<OpenDoor>]) {
+        self.tasks.retain(|(open, task)| {
+            let stays = doors.iter().any(|it| Arc::ptr_eq(it, open));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for door in doors {
+            if self.tasks.iter().any(|(open, _)| Arc::ptr_eq(open, door)) {
+                continue;
+            }
+            let homes = self.homes.clone();
+            let connections = Arc::clone(&self.connections);
+            let driver = Rc::clone(&self.driver);
+            let task = spawn_local(accept(driver, Arc::clone(door), homes, connections));
+            self.tasks.push((Arc::clone(door), task));
+        }
     }
 }
 
@@ -347,78 +411,9 @@ async fn stop_clients(driver: &Driver) {
     driver.flush();
 }
 
-async fn accept(
-    driver: Rc<Driver>,
-    open: OpenDoor,
-    homes: Vec<mpsc::Sender<Arrival>>,
-    connections: Arc<Semaphore>,
-) {
-    let OpenDoor { bound, door, .. } = open;
-    let listener = match bound.into_listener() {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "listener lost");
-            return;
-        }
-    };
-    let options = TcpOptions {
-        no_delay: door.listener.nodelay,
-        keep_alive_seconds: Some(door.listener.tcp_keep_alive_seconds).filter(|it| *it > 0),
-    };
-    loop {
-        let socket = match listener.accept().await {
-            Ok(socket) => socket,
-            // The peer has given up: the next one waits already.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(error) => {
-                if driver.may_log(LogKind::Refused) {
-                    tracing::warn!(%error, "cannot accept");
-                }
-                // Most likely no file descriptor is left, and the next try fails as well.
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let permit = match door.admit(&connections, socket.peer()) {
-            Ok(permit) => permit,
-            Err(error) => {
-                driver.refused(socket.peer(), &error);
-                continue;
-            }
-        };
-        if let Err(error) = options.apply(&socket) {
-            tracing::debug!(%error, "socket options not set");
-        }
-        let driver = Rc::clone(&driver);
-        let door = Arc::clone(&door);
-        spawn_local(welcome(driver, door, socket, permit, homes.clone()));
-    }
-}
-
-async fn welcome(
-    driver: Rc<Driver>,
-    door: Arc<Door>,
-    socket: Socket,
-    permit: Permit,
-    homes: Vec<mpsc::Sender<Arrival>>,
-) {
-    let peer = Cell::new(socket.peer());
-    match shake_hands(door, socket, permit, &peer).await {
-        Ok(arrival) => {
-            if let Some(home) = homes.get(arrival.home(homes.len())) {
-                // The home shard is gone only while the broker stops.
-                let _ = home.send(arrival).await;
-            }
-        }
-        Err(error) => driver.refused(peer.get(), &error),
-    }
-}
-
 /// The process ends with this when the store fails.
 const STORE_FAILED_STATUS: i32 = 3;
 /// Shards when the number of cores decides.
 const SHARDS_BY_CORES_MAX: usize = 256;
-/// How long a shard does not accept after it could not.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections between accepting and home shard.
 const ARRIVALS_MAX: usize = 1_024;

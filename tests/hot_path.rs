@@ -32,8 +32,10 @@ impl Broker {
         let shared = Arc::new(Shared {
             config: Config::default(),
             shards: 1,
-            exchange: Exchange::new(),
-            retained: Retained::new(1_000, 1_000_000),
+            acl: Arc::default(),
+            users: None,
+            exchange: Arc::new(Exchange::new()),
+            retained: Arc::new(Retained::new(1_000, 1_000_000)),
             store: Arc::new(tidewire::store::Store::memory()),
         });
         Self {

@@ -76,6 +76,7 @@ fn binding(number: u32) -> Binding {
         retain_as_published: false,
         subscription_id: None,
         version: ProtocolVersion::V5,
+        is_checked: false,
         store: None,
     }
 }

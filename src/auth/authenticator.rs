@@ -13,13 +13,8 @@ use crate::config::{Auth, Limits};
 /// Checks logins against the password file, if there is one.
 #[derive(Debug, Default)]
 pub struct Authenticator {
-    passwords: Option<Passwords>,
-}
-
-#[derive(Debug)]
-struct Passwords {
-    users: Arc<PasswordFile>,
-    pool: HashingPool,
+    users: Option<Arc<PasswordFile>>,
+    pool: Option<Arc<HashingPool>>,
 }
 
 /// More logins wait than are allowed to.
@@ -28,20 +23,30 @@ struct Passwords {
 pub struct Busy;
 
 impl Authenticator {
-    /// With the users of a password file.
+    /// With the users of a password file. The threads of `before` go on, if it has any.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(users: Option<PasswordFile>, auth: &Auth, limits: &Limits) -> io::Result<Self> {
-        let Some(users) = users else {
-            return Ok(Self::default());
-        };
+    pub fn start(
+        users: Option<PasswordFile>,
+        auth: &Auth,
+        limits: &Limits,
+        before: Option<&Self>,
+    ) -> io::Result<Self> {
+        let mut pool = before.and_then(|it| it.pool.clone());
+        if users.is_some() && pool.is_none() {
+            let started = HashingPool::start(auth.hashing_threads, limits.logins_waiting_max)?;
+            pool = Some(Arc::new(started));
+        }
         Ok(Self {
-            passwords: Some(Passwords {
-                users: Arc::new(users),
-                pool: HashingPool::start(auth.hashing_threads, limits.logins_waiting_max)?,
-            }),
+            users: users.map(Arc::new),
+            pool,
         })
+    }
+
+    /// Whose password is checked, if any.
+    pub fn users(&self) -> Option<&Arc<PasswordFile>> {
+        self.users.as_ref()
     }
 
     /// Begins the check of a password; the verdict comes later. `None` if there is nothing to check
@@ -54,7 +59,7 @@ impl Authenticator {
         user_name: &str,
         password: &[u8],
     ) -> Option<Result<oneshot::Receiver<bool>, Busy>> {
-        let Passwords { users, pool } = self.passwords.as_ref()?;
+        let (users, pool) = (self.users.as_ref()?, self.pool.as_ref()?);
         let (verdict, receiver) = oneshot::channel();
         let job = Job {
             users: Arc::clone(users),
@@ -67,7 +72,7 @@ impl Authenticator {
 
     /// Begins enhanced authentication; `None` if nobody can log in by it. `secret` is random.
     pub fn enhanced(&self, secret: [u8; 32]) -> Option<EnhancedAuthentication> {
-        let users = &self.passwords.as_ref()?.users;
+        let users = self.users.as_ref()?;
         users
             .has_verifiers()
             .then(|| EnhancedAuthentication::new(Arc::clone(users), secret))

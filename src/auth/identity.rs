@@ -1,8 +1,10 @@
 //! Who a client has proved to be.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::EnhancedAuthentication;
+use super::acl::Subject;
 use crate::config::SessionTakeover;
 
 /// Who a client has proved to be with its CONNECT.
@@ -10,6 +12,16 @@ use crate::config::SessionTakeover;
 pub struct Identity {
     /// `None` for a client that proved nothing.
     pub user_name: Option<Arc<str>>,
+    /// Whether the password file says so: the user name is gone with its line.
+    pub has_password: bool,
+    /// Name in the certificate that the client showed.
+    pub certificate: Option<Arc<str>>,
+    /// The only client id that it may have, if there is one.
+    pub client_id: Option<Arc<str>>,
+    /// Groups that the proof itself names.
+    pub groups: Arc<[Box<str>]>,
+    /// Where the client is; `None` for unix sockets.
+    pub address: Option<IpAddr>,
     /// For a client that named an authentication method.
     pub enhanced: Option<Enhanced>,
 }
@@ -21,6 +33,20 @@ pub struct Enhanced {
     pub last_data: Vec<u8>,
     /// For authentication again on the same connection.
     pub authentication: EnhancedAuthentication,
+}
+
+impl Identity {
+    /// Whom the rules are asked about.
+    pub fn subject(&self, client_id: &Arc<str>) -> Subject {
+        Subject {
+            user_name: self.user_name.clone(),
+            has_password: self.has_password,
+            client_id: Arc::clone(client_id),
+            certificate: self.certificate.clone(),
+            groups: Arc::clone(&self.groups),
+            address: self.address,
+        }
+    }
 }
 
 /// Whether a client may take the session of its client id from who had it last.

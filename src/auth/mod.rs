@@ -3,7 +3,9 @@
 //! Owns the password file, the check of passwords on threads of their own, and SCRAM-SHA-256. It
 //! refuses to know sockets: a login comes in as text and bytes, and is answered by a verdict.
 
+pub mod acl;
 mod authenticator;
+mod certificate;
 mod enhanced;
 mod hashing;
 mod identity;
@@ -12,6 +14,7 @@ mod password_file;
 mod scram;
 
 pub use authenticator::{Authenticator, Busy};
+pub use certificate::name_of as name_of_certificate;
 pub use enhanced::{Answer, EnhancedAuthentication, EnhancedError, METHOD};
 pub use hashing::HashingPool;
 pub use identity::{Enhanced, Identity, may_take_over};

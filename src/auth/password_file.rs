@@ -161,6 +161,11 @@ impl PasswordFile {
         is_right && known.is_some()
     }
 
+    /// Whether there is such a user.
+    pub fn knows(&self, user_name: &str) -> bool {
+        self.places.contains_key(user_name)
+    }
+
     /// What SCRAM checks the proof of a user against; one that no proof fits to for users who are
     /// unknown or have none. `None` if nobody has one.
     pub fn verifier(&self, user_name: &str) -> Option<ScramVerifier> {

@@ -2,6 +2,7 @@
 //!
 //! Owns what may be written and refuses what cannot be meant. It does nothing by itself.
 
+mod acl;
 mod bench;
 mod client;
 mod passwd;
@@ -15,13 +16,14 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
+pub use acl::{AclCommand, AclTestArguments, TestedAction};
 pub use bench::{BenchArguments, Scenario};
 pub use client::{
     ConnectionArguments, Credentials, PublishArguments, ServerUrl, SubscribeArguments,
     UserProperty, WillArguments,
 };
 pub use passwd::PasswdArguments;
-pub use run::RunArguments;
+pub use run::{ReloadArguments, RunArguments};
 pub use store::{RetainedArguments, RetainedCommand, StoreArguments, StoreCommand};
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
@@ -79,6 +81,9 @@ pub enum Command {
     /// Check the configuration that `run` would use, and say what is wrong with it
     #[command(after_help = EXIT_CODES)]
     Check(RunArguments),
+    /// Check the configuration, and tell the running broker to read it again
+    #[command(after_help = EXIT_CODES)]
+    Reload(ReloadArguments),
     /// Make an authority, a server and a client certificate for development
     #[command(after_help = EXIT_CODES)]
     Certs(CertsArguments),
@@ -88,6 +93,9 @@ pub enum Command {
     /// Turn a mosquitto.conf into a configuration file, with comments for what has no counterpart
     #[command(after_help = EXIT_CODES)]
     Import(ImportArguments),
+    /// Ask the permission rules
+    #[command(subcommand)]
+    Acl(AclCommand),
     /// Publish messages
     #[command(after_help = EXIT_CODES)]
     Pub(PublishArguments),

@@ -170,6 +170,7 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         let settings = TlsSettings {
+            client_crl: None,
             certificates: vec![(out.join("server.crt"), out.join("server.key"))],
             client_ca: Some(out.join("ca.crt")),
             client_certificates: ClientCertificates::Required,

@@ -1,5 +1,6 @@
 //! The commands of the `tidewire` binary.
 
+pub mod acl;
 pub mod arguments;
 pub mod bench;
 pub mod certs;
@@ -7,7 +8,10 @@ pub mod client;
 pub mod import;
 mod log;
 pub mod passwd;
+pub mod pid_file;
 pub mod publish;
+pub mod reload;
 pub mod run;
 pub mod store;
 pub mod subscribe;
+mod watch;

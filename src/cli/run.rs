@@ -5,11 +5,14 @@ use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
+use super::pid_file::{PidFile, PidFileError};
+use super::watch::Watch;
+use crate::auth::acl::{Acl, AclError};
 use crate::auth::{PasswordFile, PasswordFileError};
 use crate::bridge::{self, BridgeError};
 use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
 use crate::net::door::{OpenError, check_certificates};
-use crate::server::{Server, StartError};
+use crate::server::{ReloadError, Server, StartError};
 
 /// Why the broker ended badly, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,15 @@ pub enum RunError {
     /// A bridge is wrong.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// The rules are wrong.
+    #[error(transparent)]
+    Acl(#[from] AclError),
+    /// `tidewire reload` does not know whom to tell.
+    #[error("no pid file: set pid_file in the configuration, or send SIGHUP to the broker")]
+    NoPidFile,
+    /// There is no broker to tell.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
     /// The broker cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -43,7 +55,9 @@ impl RunError {
                 | Self::Files(_)
                 | Self::Users(_)
                 | Self::Bridge(_)
-                | Self::Start(StartError::Users(_) | StartError::Bridge(_))
+                | Self::Acl(_)
+                | Self::NoPidFile
+                | Self::Start(StartError::Users(_) | StartError::Acl(_) | StartError::Bridge(_))
         )
     }
 }
@@ -59,12 +73,22 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = Server::start(config)?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut watch = Watch::new(arguments.config.clone(), &config);
+        let pid_file = config.pid_file.clone();
+        let mut server = Server::start(config)?;
+        // Not before: a second broker by mistake must not take the file of the first.
+        let _pid_file = pid_file.as_deref().map(PidFile::write).transpose()?;
         greet(server.addresses(), &store)?;
-        // Cancel safe: a signal that is not taken here is not lost to the other arm.
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            // Cancel safe: a signal that is not taken here is not lost to the other arms.
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {}
+                () = watch.changed() => {}
+            }
+            server = reload(server, arguments, &mut watch).await?;
         }
         tracing::info!("stopping");
         let stopped = tokio::task::spawn_blocking(move || server.stop());
@@ -77,34 +101,69 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
     })
 }
 
+/// Reads the configuration again; the log says what came of it.
+async fn reload(
+    mut server: Server,
+    arguments: &RunArguments,
+    watch: &mut Watch,
+) -> Result<Server, RunError> {
+    let arguments = arguments.clone();
+    let reloading = tokio::task::spawn_blocking(move || {
+        let config = arguments.config().map_err(ReloadError::from);
+        let files = config.as_ref().ok().cloned();
+        let reloaded = config.and_then(|config| server.reload(config));
+        (server, files, reloaded)
+    });
+    let (server, files, reloaded) = reloading.await.map_err(io::Error::other)?;
+    match reloaded {
+        Ok(waiting) if waiting.is_empty() => tracing::info!("configuration reloaded"),
+        Ok(waiting) => {
+            tracing::warn!(
+                ?waiting,
+                "configuration reloaded; some keys wait for the next start"
+            );
+        }
+        Err(error) => tracing::error!(%error, "configuration not reloaded, nothing is changed"),
+    }
+    if let Some(config) = files {
+        watch.follow(&config);
+    }
+    Ok(server)
+}
+
+/// What a valid configuration names.
+pub(super) struct Valid {
+    users: Option<PasswordFile>,
+    rules: Acl,
+}
+
+/// Reads the certificates, keys, users and rules of a configuration.
+pub(super) fn validate(config: &Config) -> Result<Valid, RunError> {
+    check_certificates(config)?;
+    let users = config.auth.password_file.as_deref();
+    Ok(Valid {
+        users: users.map(PasswordFile::read).transpose()?,
+        rules: Acl::load(&config.acl)?,
+    })
+}
+
 /// Checks the configuration with its certificates and keys.
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config()?;
-    check_certificates(&config)?;
     bridge::check(&config)?;
-    let Config {
-        listeners,
-        auth,
-        bridges,
-        ..
-    } = config;
-    let users = auth.password_file.as_deref();
-    let users = users.map(PasswordFile::read).transpose()?;
+    let Valid { users, rules } = validate(&config)?;
+    let listeners = config.listeners.len();
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "configuration is valid: {} listener(s)",
-        listeners.len()
-    )?;
-    if !bridges.is_empty() {
-        writeln!(out, "bridges are valid: {}", bridges.len())?;
+    writeln!(out, "configuration is valid: {listeners} listener(s)")?;
+    if !config.bridges.is_empty() {
+        writeln!(out, "bridges are valid: {}", config.bridges.len())?;
     }
     if let Some(users) = users {
-        writeln!(
-            out,
-            "password file is valid: {} user(s)",
-            users.user_count()
-        )?;
+        let count = users.user_count();
+        writeln!(out, "password file is valid: {count} user(s)")?;
+    }
+    if rules.has_rules() {
+        writeln!(out, "permissions are valid: {} rule(s)", rules.rule_count())?;
     }
     Ok(())
 }

@@ -16,37 +16,16 @@ pub(super) struct Key {
 /// Which entries of the lists of tables a path goes through.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Index {
-    pub(super) listener: usize,
-    pub(super) certificate: usize,
-    pub(super) bridge: usize,
-    pub(super) rule: usize,
-}
-
-impl Index {
-    /// The numbers of a path, in the places that its first list gives them.
-    pub(super) fn of(path: &str, numbers: &[usize]) -> Self {
-        let first = numbers.first().copied().unwrap_or(0);
-        let second = numbers.get(1).copied().unwrap_or(0);
-        if path.starts_with("bridges.") {
-            Self {
-                bridge: first,
-                rule: second,
-                ..Self::default()
-            }
-        } else {
-            Self {
-                listener: first,
-                certificate: second,
-                ..Self::default()
-            }
-        }
-    }
+    pub(super) outer: usize,
+    pub(super) inner: usize,
 }
 
 /// Paths that are lists of tables.
-pub(super) const LISTS: [&str; 6] = [
+pub(super) const LISTS: [&str; 8] = [
     "listeners",
     "listeners.#.certificates",
+    "acl.groups",
+    "acl.rules",
     "bridges",
     "bridges.#.out",
     "bridges.#.in",
@@ -54,7 +33,7 @@ pub(super) const LISTS: [&str; 6] = [
 ];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 5] = ["auth", "limits", "mqtt", "store", "log"];
+pub(super) const TABLES: [&str; 6] = ["auth", "acl", "limits", "mqtt", "store", "log"];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
@@ -67,6 +46,9 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         BRIDGE_IN,
         BRIDGE_BOTH,
         AUTH,
+        ACL,
+        ACL_GROUP,
+        ACL_RULE,
         LIMITS,
         MQTT,
         STORE,
@@ -82,7 +64,7 @@ pub(super) fn rules<'a>(
     at: Index,
     direction: &str,
 ) -> Option<&'a mut Vec<BridgeRule>> {
-    let bridge = config.bridges.get_mut(at.bridge)?;
+    let bridge = config.bridges.get_mut(at.outer)?;
     match direction {
         "out" => Some(&mut bridge.out),
         "in" => Some(&mut bridge.inward),
@@ -91,7 +73,7 @@ pub(super) fn rules<'a>(
 }
 
 fn rule<'a>(config: &'a mut Config, at: Index, direction: &str) -> Option<&'a mut BridgeRule> {
-    rules(config, at, direction)?.get_mut(at.rule)
+    rules(config, at, direction)?.get_mut(at.inner)
 }
 
 macro_rules! keys {
@@ -118,14 +100,20 @@ keys!(ROOT: "", |config, _| Some(config), {
     shards (0, 1024);
     allow_anonymous ANY;
     sys_interval_seconds (0, 86_400);
+    pid_file ANY;
+    watch_files_seconds (0, 86_400);
 });
 
-keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listener), {
+keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.outer), {
     bind ANY;
     transport ANY;
     path ANY;
     client_ca ANY;
     client_certificates ANY;
+    client_crl ANY;
+    certificate_name ANY;
+    certificate_as ANY;
+    unix_peer_as_user ANY;
     allow_anonymous ANY;
     mount_point ANY;
     connections_max POSITIVE;
@@ -143,14 +131,14 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.listene
 keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
     config
         .listeners
-        .get_mut(at.listener)
-        .and_then(|listener| listener.certificates.get_mut(at.certificate))
+        .get_mut(at.outer)
+        .and_then(|listener| listener.certificates.get_mut(at.inner))
 }, {
     certificate ANY;
     key ANY;
 });
 
-keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.bridge), {
+keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     name ANY;
     kind ANY;
     enabled ANY;
@@ -226,6 +214,29 @@ keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {
     session_takeover ANY;
 });
 
+keys!(ACL: "acl.", |config, _| Some(&mut config.acl), {
+    file ANY;
+    superusers ANY;
+    wide_subscriptions ANY;
+});
+
+keys!(ACL_GROUP: "acl.groups.#.", |config, at| config.acl.groups.get_mut(at.outer), {
+    name ANY;
+    members ANY;
+});
+
+keys!(ACL_RULE: "acl.rules.#.", |config, at| config.acl.rules.get_mut(at.outer), {
+    effect ANY;
+    users ANY;
+    groups ANY;
+    clients ANY;
+    certificates ANY;
+    addresses ANY;
+    anonymous ANY;
+    actions ANY;
+    topics ANY;
+});
+
 keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connections_max POSITIVE;
     connections_per_address_max ANY;
@@ -236,6 +247,11 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connecting_bytes_max ANY;
     packet_bytes_max PACKET;
     logins_waiting_max POSITIVE;
+    login_failures_per_address_max ANY;
+    login_failures_per_user_max ANY;
+    login_ban_seconds (1, 86_400);
+    connects_per_minute_per_client_max ANY;
+    filter_wildcards_max POSITIVE;
     topic_bytes_max TOPIC;
     topic_levels_max TOPIC;
     subscriptions_per_client_max POSITIVE;

@@ -26,6 +26,16 @@ pub struct Limits {
     pub packet_bytes_max: usize,
     /// Logins that wait for their password to be checked, in the whole broker.
     pub logins_waiting_max: usize,
+    /// Failed logins from one address (IPv6: one /64) that ban it, 0 = none.
+    pub login_failures_per_address_max: u32,
+    /// Failed logins of one user that ban it, 0 = none.
+    pub login_failures_per_user_max: u32,
+    /// Seconds in which failures add up, and that a ban lasts from the first of them.
+    pub login_ban_seconds: u32,
+    /// Connects of one client id within a minute, 0 = unlimited.
+    pub connects_per_minute_per_client_max: u32,
+    /// Wildcards in one topic filter.
+    pub filter_wildcards_max: usize,
     /// Bytes of a topic name or topic filter.
     pub topic_bytes_max: usize,
     /// Levels of a topic name or topic filter.
@@ -76,6 +86,11 @@ impl Default for Limits {
             connecting_bytes_max: 64 << 20,
             packet_bytes_max: 16 << 20,
             logins_waiting_max: 128,
+            login_failures_per_address_max: 100,
+            login_failures_per_user_max: 0,
+            login_ban_seconds: 60,
+            connects_per_minute_per_client_max: 300,
+            filter_wildcards_max: 64,
             topic_bytes_max: 65_535,
             topic_levels_max: 128,
             subscriptions_per_client_max: 100_000,

@@ -23,6 +23,14 @@ pub struct Listener {
     pub client_ca: Option<PathBuf>,
     /// Whether clients show a certificate.
     pub client_certificates: ClientCertificates,
+    /// Certificates that their authorities have revoked, a PEM file.
+    pub client_crl: Option<PathBuf>,
+    /// Which name of a client certificate counts.
+    pub certificate_name: CertificateName,
+    /// What the name of a client certificate stands for.
+    pub certificate_as: CertificateAs,
+    /// Whether the user of the process behind a unix socket is the user name.
+    pub unix_peer_as_user: bool,
     /// Whether clients may come without credentials; `None` follows [`super::Config`].
     pub allow_anonymous: Option<bool>,
     /// Put before the topics of all clients of this listener, so that they see nothing else.
@@ -59,6 +67,10 @@ impl Default for Listener {
             certificates: Vec::new(),
             client_ca: None,
             client_certificates: ClientCertificates::Off,
+            client_crl: None,
+            certificate_name: CertificateName::CommonName,
+            certificate_as: CertificateAs::Nothing,
+            unix_peer_as_user: false,
             allow_anonymous: None,
             mount_point: None,
             connections_max: None,
@@ -161,6 +173,48 @@ impl fmt::Display for UnixOwner {
             Some(group) => write!(formatter, ":{group}"),
             None => Ok(()),
         }
+    }
+}
+
+/// Which name of a client certificate counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CertificateName {
+    /// The common name of the subject.
+    #[default]
+    CommonName,
+    /// The whole subject, as in RFC 4514: `CN=device,O=Acme`.
+    Subject,
+    /// The DNS name among the alternative names.
+    DnsName,
+    /// The mail address among the alternative names.
+    Email,
+    /// The URI among the alternative names.
+    Uri,
+}
+
+/// What the name of a client certificate stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CertificateAs {
+    /// Nothing but itself, for rules.
+    #[default]
+    Nothing,
+    /// The user name.
+    UserName,
+    /// The client id.
+    ClientId,
+    /// The user name and the client id.
+    Both,
+}
+
+impl CertificateAs {
+    /// Whether it stands for the user name.
+    pub fn is_user_name(self) -> bool {
+        matches!(self, Self::UserName | Self::Both)
+    }
+
+    /// Whether it stands for the client id.
+    pub fn is_client_id(self) -> bool {
+        matches!(self, Self::ClientId | Self::Both)
     }
 }
 

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Index, Key, LISTS, TABLES, keys, rules as rules_of};
 use super::value::Found;
-use super::{Bridge, BridgeRule, Certificate, Config, ConfigError, Listener, Origin, rules};
+use super::{Config, ConfigError, Listener, Origin, rules};
 
 /// A configuration under construction; what is applied later wins.
 #[derive(Debug, Default)]
@@ -184,44 +184,29 @@ impl Loader {
     /// Adds the list entry that `path` goes through if it is the next one.
     fn grow(&mut self, path: &str) -> Option<Index> {
         let found = indices(path);
-        let index = Index::of(path, &found);
-        let has_entry = match path.split('.').next() {
+        let index = Index {
+            outer: found.first().copied().unwrap_or(0),
+            inner: found.get(1).copied().unwrap_or(0),
+        };
+        let config = &mut self.config;
+        let is_there = match path.split('.').take(2).collect::<Vec<_>>()[..] {
             _ if found.is_empty() => true,
-            Some("listeners") => self.grow_listeners(index, found.len()),
-            Some("bridges") => self.grow_bridges(path, index, found.len()),
+            ["listeners", _] => {
+                reach(&mut config.listeners, index.outer)?;
+                let listener = config.listeners.get_mut(index.outer)?;
+                found.len() == 1 || reach(&mut listener.certificates, index.inner).is_some()
+            }
+            ["acl", "groups"] => reach(&mut config.acl.groups, index.outer).is_some(),
+            ["acl", "rules"] => reach(&mut config.acl.rules, index.outer).is_some(),
+            ["bridges", _] => {
+                reach(&mut config.bridges, index.outer)?;
+                let direction = path.split('.').nth(2).unwrap_or_default();
+                found.len() == 1
+                    || reach(rules_of(config, index, direction)?, index.inner).is_some()
+            }
             _ => true,
         };
-        has_entry.then_some(index)
-    }
-
-    fn grow_listeners(&mut self, index: Index, depth: usize) -> bool {
-        if index.listener == self.config.listeners.len() {
-            self.config.listeners.push(Listener::default());
-        }
-        let Some(listener) = self.config.listeners.get_mut(index.listener) else {
-            return false;
-        };
-        if depth > 1 && index.certificate == listener.certificates.len() {
-            listener.certificates.push(Certificate::default());
-        }
-        depth == 1 || index.certificate < listener.certificates.len()
-    }
-
-    fn grow_bridges(&mut self, path: &str, index: Index, depth: usize) -> bool {
-        if index.bridge == self.config.bridges.len() {
-            self.config.bridges.push(Bridge::default());
-        }
-        if depth == 1 {
-            return index.bridge < self.config.bridges.len();
-        }
-        let direction = path.split('.').nth(2).unwrap_or_default();
-        let Some(rules) = rules_of(&mut self.config, index, direction) else {
-            return false;
-        };
-        if index.rule == rules.len() {
-            rules.push(BridgeRule::default());
-        }
-        index.rule < rules.len()
+        is_there.then_some(index)
     }
 
     /// Notes where a value came from; the last step of setting it.
@@ -243,6 +228,14 @@ impl Loader {
             }
         }
     }
+}
+
+/// Adds the entry at `index` if it is the next one; `None` if there would be a gap.
+fn reach<T: Default>(list: &mut Vec<T>, index: usize) -> Option<()> {
+    if index == list.len() {
+        list.push(T::default());
+    }
+    (index < list.len()).then_some(())
 }
 
 /// A value of a file with its path and the offset of its key.

@@ -3,6 +3,7 @@
 //! Owns every key: its name, type, range and default, and the rules between keys. It refuses to
 //! know sockets and certificates: that an address can be bound or a key read is for `net` to say.
 
+mod acl;
 mod auth;
 mod bridge;
 mod bridge_rules;
@@ -13,6 +14,7 @@ mod listener;
 mod load;
 mod log;
 mod mqtt;
+mod network;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -20,18 +22,23 @@ mod tests;
 pub(crate) mod url;
 mod value;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
 pub use auth::{Auth, SessionTakeover};
 pub use bridge::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, Secret, ServerOrder,
 };
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
-pub use listener::{Certificate, ClientCertificates, Listener, Transport, UnixMode, UnixOwner};
+pub use listener::{
+    Certificate, CertificateAs, CertificateName, ClientCertificates, Listener, Transport, UnixMode,
+    UnixOwner,
+};
 pub use load::Loader;
 pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};
+pub use network::Network;
 pub use store::{StoreConfig, StoreEngine};
 
 /// Everything an operator decides.
@@ -45,12 +52,18 @@ pub struct Config {
     pub allow_anonymous: Option<bool>,
     /// Seconds between two publications of `$SYS`, 0 = off.
     pub sys_interval_seconds: u32,
+    /// Where the process id is written, for `tidewire reload`.
+    pub pid_file: Option<PathBuf>,
+    /// Seconds between two looks at the files of the configuration, 0 = off.
+    pub watch_files_seconds: u32,
     /// Addresses that accept connections, at least one.
     pub listeners: Vec<Listener>,
     /// Connections to other brokers.
     pub bridges: Vec<Bridge>,
     /// How clients prove who they are.
     pub auth: Auth,
+    /// Who may do what.
+    pub acl: Acl,
     /// What no client may exceed.
     pub limits: Limits,
     /// How MQTT is spoken.
@@ -68,9 +81,12 @@ impl Default for Config {
             shards: 0,
             allow_anonymous: None,
             sys_interval_seconds: 10,
+            pid_file: None,
+            watch_files_seconds: 0,
             listeners: vec![Listener::default()],
             bridges: Vec::new(),
             auth: Auth::default(),
+            acl: Acl::default(),
             limits: Limits::default(),
             mqtt: Mqtt::default(),
             store: StoreConfig::default(),
@@ -80,6 +96,21 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The files that it names and that a running broker can read again.
+    pub fn files(&self) -> Vec<&Path> {
+        let mut files = Vec::new();
+        for listener in &self.listeners {
+            for pair in &listener.certificates {
+                files.extend([pair.certificate.as_path(), pair.key.as_path()]);
+            }
+            files.extend(listener.client_ca.as_deref());
+            files.extend(listener.client_crl.as_deref());
+        }
+        files.extend(self.auth.password_file.as_deref());
+        files.extend(self.acl.file.as_deref());
+        files
+    }
+
     /// The defaults, changed by the file, then by the `TIDEWIRE_` variables of `environment`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tidewire_protocol::topic::Topic;
 
-use super::{ClientCertificates, Config, Limits, Listener, Transport};
+use super::{AclRule, CertificateAs, ClientCertificates, Config, Limits, Listener, Transport};
 
 /// A rule that does not hold.
 pub(super) struct Broken {
@@ -31,8 +31,27 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         let free = listener.bind.ends_with(":0") || taken.insert(&listener.bind);
         demand("bind", free, "is the address of an earlier listener").map_err(within)?;
     }
+    for (index, rule) in config.acl.rules.iter().enumerate() {
+        let within = |broken: Broken| Broken {
+            key: format!("acl.rules.{index}.{}", broken.key),
+            ..broken
+        };
+        check_rule(rule).map_err(within)?;
+    }
     check_limits(&config.limits)?;
     super::bridge_rules::check(config)
+}
+
+fn check_rule(rule: &AclRule) -> Result<(), Broken> {
+    let some = "needs at least one entry";
+    demand("topics", !rule.topics.is_empty(), some)?;
+    demand("actions", !rule.actions.is_empty(), some)?;
+    let has_user = !rule.users.is_empty() || !rule.groups.is_empty();
+    demand(
+        "anonymous",
+        !(rule.anonymous && has_user),
+        "is for clients without a user name: leave users and groups out",
+    )
 }
 
 fn check_listener(listener: &Listener) -> Result<(), Broken> {
@@ -102,6 +121,15 @@ fn check_bind(listener: &Listener) -> Result<(), Broken> {
 
 fn check_certificates(listener: &Listener) -> Result<(), Broken> {
     let asked = listener.client_certificates != ClientCertificates::Off;
+    let shown = "needs client_certificates to be optional or required";
+    demand("client_crl", asked || listener.client_crl.is_none(), shown)?;
+    let is_nothing = listener.certificate_as == CertificateAs::Nothing;
+    demand("certificate_as", asked || is_nothing, shown)?;
+    demand(
+        "unix_peer_as_user",
+        !listener.unix_peer_as_user || listener.transport == Transport::Unix,
+        "is for the transport unix",
+    )?;
     if !listener.transport.is_encrypted() {
         let none = listener.certificates.is_empty();
         demand("certificates", none, "is for the transports tls and wss")?;

@@ -54,8 +54,11 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
         if bare.starts_with('[') {
             section = bare
                 .trim_matches(['[', ']'])
-                .replace("listeners", "listeners.#");
-            section = section.replace("certificates", "certificates.#") + ".";
+                .replace("listeners", "listeners.#")
+                .replace("certificates", "certificates.#")
+                .replace("acl.groups", "acl.groups.#")
+                .replace("acl.rules", "acl.rules.#")
+                + ".";
             if let Some(rest) = section.strip_prefix("bridges.") {
                 let rest = rest.replacen('.', ".#.", usize::from(!rest.is_empty()));
                 section = format!("bridges.#.{rest}");

@@ -7,8 +7,9 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    BridgeKind, BridgeProtocol, BridgeRetain, ClientCertificates, LogLevel, QueueOverflow, Secret,
-    ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner,
+    AclAction, AclEffect, BridgeKind, BridgeProtocol, BridgeRetain, CertificateAs, CertificateName,
+    ClientCertificates, LogLevel, Network, QueueOverflow, Secret, ServerOrder, SessionTakeover,
+    ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -173,6 +174,7 @@ texts! {
     String: "a string", |text| Some(text.to_owned()), Clone::clone;
     PathBuf: "a path", |text| (!text.is_empty()).then(|| text.into()),
         |path| path.display().to_string();
+    Network: "an IP address or a network such as 10.0.0.0/8", Network::parse, ToString::to_string;
     IpAddr: "an IP address", |text| text.parse().ok(), ToString::to_string;
     UnixOwner: "a user and group such as \"mqtt:mqtt\", each a name or a number",
         |text| text.parse().ok(), ToString::to_string;
@@ -248,6 +250,13 @@ macro_rules! words {
 words! {
     Transport { "tcp" => Tcp, "tls" => Tls, "ws" => Ws, "wss" => Wss, "unix" => Unix }
     ClientCertificates { "off" => Off, "optional" => Optional, "required" => Required }
+    CertificateName {
+        "common_name" => CommonName, "subject" => Subject, "dns_name" => DnsName,
+        "email" => Email, "uri" => Uri
+    }
+    CertificateAs {
+        "nothing" => Nothing, "user_name" => UserName, "client_id" => ClientId, "both" => Both
+    }
     ProtocolVersion { "3.1" => V3_1, "3.1.1" => V3_1_1, "5.0" => V5 }
     QueueOverflow {
         "drop_oldest" => DropOldest, "drop_newest" => DropNewest, "reject" => Reject,
@@ -262,6 +271,13 @@ words! {
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }
     BridgeRetain { "keep" => Keep, "strip" => Strip, "set" => Set }
     ServerOrder { "failover" => Failover, "round_robin" => RoundRobin }
+    AclEffect { "allow" => Allow, "deny" => Deny }
+    AclAction {
+        "all" => All, "read" => Read, "write" => Write, "publish" => Publish,
+        "subscribe" => Subscribe, "receive" => Receive, "will" => Will, "retain" => Retain,
+        "share" => Share
+    }
+    WideSubscriptions { "filter" => Filter, "refuse" => Refuse }
     LogLevel {
         "off" => Off, "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug,
         "trace" => Trace

@@ -75,6 +75,8 @@ pub struct Binding {
     pub subscription_id: Option<NonZeroU32>,
     /// The protocol that the subscriber speaks.
     pub version: ProtocolVersion,
+    /// Whether the subscriber may not receive every topic that matches: its rights are asked.
+    pub is_checked: bool,
     /// The queue in the store, if messages are to be kept for the subscriber.
     pub store: Option<QueueId>,
 }

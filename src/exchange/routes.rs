@@ -14,6 +14,7 @@ use crate::store::QueueId;
 /// Ordered by shard, within a shard by destination.
 #[derive(Debug)]
 pub struct Routes {
+    topic: Box<str>,
     targets: Box<[ShardTargets]>,
     is_plain: bool,
     has_v3: bool,
@@ -63,7 +64,7 @@ pub(super) struct Epoch {
 
 impl Routes {
     /// Merges and groups the bindings that match a topic.
-    pub(super) fn new(mut bindings: Vec<Binding>, epochs: [Epoch; 3]) -> Self {
+    pub(super) fn new(topic: &str, mut bindings: Vec<Binding>, epochs: [Epoch; 3]) -> Self {
         bindings.sort_unstable_by_key(|binding| {
             (
                 binding.destination.shard(),
@@ -86,10 +87,16 @@ impl Routes {
             is_plain: all().all(|target| target.is_plain),
             has_v3: all().any(|target| target.version != ProtocolVersion::V5),
             has_v5: all().any(|target| target.version == ProtocolVersion::V5),
+            topic: topic.into(),
             has_stored: all().any(|target| target.store.is_some()),
             targets,
             epochs,
         }
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// The targets on one shard.

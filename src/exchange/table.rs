@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use hashbrown::DefaultHashBuilder;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use parking_lot::{Mutex, RwLock};
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 use tidewire_protocol::topic::TopicFilter;
@@ -14,6 +14,7 @@ use super::exact::ExactFilters;
 use super::routes::Epoch;
 use super::trie::FilterTrie;
 use super::{Binding, Destination, GroupId, ReceiverId, RouteCache, Routes, ShardId};
+use crate::auth::acl::{Action, Rights};
 use crate::store::QueueId;
 
 /// The routing table of the broker, shared by all shards.
@@ -29,6 +30,8 @@ pub struct Exchange {
     bindings: AtomicUsize,
     groups: Mutex<Groups>,
     exclusive: Mutex<ExclusiveTopics>,
+    /// Of those who have checked bindings.
+    rights: RwLock<HashMap<ReceiverId, Arc<Rights>>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -54,6 +57,7 @@ impl Exchange {
             bindings: AtomicUsize::new(0),
             groups: Mutex::default(),
             exclusive: Mutex::default(),
+            rights: RwLock::default(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -190,6 +194,33 @@ impl Exchange {
         self.exclusive.lock().release(topic, owner);
     }
 
+    /// What is asked for the checked bindings of a session. To be followed by binding them: routes
+    /// from before stay current until then.
+    pub fn set_rights(&self, receiver: ReceiverId, rights: &Arc<Rights>) {
+        self.rights.write().insert(receiver, Arc::clone(rights));
+    }
+
+    /// The session has no checked binding any more.
+    pub fn forget_rights(&self, receiver: ReceiverId) {
+        self.rights.write().remove(&receiver);
+    }
+
+    /// Takes out those that may not receive the topic.
+    fn check(&self, topic: &str, bindings: &mut Vec<Binding>) {
+        if bindings.iter().all(|binding| !binding.is_checked) {
+            return;
+        }
+        let rights = self.rights.read();
+        bindings.retain(|binding| match binding.destination {
+            Destination::Session(receiver) if binding.is_checked => rights
+                .get(&receiver)
+                .is_some_and(|rights| rights.allows(Action::Receive, topic)),
+            Destination::Session(_) | Destination::Group { .. } | Destination::Bridge { .. } => {
+                true
+            }
+        });
+    }
+
     fn look_up(&self, topic: &str) -> Routes {
         let mut found = Vec::new();
         let part = self.part(topic);
@@ -197,7 +228,8 @@ impl Exchange {
         let part = self.part(first_two_levels(topic));
         let narrow = self.wildcard[part].read(part, |trie| trie.collect(topic, &mut found));
         let wide = self.wildcard[PARTS].read(PARTS, |trie| trie.collect(topic, &mut found));
-        Routes::new(found, [exact, narrow, wide])
+        self.check(topic, &mut found);
+        Routes::new(topic, found, [exact, narrow, wide])
     }
 
     /// The part of a wildcard filter.
@@ -262,6 +294,8 @@ fn group_binding(group: &Group) -> Binding {
         retain_as_published: true,
         subscription_id: None,
         version: ProtocolVersion::V5,
+        // Its members may have different rights: the group asks them.
+        is_checked: false,
         store: group.store,
     }
 }

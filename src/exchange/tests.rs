@@ -34,6 +34,7 @@ fn binding(destination: Destination) -> Binding {
         retain_as_published: false,
         subscription_id: None,
         version: ProtocolVersion::V5,
+        is_checked: false,
         store: None,
     }
 }

@@ -266,7 +266,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::{Config, Listener};
     use crate::exchange::{Exchange, ShardId};
-    use crate::net::door::open_doors;
+    use crate::net::door::{PlannedDoor, plan_doors};
     use crate::net::handshake::shake_hands;
     use crate::net::mailbox::Mailbox;
     use crate::net::socket::{PeerAddress, Socket};
@@ -297,8 +297,9 @@ mod tests {
         };
         config.limits.write_buffer_bytes_max = WRITE_BUFFER_BYTES_MAX;
         let clock = Clock::start();
-        let doors = open_doors(&config, &Arc::default(), clock).expect("open");
-        let door = Arc::clone(&doors[0].door);
+        let doors = plan_doors(&config, &Arc::default(), clock, &[]).expect("open");
+        let door = doors.into_iter().map(PlannedDoor::open).next();
+        let door = door.expect("a listener").door();
         let (near, far) = UnixStream::pair().expect("pair");
         far.try_write(CONNECT).expect("sent");
         let (room, peer) = (Arc::new(Semaphore::new(1)), Cell::new(PeerAddress::Unix));
@@ -308,8 +309,10 @@ mod tests {
         let shared = Arc::new(Shared {
             config,
             shards: 1,
-            exchange: Exchange::new(),
-            retained: Retained::new(1, 1),
+            acl: Arc::default(),
+            users: None,
+            exchange: Exchange::new().into(),
+            retained: Retained::new(1, 1).into(),
             store: Arc::clone(&store),
         });
         let shard = Shard::new(ShardId(0), shared, Arc::default());

@@ -1,25 +1,34 @@
 //! Listeners of the configuration, opened.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::handshake::{Anonymous, Door};
-use super::listener::{BindAddress, Bound, LocalAddress, UnixAddress, bind};
+use super::listener::{BindAddress, Bound, LocalAddress, SocketFile, UnixAddress, bind};
 use super::tls::{ClientCertificates, TlsError, TlsSettings, server_config};
 use super::waiting_room::WaitingRoom;
 use super::websocket::{Origins, WebSocketSettings};
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::config::{self, Config, Transport};
+use crate::config::{self, Config, Limits, Transport};
 
-/// A bound listener and what its connections go through.
+/// A bound listener and what its connections go through from now on.
 pub(crate) struct OpenDoor {
-    pub(crate) bound: Bound,
-    pub(crate) door: Arc<Door>,
+    bound: Bound,
+    door: RwLock<Arc<Door>>,
+    file: Mutex<Option<SocketFile>>,
+}
+
+/// What a listener is to become.
+pub(crate) struct PlannedDoor {
+    pub(crate) open: Arc<OpenDoor>,
+    door: Arc<Door>,
 }
 
 /// Why a listener cannot be opened.
@@ -43,18 +52,38 @@ pub enum OpenError {
     },
 }
 
-/// Opens every listener, or none.
-pub(crate) fn open_doors(
+/// Opens every listener that is not open yet, or none, and changes nothing of those that are.
+pub(crate) fn plan_doors(
     config: &Config,
     authenticator: &Arc<Authenticator>,
     clock: Clock,
-) -> Result<Vec<OpenDoor>, OpenError> {
-    let waiting_room = Arc::new(WaitingRoom::new(&config.limits, clock));
-    config
-        .listeners
-        .iter()
-        .map(|listener| OpenDoor::open(listener, config, authenticator, &waiting_room))
-        .collect()
+    open: &[Arc<OpenDoor>],
+) -> Result<Vec<PlannedDoor>, OpenError> {
+    let mut open = open.to_vec();
+    let before = open.first().map(|it| it.door());
+    let house = House {
+        config,
+        authenticator,
+        waiting_room: match before {
+            Some(door) if has_same_room(&door.limits, &config.limits) => {
+                Arc::clone(&door.waiting_room)
+            }
+            _ => Arc::new(WaitingRoom::new(&config.limits, clock)),
+        },
+    };
+    let plan = |listener| {
+        let found = open.iter().position(|it| it.is_for(listener));
+        let present = found.map(|place| open.remove(place));
+        OpenDoor::plan(&house, listener, present)
+    };
+    config.listeners.iter().map(plan).collect()
+}
+
+fn has_same_room(one: &Limits, other: &Limits) -> bool {
+    one.connections_per_address_max == other.connections_per_address_max
+        && one.connects_per_second_per_address == other.connects_per_second_per_address
+        && one.connects_burst_per_address == other.connects_burst_per_address
+        && one.connecting_bytes_max == other.connecting_bytes_max
 }
 
 /// Reads the certificates and keys of every TLS listener, without listening.
@@ -65,44 +94,116 @@ pub fn check_certificates(config: &Config) -> Result<(), OpenError> {
         .try_for_each(|listener| acceptor(listener).map(drop))
 }
 
+impl fmt::Debug for OpenDoor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenDoor({})", self.url())
+    }
+}
+
+impl PlannedDoor {
+    /// Lets the connections that come from now on through the new door.
+    pub(crate) fn open(self) -> Arc<OpenDoor> {
+        *self.open.door.write() = self.door;
+        self.open
+    }
+}
+
+/// What all doors of one configuration share.
+struct House<'a> {
+    config: &'a Config,
+    authenticator: &'a Arc<Authenticator>,
+    waiting_room: Arc<WaitingRoom>,
+}
+
 impl OpenDoor {
-    fn open(
+    fn plan(
+        house: &House<'_>,
         listener: &config::Listener,
-        config: &Config,
-        authenticator: &Arc<Authenticator>,
-        waiting_room: &Arc<WaitingRoom>,
-    ) -> Result<Self, OpenError> {
+        present: Option<Arc<Self>>,
+    ) -> Result<PlannedDoor, OpenError> {
         let tls = acceptor(listener)?;
-        let address = match listener.transport {
-            Transport::Unix => BindAddress::Unix(UnixAddress {
-                path: PathBuf::from(&listener.bind),
-                owner: listener.unix_owner.clone(),
-                mode: listener.unix_mode.0,
-            }),
-            _ => BindAddress::Tcp(listener.bind.clone()),
+        if let Some(open) = present {
+            let before = open.door();
+            let door = house.door(listener, tls, &open.bound, Some(&before));
+            return Ok(PlannedDoor { open, door });
+        }
+        let mut bound = bound(listener)?;
+        let file = Mutex::new(bound.take_socket_file());
+        let door = house.door(listener, tls, &bound, None);
+        let open = Self {
+            bound,
+            door: RwLock::new(Arc::clone(&door)),
+            file,
         };
-        let backlog = i32::try_from(listener.backlog).unwrap_or(i32::MAX);
-        let bound = bind(&address, backlog).map_err(|source| OpenError::Bind {
-            address: listener.bind.clone(),
-            source,
-        })?;
+        Ok(PlannedDoor {
+            open: Arc::new(open),
+            door,
+        })
+    }
+
+    /// What a connection that comes now goes through.
+    pub(crate) fn door(&self) -> Arc<Door> {
+        Arc::clone(&self.door.read())
+    }
+
+    /// A handle on the listening socket, for one shard.
+    pub(crate) fn listening(&self) -> io::Result<Bound> {
+        self.bound.try_clone()
+    }
+
+    /// The file of a unix socket, to be dropped when the broker stops.
+    pub(crate) fn take_socket_file(&self) -> Option<SocketFile> {
+        self.file.lock().take()
+    }
+
+    /// Whether it listens where the listener of a configuration wants to.
+    fn is_for(&self, listener: &config::Listener) -> bool {
+        let own = &self.door.read().listener;
+        let is_unix = |it: &config::Listener| it.transport == Transport::Unix;
+        own.bind == listener.bind && is_unix(own) == is_unix(listener)
+    }
+
+    /// Where clients connect to, with the port that the system chose.
+    pub(crate) fn url(&self) -> String {
+        let door = self.door.read();
+        let scheme = match door.listener.transport {
+            Transport::Tcp => "mqtt",
+            Transport::Tls => "mqtts",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+            Transport::Unix => "unix",
+        };
+        let path = if door.listener.transport.is_websocket() {
+            door.listener.path.as_str()
+        } else {
+            ""
+        };
+        format!(
+            "{scheme}://{}{path}",
+            local_text(self.bound.local_address())
+        )
+    }
+}
+
+impl House<'_> {
+    fn door(
+        &self,
+        listener: &config::Listener,
+        tls: Option<TlsAcceptor>,
+        bound: &Bound,
+        before: Option<&Door>,
+    ) -> Arc<Door> {
+        let config = self.config;
+        let anonymous = anonymous(listener, config, bound.local_address());
         let is_unix = listener.transport == Transport::Unix;
-        let is_local = match bound.local_address() {
-            LocalAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
-            LocalAddress::Unix(_) => true,
-        };
-        let anonymous = match listener.allow_anonymous.or(config.allow_anonymous) {
-            Some(true) => Anonymous::Allowed,
-            None if is_local => Anonymous::FromThisMachine,
-            Some(false) | None => Anonymous::Refused,
-        };
         if listener.proxy_protocol && listener.proxy_trusted.is_empty() && !is_unix {
             tracing::warn!(
                 bind = listener.bind,
                 "no proxy is trusted: all will be refused"
             );
         }
-        let door = Arc::new(Door {
+        let same_room = before.filter(|it| it.listener.connections_max == listener.connections_max);
+        Arc::new(Door {
             listener: listener.clone(),
             tls,
             websocket: WebSocketSettings {
@@ -117,42 +218,45 @@ impl OpenDoor {
                 ..WebSocketSettings::default()
             },
             anonymous,
-            authenticator: Arc::clone(authenticator),
+            authenticator: Arc::clone(self.authenticator),
             limits: config.limits.clone(),
             reason_strings: config.mqtt.reason_strings,
-            waiting_room: Arc::clone(waiting_room),
-            room: listener
-                .connections_max
-                .map(|it| Arc::new(Semaphore::new(it.min(Semaphore::MAX_PERMITS)))),
-        });
-        Ok(Self { bound, door })
-    }
-
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            bound: self.bound.try_clone()?,
-            door: Arc::clone(&self.door),
+            waiting_room: Arc::clone(&self.waiting_room),
+            room: match same_room {
+                Some(before) => before.room.clone(),
+                None => listener
+                    .connections_max
+                    .map(|it| Arc::new(Semaphore::new(it.min(Semaphore::MAX_PERMITS)))),
+            },
         })
     }
+}
 
-    /// Where clients connect to, with the port that the system chose.
-    pub(crate) fn url(&self) -> String {
-        let scheme = match self.door.listener.transport {
-            Transport::Tcp => "mqtt",
-            Transport::Tls => "mqtts",
-            Transport::Ws => "ws",
-            Transport::Wss => "wss",
-            Transport::Unix => "unix",
-        };
-        let path = if self.door.listener.transport.is_websocket() {
-            self.door.listener.path.as_str()
-        } else {
-            ""
-        };
-        format!(
-            "{scheme}://{}{path}",
-            local_text(self.bound.local_address())
-        )
+fn bound(listener: &config::Listener) -> Result<Bound, OpenError> {
+    let address = match listener.transport {
+        Transport::Unix => BindAddress::Unix(UnixAddress {
+            path: PathBuf::from(&listener.bind),
+            owner: listener.unix_owner.clone(),
+            mode: listener.unix_mode.0,
+        }),
+        _ => BindAddress::Tcp(listener.bind.clone()),
+    };
+    let backlog = i32::try_from(listener.backlog).unwrap_or(i32::MAX);
+    bind(&address, backlog).map_err(|source| OpenError::Bind {
+        address: listener.bind.clone(),
+        source,
+    })
+}
+
+fn anonymous(listener: &config::Listener, config: &Config, address: &LocalAddress) -> Anonymous {
+    let is_local = match address {
+        LocalAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
+        LocalAddress::Unix(_) => true,
+    };
+    match listener.allow_anonymous.or(config.allow_anonymous) {
+        Some(true) => Anonymous::Allowed,
+        None if is_local => Anonymous::FromThisMachine,
+        Some(false) | None => Anonymous::Refused,
     }
 }
 
@@ -177,6 +281,7 @@ fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, OpenErro
             .map(|pair| (pair.certificate.clone(), pair.key.clone()))
             .collect(),
         client_ca: listener.client_ca.clone(),
+        client_crl: listener.client_crl.clone(),
         client_certificates: match listener.client_certificates {
             config::ClientCertificates::Off => ClientCertificates::Off,
             config::ClientCertificates::Optional => ClientCertificates::Optional,

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,7 +160,7 @@ async fn receive_connect(
     if let PeerAddress::Ip(address) = peer.get()
         && door.listener.proxy_protocol
     {
-        permit.peer = door.waiting_room.peers.admit(address.ip())?;
+        permit.peer = door.admit_address(address.ip())?;
     }
     let mut transport = open_transport(door, socket).await?;
     let peer = transport.peer().to_string();
@@ -172,7 +172,7 @@ async fn receive_connect(
         let client_id = shown(connect.client_id);
         return Err(HandshakeError::Refused { client_id, reason });
     }
-    let identity = match log_in(door, &mut transport, &packet, &mut rest, &mut held).await {
+    let mut identity = match log_in(door, &mut transport, &packet, &mut rest, &mut held).await {
         Ok(identity) => identity,
         Err(source) => {
             if let Some(reason) = source.reason() {
@@ -182,10 +182,24 @@ async fn receive_connect(
             return Err(HandshakeError::Login { client_id, source });
         }
     };
+    if let PeerAddress::Ip(address) = transport.peer() {
+        identity.address = Some(address.ip().to_canonical());
+    }
     let client_id = match connect.client_id {
-        "" => assigned_client_id(),
+        "" => match &identity.client_id {
+            Some(client_id) => client_id.to_string(),
+            None => assigned_client_id(),
+        },
         client_id => client_id.to_owned(),
     };
+    let user_name = identity.user_name.as_deref();
+    let logins = &door.waiting_room.logins;
+    if !logins.may_connect(user_name, &client_id, &door.limits) {
+        let reason = ReasonCode::ConnectionRateExceeded;
+        refuse_connect(door, &mut transport, &connect, reason).await;
+        let client_id = shown(&client_id);
+        return Err(HandshakeError::Refused { client_id, reason });
+    }
     transport.detach()?;
     Ok(Arrival {
         transport,
@@ -258,7 +272,7 @@ impl Door {
     ) -> Result<Permit, AdmitError> {
         let peer = match peer {
             PeerAddress::Ip(address) if !self.listener.proxy_protocol => {
-                self.waiting_room.peers.admit(address.ip())?
+                self.admit_address(address.ip())?
             }
             PeerAddress::Ip(_) | PeerAddress::Unix => None,
         };
@@ -269,6 +283,14 @@ impl Door {
             _broker: place(broker).map_err(|_| AdmitError::BrokerFull)?,
             peer,
         })
+    }
+
+    fn admit_address(&self, address: IpAddr) -> Result<Option<Box<PeerPermit>>, PeerRefusal> {
+        let WaitingRoom { logins, peers, .. } = &*self.waiting_room;
+        if logins.is_address_banned(address, &self.limits) {
+            return Err(PeerRefusal::Banned);
+        }
+        peers.admit(address)
     }
 
     /// Bytes of everything that a client sends before its CONNACK.

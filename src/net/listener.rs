@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::net::socket::Socket;
+pub(crate) use unix::user_name_of;
 pub use unix::{SocketFile, UnixAddress};
 
 /// What to listen on.

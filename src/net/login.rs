@@ -1,6 +1,7 @@
 //! Who the client of a CONNECT is: its password is checked, or AUTH packets are exchanged.
 
 use std::io;
+use std::sync::Arc;
 
 use tidewire_protocol::codec::{
     Auth, Connect, DecodeError, EncodeError, Packet, ProtocolVersion, ReasonCode, Receiver,
@@ -10,11 +11,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
 use super::handshake::{Door, connect_of, random_bytes, read_more};
+use super::listener::user_name_of;
+use super::socket::PeerAddress;
 use super::transport::Transport;
 use super::waiting_room::HeldBytes;
 use crate::auth::{
     Answer, Busy, Enhanced, EnhancedAuthentication, EnhancedError, Identity, METHOD,
+    name_of_certificate,
 };
+use crate::config::CertificateAs;
 
 /// Why a client is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +28,14 @@ pub(crate) enum LoginError {
     Anonymous,
     #[error("wrong password or unknown user {user_name:?}")]
     Password { user_name: String },
+    #[error("the certificate has no name of the kind that counts here")]
+    NoName,
+    #[error("too many logins of the user failed")]
+    Banned,
+    #[error("another user name than the one that the connection proves")]
+    OtherName,
+    #[error("another client id than the one that the certificate stands for")]
+    OtherClientId,
     #[error("{0}")]
     Busy(#[from] Busy),
     #[error("passwords are not checked any more")]
@@ -57,7 +70,9 @@ impl LoginError {
     /// What the client is told, if it is still there.
     pub(crate) fn reason(&self) -> Option<ReasonCode> {
         Some(match self {
-            Self::Anonymous => ReasonCode::NotAuthorized,
+            Self::Anonymous | Self::NoName | Self::OtherName => ReasonCode::NotAuthorized,
+            Self::Banned => ReasonCode::Banned,
+            Self::OtherClientId => ReasonCode::ClientIdentifierNotValid,
             Self::Password { .. } => ReasonCode::BadUserNameOrPassword,
             Self::Busy(_) | Self::Stopped => ReasonCode::ServerBusy,
             Self::Method { .. } => ReasonCode::BadAuthenticationMethod,
@@ -71,8 +86,37 @@ impl LoginError {
     }
 }
 
-/// Finds out who the client is. `packet` is its CONNECT, `rest` what was read beyond.
+/// Finds out who the client is, unless it has failed too often. `packet` is its CONNECT, `rest`
+/// what was read beyond.
 pub(super) async fn log_in(
+    door: &Door,
+    transport: &mut Transport,
+    packet: &[u8],
+    rest: &mut Vec<u8>,
+    held: &mut HeldBytes,
+) -> Result<Identity, LoginError> {
+    let logins = &door.waiting_room.logins;
+    let user_name = connect_of(packet).user_name;
+    if user_name.is_some_and(|it| logins.is_user_banned(it, &door.limits)) {
+        return Err(LoginError::Banned);
+    }
+    let identity = identify(door, transport, packet, rest, held).await;
+    let failed = match &identity {
+        Err(LoginError::Password { .. }) => user_name,
+        Err(LoginError::Enhanced { user_name, .. }) => Some(user_name.as_str()),
+        _ => None,
+    };
+    if let Some(user_name) = failed {
+        let address = match transport.peer() {
+            PeerAddress::Ip(address) => Some(address.ip()),
+            PeerAddress::Unix => None,
+        };
+        logins.failed(address, user_name, &door.limits);
+    }
+    identity
+}
+
+async fn identify(
     door: &Door,
     transport: &mut Transport,
     packet: &[u8],
@@ -89,21 +133,79 @@ pub(super) async fn log_in(
             rest,
             held,
         };
-        return dialogue.run(&connect, authentication).await;
+        let proved = dialogue.run(&connect, authentication).await?;
+        let shown = shown_identity(door, transport, &connect)?;
+        if shown.user_name.is_some() && shown.user_name != proved.user_name {
+            return Err(LoginError::OtherName);
+        }
+        return Ok(Identity {
+            user_name: proved.user_name,
+            has_password: true,
+            enhanced: proved.enhanced,
+            ..shown
+        });
+    }
+    let mut identity = shown_identity(door, transport, &connect)?;
+    if identity.user_name.is_some() {
+        return Ok(identity);
     }
     if let Some(user_name) = connect.user_name {
         let password = connect.password.unwrap_or_default();
         if let Some(verdict) = door.authenticator.check_password(user_name, password) {
-            return await_verdict(user_name, verdict?).await;
+            identity.has_password = true;
+            identity.user_name = Some(await_verdict(user_name, verdict?).await?);
+            return Ok(identity);
         }
     }
     // A verified client certificate is an identity; without one the client is anonymous.
-    let session = transport.tls_session();
-    let certificates = session.and_then(|session| session.peer_certificates());
-    if !door.allows_anonymous(transport.peer()) && certificates.is_none() {
+    let has_certificate = certificate_of(transport).is_some();
+    if !door.allows_anonymous(transport.peer()) && !has_certificate {
         return Err(LoginError::Anonymous);
     }
-    Ok(Identity::default())
+    Ok(identity)
+}
+
+/// What the transport itself proves: the name in a certificate, or the user of a process.
+fn shown_identity(
+    door: &Door,
+    transport: &Transport,
+    connect: &Connect<'_>,
+) -> Result<Identity, LoginError> {
+    let mut identity = Identity::default();
+    let listener = &door.listener;
+    if let Some(certificate) = certificate_of(transport) {
+        let name = name_of_certificate(certificate, listener.certificate_name);
+        let name: Option<Arc<str>> = name.map(Into::into);
+        let has_use = listener.certificate_as != CertificateAs::Nothing;
+        if name.is_none() && has_use {
+            return Err(LoginError::NoName);
+        }
+        let stands_for = listener.certificate_as;
+        identity.user_name = name.clone().filter(|_| stands_for.is_user_name());
+        identity.client_id = name.clone().filter(|_| stands_for.is_client_id());
+        identity.certificate = name;
+    }
+    if listener.unix_peer_as_user
+        && let Some(id) = transport.socket().peer_user_id()
+    {
+        identity.user_name = Some(user_name_of(id).into());
+    }
+    let is_other = |claimed: Option<&str>, proved: &Option<Arc<str>>| {
+        claimed.is_some() && proved.is_some() && claimed != proved.as_deref()
+    };
+    let client_id = Some(connect.client_id).filter(|it| !it.is_empty());
+    if is_other(connect.user_name, &identity.user_name) {
+        return Err(LoginError::OtherName);
+    }
+    if is_other(client_id, &identity.client_id) {
+        return Err(LoginError::OtherClientId);
+    }
+    Ok(identity)
+}
+
+fn certificate_of(transport: &Transport) -> Option<&[u8]> {
+    let certificates = transport.tls_session()?.peer_certificates()?;
+    certificates.first().map(|it| it.as_ref())
 }
 
 /// [MQTT-4.12.0-1]
@@ -118,17 +220,14 @@ fn begin_enhanced(door: &Door, method: &str) -> Result<EnhancedAuthentication, L
 async fn await_verdict(
     user_name: &str,
     verdict: oneshot::Receiver<bool>,
-) -> Result<Identity, LoginError> {
+) -> Result<Arc<str>, LoginError> {
     let is_right = verdict.await.map_err(|_| LoginError::Stopped)?;
     if !is_right {
         return Err(LoginError::Password {
             user_name: shown(user_name),
         });
     }
-    Ok(Identity {
-        user_name: Some(user_name.into()),
-        enhanced: None,
-    })
+    Ok(user_name.into())
 }
 
 /// AUTH packets between CONNECT and CONNACK.
@@ -172,6 +271,7 @@ impl Dialogue<'_> {
                 last_data,
                 authentication,
             }),
+            ..Identity::default()
         })
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum PeerRefusal {
     Connections,
     #[error("the address connects too often")]
     Rate,
+    #[error("too many logins from the address failed")]
+    Banned,
 }
 
 /// # Shape
@@ -179,7 +181,7 @@ impl fmt::Debug for PeerPermit {
 }
 
 /// The unit in which peers are counted.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

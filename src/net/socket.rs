@@ -128,6 +128,14 @@ impl Socket {
     }
 
     /// Lends the TCP stream to set options on it; none for a unix or detached socket.
+    /// The user id of the process behind a unix socket.
+    pub(crate) fn peer_user_id(&self) -> Option<u32> {
+        match &self.stream {
+            Stream::Unix(stream) => stream.peer_cred().ok().map(|it| it.uid()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn tcp_stream(&self) -> Option<&TcpStream> {
         match &self.stream {
             Stream::Tcp(stream) => Some(stream),

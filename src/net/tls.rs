@@ -10,7 +10,9 @@ use tokio_rustls::rustls;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, pem,
+};
 use rustls::server::{
     ClientHello, ParsedCertificate, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
     danger::ClientCertVerifier,
@@ -26,6 +28,8 @@ pub struct TlsSettings {
     pub certificates: Vec<(PathBuf, PathBuf)>,
     /// Authorities that may sign client certificates, PEM.
     pub client_ca: Option<PathBuf>,
+    /// Certificates that their authorities have revoked, PEM.
+    pub client_crl: Option<PathBuf>,
     /// Whether clients are asked for a certificate.
     pub client_certificates: ClientCertificates,
 }
@@ -163,6 +167,17 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(found)
 }
 
+fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let found: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
+        .map_err(pem_error(path))?
+        .collect::<Result<_, _>>()
+        .map_err(pem_error(path))?;
+    if found.is_empty() {
+        return Err(pem_error(path)(pem::Error::NoItemsFound));
+    }
+    Ok(found)
+}
+
 fn client_verifier(
     settings: &TlsSettings,
     provider: Arc<CryptoProvider>,
@@ -178,7 +193,13 @@ fn client_verifier(
             source,
         })?;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(path) = &settings.client_crl {
+        // A list past its time says nothing of today.
+        builder = builder
+            .with_crls(revocation_lists(path)?)
+            .enforce_revocation_expiration();
+    }
     let builder = match settings.client_certificates {
         ClientCertificates::Required => builder,
         ClientCertificates::Off | ClientCertificates::Optional => builder.allow_unauthenticated(),

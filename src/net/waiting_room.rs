@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::login_guard::LoginGuard;
 use super::peer_limits::PeerLimits;
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -11,6 +12,7 @@ use crate::config::Limits;
 /// The limits before CONNECT that hold for the whole broker.
 pub(crate) struct WaitingRoom {
     pub(crate) peers: Arc<PeerLimits>,
+    pub(crate) logins: LoginGuard,
     /// Memory for CONNECT packets that are large and not yet whole.
     bytes: Arc<Semaphore>,
 }
@@ -26,6 +28,7 @@ impl WaitingRoom {
         let bytes = limits.connecting_bytes_max.min(Semaphore::MAX_PERMITS);
         Self {
             peers: Arc::new(PeerLimits::new(limits, clock)),
+            logins: LoginGuard::new(clock),
             bytes: Arc::new(Semaphore::new(bytes)),
         }
     }

@@ -224,9 +224,52 @@ impl Queue {
         lent
     }
 
-    /// The next delivery in memory, which stays.
-    pub fn peek(&self) -> Option<&Delivery> {
-        self.deliveries.front()
+    /// Takes out the first of the next `looked_at_max` deliveries that `choose` answers for;
+    /// expired ones on the way are dropped.
+    pub fn take_first<T>(
+        &mut self,
+        now_ms: u64,
+        looked_at_max: usize,
+        mut choose: impl FnMut(&Delivery) -> Option<T>,
+    ) -> Option<(Delivery, T)> {
+        let mut index = 0;
+        while index < looked_at_max {
+            let delivery = self.deliveries.get(index)?;
+            let is_expired = delivery.message.is_expired(now_ms);
+            let chosen = if is_expired { None } else { choose(delivery) };
+            if chosen.is_none() && !is_expired {
+                index += 1;
+                continue;
+            }
+            let taken = match index {
+                0 => self.pop_front()?,
+                _ => {
+                    let taken = self.deliveries.remove(index)?;
+                    self.bytes -= taken.message.bytes();
+                    taken
+                }
+            };
+            match chosen {
+                Some(chosen) => return Some((taken, chosen)),
+                None => self.dropped.extend(taken.stored),
+            }
+        }
+        None
+    }
+
+    /// Drops what `keep` does not want of what is in memory, and answers how many that was.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Delivery) -> bool) -> u64 {
+        let before = self.deliveries.len();
+        let (bytes, dropped) = (&mut self.bytes, &mut self.dropped);
+        self.deliveries.retain(|delivery| {
+            let is_kept = keep(delivery);
+            if !is_kept {
+                *bytes -= delivery.message.bytes();
+                dropped.extend(delivery.stored);
+            }
+            is_kept
+        });
+        (before - self.deliveries.len()) as u64
     }
 
     /// Whether nothing waits.

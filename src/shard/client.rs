@@ -12,6 +12,7 @@ use super::retained::RetainedDelivery;
 use super::slots::Key;
 use super::subscriptions::Subscriptions;
 use crate::auth::EnhancedAuthentication;
+use crate::auth::acl::Rights;
 use crate::exchange::{GroupId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Queue};
@@ -28,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) mount_point: Option<Arc<str>>,
     /// Who had the session last; `None` if that client proved nothing.
     pub(crate) user_name: Option<Arc<str>>,
+    /// What it may do, and is asked again after it is gone.
+    pub(crate) rights: Arc<Rights>,
     /// Its name in the store, if it outlives the process.
     pub(crate) store: Option<QueueId>,
     /// Recovered, and what was in flight is still to be read back.

@@ -13,9 +13,11 @@ use tidewire_protocol::topic::Topic;
 
 use super::client::{Connection, Session};
 use super::explain::{encode_explained, text_of};
-use super::mount::{mounted, session_name};
+use super::mount::session_name;
+use super::rights::check_will;
 use super::timers::Timer;
 use super::{Key, Shard};
+use crate::auth::acl::Rights;
 use crate::auth::{Identity, METHOD, may_publish, may_take_over};
 use crate::config::Mqtt;
 use crate::log_limit::LogKind;
@@ -64,8 +66,13 @@ impl Shard {
             self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
             return Accepted { connection };
         }
-        let will = connect.will.as_ref();
-        if let Some(Err(reason)) = will.map(|will| mounted(mount_point, will.topic)) {
+        let subject = handshake.identity.subject(&client_id.into());
+        if !self.is_known(&subject) {
+            self.refuse(connection, ReasonCode::NotAuthorized, now_ms);
+            return Accepted { connection };
+        }
+        let rights = Arc::new(self.shared.acl.rights(subject));
+        if let Err(reason) = check_will(connect.will.as_ref(), mount_point, &rights) {
             self.refuse(connection, reason, now_ms);
             return Accepted { connection };
         }
@@ -74,7 +81,8 @@ impl Shard {
             return Accepted { connection };
         }
         self.take_over(name, now_ms);
-        let (session, is_present) = self.resume_or_begin(handshake, name, now_ms);
+        let (session, is_present) = self.resume_or_begin(handshake, name, &rights, now_ms);
+        self.set_rights(session, rights, now_ms);
         self.attach(connection, session, handshake);
         if !self.acknowledge_connect(connection, handshake, is_present) {
             self.abandon_unacknowledged(connection, session, now_ms);
@@ -286,11 +294,11 @@ impl Shard {
         &mut self,
         handshake: &Handshake<'_>,
         name: &str,
+        rights: &Arc<Rights>,
         now_ms: u64,
     ) -> (Key, bool) {
         let Handshake {
             connect,
-            client_id,
             mount_point,
             ..
         } = *handshake;
@@ -300,15 +308,17 @@ impl Shard {
             }
             self.end_session(key, now_ms);
         }
-        let name: Arc<str> = name.into();
+        let client_id = &rights.subject().client_id;
+        let name: Arc<str> = match mount_point {
+            None => Arc::clone(client_id),
+            Some(_) => name.into(),
+        };
         let key = self.sessions.insert(Session {
-            client_id: match mount_point {
-                None => Arc::clone(&name),
-                Some(_) => client_id.into(),
-            },
+            client_id: Arc::clone(client_id),
             name: Arc::clone(&name),
             mount_point: mount_point.map(Into::into),
             user_name: None,
+            rights: Arc::clone(rights),
             store: None,
             is_restoring: false,
             connection: None,

@@ -83,26 +83,35 @@ impl Shard {
         routes: &Routes,
         now_ms: u64,
     ) {
+        let is_doubtful = self.is_doubtful(routes);
         for (message, stored) in messages {
             let mut outgoing = Outgoing::of(message);
             outgoing.stored = *stored;
-            self.deliver_here(routes, &mut outgoing, now_ms);
+            for target in routes.for_shard(self.id) {
+                if is_doubtful && !self.may_still_receive(target, routes.topic()) {
+                    self.settle_stored(stored_of(target, *stored));
+                } else {
+                    self.deliver_to(target, &mut outgoing, now_ms);
+                }
+            }
         }
     }
 
     fn deliver_here(&mut self, routes: &Routes, outgoing: &mut Outgoing<'_>, now_ms: u64) {
         for target in routes.for_shard(self.id) {
-            match target.destination {
-                Destination::Session(receiver) => self.deliver(receiver, target, outgoing, now_ms),
-                Destination::Group { group, .. } => {
-                    let message = outgoing.message();
-                    let stored = stored_of(target, outgoing.stored);
-                    self.push_to_group(group, message, stored, now_ms);
-                }
-                Destination::Bridge { bridge, .. } => {
-                    self.push_to_bridge(bridge, outgoing, now_ms);
-                }
+            self.deliver_to(target, outgoing, now_ms);
+        }
+    }
+
+    fn deliver_to(&mut self, target: &Target, outgoing: &mut Outgoing<'_>, now_ms: u64) {
+        match target.destination {
+            Destination::Session(receiver) => self.deliver(receiver, target, outgoing, now_ms),
+            Destination::Group { group, .. } => {
+                let message = outgoing.message();
+                let stored = stored_of(target, outgoing.stored);
+                self.push_to_group(group, message, stored, now_ms);
             }
+            Destination::Bridge { bridge, .. } => self.push_to_bridge(bridge, outgoing, now_ms),
         }
     }
 

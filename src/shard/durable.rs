@@ -428,6 +428,7 @@ impl Shard {
             .into_iter()
             .map(|it| loaded_delivery(it, Some(lender)));
         group.waiting.end_load(deliveries.collect());
+        self.purge_group(id);
         self.lend(id, now_ms);
     }
 

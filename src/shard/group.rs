@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use tidewire_protocol::codec::QoS;
 
 use super::{Key, Mail, Member, Shard, key_of};
+use crate::auth::acl::Action;
 use crate::config::ShareStrategy;
 use crate::exchange::{GroupId, ReceiverId, ShardId};
 use crate::message::Message;
@@ -35,9 +36,9 @@ impl Group {
     fn choose(&self, topic: &str, strategy: ShareStrategy) -> Option<usize> {
         let count = self.members.len();
         let has_credit = |index: usize| {
-            self.members
-                .get(index)
-                .is_some_and(|lent| lent.count < lent.member.credit)
+            self.members.get(index).is_some_and(|lent| {
+                lent.count < lent.member.credit && lent.member.may_receive(topic)
+            })
         };
         match strategy {
             ShareStrategy::Balanced | ShareStrategy::Sticky => (0..count)
@@ -48,7 +49,7 @@ impl Group {
                     .filter(|index| {
                         self.members
                             .get(*index)
-                            .is_some_and(|it| it.member.credit > 0)
+                            .is_some_and(|it| it.member.credit > 0 && it.member.may_receive(topic))
                     })
                     .collect();
                 let hash = topic_hash(topic) as usize;
@@ -60,6 +61,24 @@ impl Group {
 
     fn is_reachable(&self) -> bool {
         self.members.iter().any(|lent| lent.member.credit > 0)
+    }
+
+    /// Whether any member may ever receive the topic; one that nobody joined yet waits.
+    fn has_reader(&self, topic: &str) -> bool {
+        let may_receive = |lent: &Lent| lent.member.may_receive(topic);
+        self.members.is_empty() || self.members.iter().any(may_receive)
+    }
+
+    /// The next message that a member takes, and the index of that member. Where rights differ, a
+    /// message that waits for one member does not hold back the others.
+    fn take_next(&mut self, strategy: ShareStrategy, now_ms: u64) -> Option<(Delivery, usize)> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let are_equal = self.members.iter().all(|lent| lent.member.check.is_none());
+        let looked_at_max = if are_equal { 1 } else { LOOKED_AT_MAX };
+        let choose = |delivery: &Delivery| self.choose(delivery.message.topic(), strategy);
+        let found = waiting.take_first(now_ms, looked_at_max, choose);
+        self.waiting = waiting;
+        found
     }
 
     fn find(&mut self, session: ReceiverId) -> Option<&mut Lent> {
@@ -87,7 +106,22 @@ impl Shard {
             Some(lent) => lent.member = member,
             None => group.members.push(Lent { member, count: 0 }),
         }
+        self.purge_group(id);
         self.lend(id, now_ms);
+    }
+
+    /// Drops what no member may receive.
+    pub(super) fn purge_group(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        if group.members.iter().any(|it| it.member.check.is_none()) {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut group.waiting);
+        let dropped = waiting.retain(|it| group.has_reader(it.message.topic()));
+        group.waiting = waiting;
+        self.metrics.messages_dropped.add(dropped);
     }
 
     pub(super) fn leave_group(&mut self, id: GroupId, session: ReceiverId) {
@@ -151,8 +185,10 @@ impl Shard {
         now_ms: u64,
     ) {
         let group = self.groups.entry(id).or_default();
-        if message.qos() == QoS::AtMostOnce && !group.members.is_empty() && !group.is_reachable() {
+        let has_none = !group.members.is_empty() && !group.is_reachable();
+        if message.qos() == QoS::AtMostOnce && has_none || !group.has_reader(message.topic()) {
             self.metrics.messages_dropped.add(1);
+            self.settle_stored(stored);
             return;
         }
         let delivery = Delivery {
@@ -178,7 +214,9 @@ impl Shard {
     ) {
         let key = key_of(session);
         let is_member = self.sessions.lookup(key).is_some_and(|session| {
+            let topic = delivery.message.topic();
             session.connection.is_some()
+                && session.rights.allows(Action::Receive, topic)
                 && session
                     .subscriptions
                     .values()
@@ -229,13 +267,7 @@ impl Shard {
             return;
         };
         let mut lent = Vec::new();
-        while let Some(next) = group.waiting.peek() {
-            let Some(index) = group.choose(next.message.topic(), strategy) else {
-                break;
-            };
-            let Some(mut delivery) = group.waiting.next(now_ms) else {
-                break;
-            };
+        while let Some((mut delivery, index)) = group.take_next(strategy, now_ms) {
             let Some(chosen) = group.members.get_mut(index) else {
                 break;
             };
@@ -281,3 +313,5 @@ fn topic_hash(topic: &str) -> u64 {
 
 /// How many unsettled messages one member holds at the most, whatever its window.
 const CREDIT_MAX: u32 = 64;
+/// How far a group whose members have different rights looks for a message that one may have.
+const LOOKED_AT_MAX: usize = 256;

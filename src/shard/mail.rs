@@ -1,14 +1,16 @@
 //! What shards say to each other.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 
 use tidewire_protocol::codec::QoS;
 
+use crate::auth::acl::{Action, Rights};
 use crate::exchange::{BridgeId, GroupId, ReceiverId, Routes, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Lent};
-use crate::shard::SentRun;
 use crate::shard::bridge::{BridgeReport, BridgeRequest};
+use crate::shard::{SentRun, Shared};
 use crate::store::{MessageId, Report};
 
 /// One piece of mail; a plain value.
@@ -21,6 +23,8 @@ pub enum Mail {
         /// Who gets them, on all shards.
         routes: Arc<Routes>,
     },
+    /// What all shards share has been replaced.
+    Reconfigure(Arc<Reconfiguration>),
     /// What the store says.
     Store(Report),
     /// Deliver encoded messages to the receiver's part of the routes.
@@ -89,6 +93,15 @@ pub enum Mail {
     },
 }
 
+/// A new configuration on its way to the shards.
+#[derive(Debug)]
+pub struct Reconfiguration {
+    /// The tables are the same as before.
+    pub shared: Arc<Shared>,
+    /// How many shards have applied it.
+    pub applied: AtomicU16,
+}
+
 /// A member of a share group.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -102,6 +115,15 @@ pub struct Member {
     pub subscription_ids: Option<Arc<[std::num::NonZeroU32]>>,
     /// How many unsettled messages it takes; zero while it is away.
     pub credit: u32,
+    /// Asked for each topic, if it may not receive every one of the group.
+    pub check: Option<Arc<Rights>>,
+}
+
+impl Member {
+    pub(crate) fn may_receive(&self, topic: &str) -> bool {
+        let check = self.check.as_ref();
+        check.is_none_or(|rights| rights.allows(Action::Receive, topic))
+    }
 }
 
 /// Mail to be sent, by receiving shard.

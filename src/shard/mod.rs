@@ -23,6 +23,7 @@ mod publish;
 mod receive;
 mod restore;
 mod retained;
+mod rights;
 mod run;
 mod send;
 mod slots;
@@ -42,7 +43,7 @@ pub use bridge::{BridgeReport, BridgeRequest};
 pub use connect::{Accepted, Handshake, refusal};
 pub use durable::StoreWork;
 pub use explain::text_of;
-pub use mail::{Mail, Member};
+pub use mail::{Mail, Member, Reconfiguration};
 pub use mount::client_id_of;
 pub use out::OutBuffer;
 pub use run::SentRun;
@@ -58,6 +59,8 @@ use run::OpenRun;
 use slots::Slots;
 use timers::{Timer, Timers};
 
+use crate::auth::PasswordFile;
+use crate::auth::acl::Acl;
 use crate::config::Config;
 use crate::exchange::{BridgeId, Exchange, GroupId, ReceiverId, RouteCache, ShardId};
 use crate::log_limit::{LogKind, LogLimit};
@@ -74,10 +77,14 @@ pub struct Shared {
     pub config: Config,
     /// How many shards there are.
     pub shards: u16,
+    /// Who may do what.
+    pub acl: Arc<Acl>,
+    /// Whose password is checked, if any.
+    pub users: Option<Arc<PasswordFile>>,
     /// The routing table.
-    pub exchange: Exchange,
+    pub exchange: Arc<Exchange>,
     /// The latest message of each topic; with a durable store of `$SYS` only.
-    pub retained: Retained,
+    pub retained: Arc<Retained>,
     /// What survives the process.
     pub store: Arc<Store>,
 }
@@ -231,6 +238,7 @@ impl Shard {
     pub fn take_in(&mut self, mail: Mail, now_ms: u64) {
         match mail {
             Mail::Deliver { messages, routes } => self.deliver_mail(&messages, &routes, now_ms),
+            Mail::Reconfigure(new) => self.reconfigure(&new, now_ms),
             Mail::Run(run) => self.deliver_run(&run),
             Mail::Store(report) => self.take_report(report, now_ms),
             Mail::GroupJoin { group, member } => self.join_group(group, member, now_ms),

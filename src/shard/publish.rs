@@ -146,7 +146,7 @@ impl Shard {
         {
             return ReasonCode::PayloadFormatInvalid;
         }
-        let (topic, delay_seconds) = match self.check_topic(key, topic, now_ms) {
+        let (topic, delay_seconds) = match self.check_topic(key, topic, publish.retain, now_ms) {
             Ok(checked) => checked,
             Err(reason) => return reason,
         };
@@ -187,15 +187,17 @@ impl Shard {
         &mut self,
         key: Key,
         topic: &'a str,
+        retain: bool,
         now_ms: u64,
     ) -> Result<(&'a str, Option<u32>), ReasonCode> {
-        // The last topic has passed all of this.
-        if self
-            .connections
-            .lookup(key)
-            .filter(|connection| connection.mount_point.is_none())
-            .and_then(|connection| connection.last_routes.as_ref())
-            .is_some_and(|(last, _)| **last == *topic)
+        // The last topic has passed all of this; new rights make it forgotten.
+        if !retain
+            && self
+                .connections
+                .lookup(key)
+                .filter(|connection| connection.mount_point.is_none())
+                .and_then(|connection| connection.last_routes.as_ref())
+                .is_some_and(|(last, _)| **last == *topic)
         {
             return Ok((topic, None));
         }
@@ -210,7 +212,7 @@ impl Shard {
         if is_too_long {
             return Err(ReasonCode::TopicNameInvalid);
         }
-        if !may_publish(topic) {
+        if !may_publish(topic) || !self.may_send(key, topic, retain) {
             return Err(self.refuse_publish(key, topic, now_ms));
         }
         Ok((topic, delay_seconds))

@@ -1,13 +1,18 @@
 //! What an earlier process has left: sessions, groups and delayed messages.
 
+use std::sync::Arc;
+
 use tidewire_protocol::codec::{PacketId, Subscription};
 use tidewire_protocol::session::InFlight;
 
 use super::client::{Session, WillMessage};
 use super::durable::{Asker, loaded_delivery};
 use super::mount::{NAME_SEPARATOR, client_id_of};
+use super::rights::may_leave;
 use super::timers::Timer;
 use super::{Key, Shard};
+use crate::auth::acl::{Rights, Subject};
+use crate::config::Listener;
 use crate::exchange::GroupId;
 use crate::message::Message;
 use crate::queue::{Delivery, Stored};
@@ -30,12 +35,20 @@ impl Shard {
         } = recovered;
         let name = record.client_id;
         let mount_point = name.split_once(NAME_SEPARATOR).map(|(it, _)| it.into());
-        let client_id = client_id_of(&name).into();
+        let client_id: Arc<str> = client_id_of(&name).into();
+        let user_name: Option<Arc<str>> = record.user_name.as_deref().map(Into::into);
+        let subject = Subject {
+            has_password: self.shared.users.is_some() && !self.has_other_proof(),
+            user_name: user_name.clone(),
+            client_id: Arc::clone(&client_id),
+            ..Subject::default()
+        };
         let key = self.sessions.insert(Session {
             client_id,
-            name: std::sync::Arc::clone(&name),
+            name: Arc::clone(&name),
             mount_point,
-            user_name: record.user_name.as_deref().map(Into::into),
+            user_name,
+            rights: Arc::new(Rights::provisional(subject)),
             store: Some(queue),
             is_restoring: false,
             connection: None,
@@ -103,9 +116,28 @@ impl Shard {
         session.queue.restore(queue, waiting.into_iter());
     }
 
+    /// Whether a user name may have been proved by something else than the password file.
+    fn has_other_proof(&self) -> bool {
+        let listeners = &self.shared.config.listeners;
+        let proves = |it: &Listener| it.certificate_as.is_user_name() || it.unix_peer_as_user;
+        listeners.iter().any(proves)
+    }
+
     /// The connection was lost when the process ended.
     fn restore_will(&mut self, key: Key, will: Option<WillRecord>, now_ms: u64) {
-        let (Some(session), Some(will)) = (self.sessions.lookup_mut(key), will) else {
+        let (Some(session), Some(will)) = (self.sessions.lookup(key), will) else {
+            return;
+        };
+        let subject = session.rights.subject();
+        let (topic, retain) = (will.message.topic(), will.message.retain());
+        let rights = self.shared.acl.rights(subject.clone());
+        if !self.is_known(subject) || !may_leave(&rights, topic, retain) {
+            tracing::info!(client_id = ?subject.client_id, ?topic, "will not authorized");
+            self.metrics.messages_dropped.add(1);
+            self.keep_will(key);
+            return;
+        }
+        let Some(session) = self.sessions.lookup_mut(key) else {
             return;
         };
         let delay_ms = u64::from(will.delay_seconds) * 1_000;

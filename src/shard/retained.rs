@@ -11,6 +11,7 @@ use super::mount::Mounted;
 use super::subscribe::mounted_of;
 use super::timers::Timer;
 use super::{Key, Shard};
+use crate::auth::acl::Action;
 use crate::message::Message;
 use crate::queue::Delivery;
 use crate::retained::Walk;
@@ -148,6 +149,10 @@ impl Shard {
         let walk = walk.get_or_insert_with(|| retained.walk(filter));
         let mut messages = Vec::new();
         let goes_on = retained.advance(walk, now_ms, VISITS_MAX, &mut messages);
+        if !session.rights.is_everything() {
+            let rights = &session.rights;
+            messages.retain(|it: &Message| rights.allows(Action::Receive, it.topic()));
+        }
         let found = !messages.is_empty();
         let kept = session.store.map(|queue| (queue, &mut self.durable));
         let deliveries = delivery.deliveries(messages, kept);
@@ -188,7 +193,8 @@ impl Shard {
         let overtaken = std::mem::take(&mut delivery.overtaken);
         messages.retain(|message| {
             let is_old = overtaken.iter().any(|it| **it == *message.topic_bytes());
-            !is_old && !message.is_expired(now_ms)
+            let is_allowed = session.rights.allows(Action::Receive, message.topic());
+            !is_old && is_allowed && !message.is_expired(now_ms)
         });
         let kept = session.store.map(|queue| (queue, &mut self.durable));
         let deliveries = delivery.deliveries(messages, kept);

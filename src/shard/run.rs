@@ -172,7 +172,11 @@ impl Shard {
     /// Hands a run to the receivers of this shard.
     pub(super) fn deliver_run(&mut self, run: &SentRun) {
         let here = run.routes.for_shard(self.id);
+        let is_doubtful = self.is_doubtful(&run.routes);
         for target in here {
+            if is_doubtful && !self.may_still_receive(target, run.routes.topic()) {
+                continue;
+            }
             let bytes = match target.version {
                 ProtocolVersion::V5 => &run.v5,
                 _ => &run.v3,

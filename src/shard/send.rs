@@ -6,6 +6,7 @@ use tidewire_protocol::session::InFlight;
 use super::client::{Connection, Session};
 use super::durable::Durable;
 use super::{Key, Mail, Shard};
+use crate::auth::acl::Action;
 use crate::config::Limits;
 use crate::exchange::{GroupId, ShardId};
 use crate::queue::{Delivery, Pushed, Stored};
@@ -208,7 +209,7 @@ fn transmit(
     mut delivery: Delivery,
     now_ms: u64,
 ) -> Transmitted {
-    if !takes(connection, &delivery, now_ms) {
+    if !may_have(session, &delivery) || !takes(connection, &delivery, now_ms) {
         return Transmitted::TooLarge(Gone::of(&delivery));
     }
     let payload_bytes = delivery.message.payload().len();
@@ -295,12 +296,12 @@ fn resend(
         return Transmitted::InFlight { payload_bytes: 0 };
     };
     let payload_bytes = delivery.message.payload().len();
-    if takes(connection, delivery, now_ms) {
+    if may_have(session, delivery) && takes(connection, delivery, now_ms) {
         write_delivery(connection, delivery, Some(packet_id), true, now_ms);
         return Transmitted::InFlight { payload_bytes };
     }
-    // The client has made its maximum smaller. It may have seen a QoS 2 message before: PUBREL
-    // tells it that this identifier is free again.
+    // The client has made its maximum smaller, or may not receive the topic any more. It may have
+    // seen a QoS 2 message before: PUBREL tells it that this identifier is free again.
     let delivery = session.outbound.release(packet_id);
     if delivery
         .as_ref()
@@ -309,6 +310,12 @@ fn resend(
         write_pubrel(connection, packet_id);
     }
     Transmitted::TooLarge(delivery.as_ref().map(Gone::of).unwrap_or_default())
+}
+
+/// Rights may have changed since the message was queued.
+fn may_have(session: &Session, delivery: &Delivery) -> bool {
+    let topic = delivery.message.topic();
+    session.rights.allows(Action::Receive, topic)
 }
 
 fn write_pubrel(connection: &mut Connection, packet_id: PacketId) {

@@ -9,8 +9,9 @@ use tidewire_protocol::codec::{
 };
 use tidewire_protocol::topic::{Subscribable, TopicFilter};
 
-use super::client::Subscribed;
+use super::client::{Session, Subscribed};
 use super::mount::Mounted;
+use super::rights::may_subscribe;
 use super::{Key, Mail, Member, Shard};
 use crate::exchange::{Binding, Destination, GroupId, ShardId};
 use crate::store::{Operation, SubscriptionRecord};
@@ -104,9 +105,8 @@ impl Shard {
             None => self.metrics.subscriptions.subtract(1),
         }
         let mount_point = session.mount_point.clone();
-        let levels_max = self.shared.config.limits.topic_levels_max;
         let exchange = &self.shared.exchange;
-        let mounted = mounted_of(mount_point.as_deref(), filter, levels_max);
+        let mounted = mounted_of(mount_point.as_deref(), filter, ANY_LEVELS);
         match mounted
             .as_ref()
             .map_err(|it| *it)
@@ -159,8 +159,7 @@ impl Shard {
             .map(|(filter, it)| (filter.into(), *it))
             .collect();
         for (filter, subscribed) in subscriptions {
-            let levels_max = self.shared.config.limits.topic_levels_max;
-            let mounted = mounted_of(mount_point.as_deref(), &filter, levels_max);
+            let mounted = mounted_of(mount_point.as_deref(), &filter, ANY_LEVELS);
             if let Ok(Subscribable::Plain(filter) | Subscribable::Exclusive(filter)) = mounted
                 .as_ref()
                 .map_err(|it| *it)
@@ -179,7 +178,10 @@ impl Shard {
         subscription_id: Option<NonZeroU32>,
     ) -> Result<bool, ReasonCode> {
         let limits = &self.shared.config.limits;
-        if subscription.filter.len() > limits.topic_bytes_max {
+        let filter = subscription.filter;
+        let wildcards = filter.bytes().filter(|it| matches!(it, b'+' | b'#'));
+        if filter.len() > limits.topic_bytes_max || wildcards.count() > limits.filter_wildcards_max
+        {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let session = self
@@ -189,6 +191,9 @@ impl Shard {
         let mount_point = session.mount_point.as_deref();
         let mounted = mounted_of(mount_point, subscription.filter, limits.topic_levels_max)?;
         let version = session.version;
+        if !may_subscribe(&session.rights, mounted.subscribable()?) {
+            return Err(refused(session, subscription.filter));
+        }
         let before = session.subscriptions.get(subscription.filter).copied();
         if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
             return Err(ReasonCode::QuotaExceeded);
@@ -215,7 +220,7 @@ impl Shard {
                 let known = before.and_then(|it| it.group);
                 let joined = known.unwrap_or_else(|| self.enter(key, group, filter));
                 subscribed.group = Some(joined);
-                self.join(key, &subscribed);
+                self.join(key, filter, &subscribed);
             }
         }
         if before.is_none() {
@@ -269,35 +274,48 @@ impl Shard {
         (joined.group, joined.home)
     }
 
-    fn bind(
+    pub(super) fn bind(
         &mut self,
         key: Key,
         filter: TopicFilter<'_>,
         subscribed: &Subscribed,
         version: ProtocolVersion,
     ) {
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
+        let session_store = session.store;
+        let receiver = self.receiver(key);
+        let is_checked = !session.rights.receives_all(filter.as_str());
+        if is_checked {
+            self.shared.exchange.set_rights(receiver, &session.rights);
+        }
         let binding = Binding {
-            destination: Destination::Session(self.receiver(key)),
+            destination: Destination::Session(receiver),
             qos: subscribed.options.qos,
             no_local: subscribed.options.no_local,
             retain_as_published: subscribed.options.retain_as_published,
             subscription_id: subscribed.subscription_id,
             version,
-            store: self.sessions.lookup(key).and_then(|it| it.store),
+            is_checked,
+            store: session_store,
         };
         self.shared.exchange.bind(filter, binding);
     }
 
-    fn join(&mut self, key: Key, subscribed: &Subscribed) {
-        let Some((group, home)) = subscribed.group else {
+    pub(super) fn join(&mut self, key: Key, filter: TopicFilter<'_>, subscribed: &Subscribed) {
+        let (Some((group, home)), Some(session)) = (subscribed.group, self.sessions.lookup(key))
+        else {
             return;
         };
+        let rights = &session.rights;
         let member = Member {
             session: self.receiver(key),
             qos: subscribed.options.qos,
             retain_as_published: subscribed.options.retain_as_published,
             subscription_ids: subscribed.subscription_id.map(|id| Arc::from([id])),
             credit: self.group_credit(key),
+            check: (!rights.receives_all(filter.as_str())).then(|| Arc::clone(rights)),
         };
         self.send_mail(home, Mail::GroupJoin { group, member });
     }
@@ -312,6 +330,15 @@ pub(super) fn mounted_of<'f>(
     let asked =
         Subscribable::parse(text, levels_max).map_err(|_| ReasonCode::TopicFilterInvalid)?;
     Mounted::new(mount_point, asked)
+}
+
+/// A filter that is subscribed keeps its levels, whatever the limit is by now.
+pub(super) const ANY_LEVELS: usize = usize::MAX;
+
+fn refused(session: &Session, filter: &str) -> ReasonCode {
+    let client_id = &session.client_id;
+    tracing::debug!(?client_id, ?filter, "subscription not authorized");
+    ReasonCode::NotAuthorized
 }
 
 fn granted(qos: QoS) -> ReasonCode {

@@ -7,6 +7,7 @@ use tidewire_protocol::session::keep_alive_deadline_ms;
 
 use super::client::WillMessage;
 use super::mount::mounted;
+use super::rights::may_leave;
 use super::timers::Timer;
 use super::{Key, Mail, Shard, publisher_of};
 use crate::message::{Header, Message};
@@ -108,6 +109,9 @@ impl Shard {
             self.durable.record(Operation::RemoveSession { queue });
         }
         self.metrics.sessions.subtract(1);
+        if !session.rights.is_everything() {
+            self.shared.exchange.forget_rights(self.receiver(key));
+        }
         if self.directory.get(&session.name) == Some(&key) {
             self.directory.remove(&session.name);
         }
@@ -206,10 +210,17 @@ impl Shard {
             return;
         };
         session.will_due_ms = None;
-        if let Some(will) = session.will.take() {
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        let (topic, retain) = (will.message.topic(), will.message.retain());
+        if may_leave(&session.rights, topic, retain) {
             self.publish_message(&will.publish_at(now_ms), now_ms);
-            self.keep_will(key);
+        } else {
+            tracing::info!(client_id = ?session.client_id, ?topic, "will not authorized");
+            self.metrics.messages_dropped.add(1);
         }
+        self.keep_will(key);
     }
 
     /// The will of a CONNECT whose topic was found to exist.

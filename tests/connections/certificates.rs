@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, date_time_ymd,
 };
 use tidewire::config::{Certificate, Listener, Transport};
 use tokio_rustls::rustls::crypto::ring;
@@ -78,6 +78,27 @@ impl Authority {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2021, 1, 1);
         })
+    }
+
+    /// A list that revokes the certificate with this serial number, which ends in a year.
+    pub(crate) fn revoke(&self, serial_number: u64, end_year: i32) -> PathBuf {
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(end_year, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: serial_number.into(),
+                revocation_time: date_time_ymd(2020, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.folder.join(format!("{serial_number}-{end_year}.crl"));
+        let list = list.signed_by(&self.issuer).unwrap();
+        std::fs::write(&path, list.pem().unwrap()).unwrap();
+        path
     }
 
     /// A TLS listener with a certificate of this authority.

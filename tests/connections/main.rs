@@ -8,6 +8,7 @@
 mod broker;
 mod certificates;
 mod client;
+mod identity;
 mod limits;
 mod listeners;
 mod logs;

@@ -53,8 +53,10 @@ impl Broker {
         let shared = Arc::new(Shared {
             config,
             shards: SHARDS,
-            exchange: Exchange::new(),
-            retained: Retained::new(1_000, 1_000_000),
+            acl: Arc::default(),
+            users: None,
+            exchange: Exchange::new().into(),
+            retained: Retained::new(1_000, 1_000_000).into(),
             store: Arc::new(tidewire::store::Store::memory()),
         });
         let shards = (0..SHARDS)

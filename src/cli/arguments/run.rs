@@ -36,6 +36,17 @@ pub struct RunArguments {
     pub log: Option<String>,
 }
 
+/// Arguments of `tidewire reload`.
+#[derive(Args, Clone, Debug)]
+pub struct ReloadArguments {
+    /// Those that the broker was started with, to check what it would read.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// File with the process id of the broker, instead of that of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+}
+
 impl RunArguments {
     /// The configuration: flags win over the environment of the process, which wins over the file.
     ///

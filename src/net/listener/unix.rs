@@ -114,6 +114,17 @@ fn ids_of(owner: &UnixOwner) -> io::Result<Ids> {
     })
 }
 
+/// The name of a user of this machine, or the number as text.
+pub(crate) fn user_name_of(id: u32) -> String {
+    let lines = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = lines.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| id.to_string())
+}
+
 /// # Shape
 /// Both files hold lines of `name:password:id:..`.
 fn id_of(name: &str, file: &str) -> io::Result<u32> {

@@ -1,0 +1,160 @@
+//! Who has failed to log in too often, and which client ids connect too often.
+//!
+//! Owns three bounded tables for the whole broker. What is counted is forgotten after the time of a
+//! ban, so nothing has to be undone by hand.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use hashbrown::{Equivalent, HashMap};
+use parking_lot::Mutex;
+
+use super::peer_limits::network_of;
+use crate::clock::Clock;
+use crate::config::Limits;
+
+/// Counts of failures and connects; a limit of 0 counts nothing.
+pub(crate) struct LoginGuard {
+    clock: Clock,
+    /// By network, as in limits by peer.
+    addresses: Mutex<Tally<IpAddr>>,
+    users: Mutex<Tally<Box<str>>>,
+    clients: Mutex<Tally<Box<str>>>,
+}
+
+/// How often something happened to each key lately.
+struct Tally<K> {
+    counts: HashMap<K, Count>,
+    swept_ms: u64,
+}
+
+struct Count {
+    events: u32,
+    /// When it is forgotten.
+    ends_ms: u64,
+}
+
+impl LoginGuard {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            addresses: Mutex::default(),
+            users: Mutex::default(),
+            clients: Mutex::default(),
+        }
+    }
+
+    /// Whether logins from the address failed too often. This machine is never banned: all clients
+    /// of a proxy that tells nothing come from there.
+    pub(crate) fn is_address_banned(&self, address: IpAddr, limits: &Limits) -> bool {
+        let max = limits.login_failures_per_address_max;
+        let now_ms = self.clock.now_ms();
+        max > 0
+            && !address.to_canonical().is_loopback()
+            && self.addresses.lock().has(&network_of(address), max, now_ms)
+    }
+
+    /// Whether logins of the user failed too often.
+    pub(crate) fn is_user_banned(&self, user_name: &str, limits: &Limits) -> bool {
+        let max = limits.login_failures_per_user_max;
+        max > 0 && self.users.lock().has(user_name, max, self.clock.now_ms())
+    }
+
+    /// Counts a login that failed.
+    pub(crate) fn failed(&self, address: Option<IpAddr>, user_name: &str, limits: &Limits) {
+        let now_ms = self.clock.now_ms();
+        let ends_ms = now_ms + u64::from(limits.login_ban_seconds) * 1_000;
+        if let Some(address) = address.filter(|_| limits.login_failures_per_address_max > 0) {
+            let network = network_of(address);
+            self.addresses.lock().add(network, now_ms, ends_ms);
+        }
+        if limits.login_failures_per_user_max > 0 {
+            self.users.lock().add(user_name.into(), now_ms, ends_ms);
+        }
+    }
+
+    /// Counts a connect of a user's client id; false if there were too many within a minute.
+    pub(crate) fn may_connect(&self, user: Option<&str>, client_id: &str, limits: &Limits) -> bool {
+        let max = limits.connects_per_minute_per_client_max;
+        if max == 0 {
+            return true;
+        }
+        // Of the user's own, so that nobody keeps others from their client id.
+        let key = format!("{}\0{client_id}", user.unwrap_or_default());
+        let now_ms = self.clock.now_ms();
+        let mut clients = self.clients.lock();
+        let is_allowed = !clients.has(key.as_str(), max, now_ms);
+        if is_allowed {
+            clients.add(key.into(), now_ms, now_ms + MINUTE_MS);
+        }
+        is_allowed
+    }
+}
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Self {
+            counts: HashMap::new(),
+            swept_ms: 0,
+        }
+    }
+}
+
+impl<K: Hash + Eq> Tally<K> {
+    fn has<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, max: u32, now_ms: u64) -> bool {
+        let count = self.counts.get(key);
+        count.is_some_and(|it| it.events >= max && it.ends_ms > now_ms)
+    }
+
+    /// Counts once more; the time of a key runs from its first event.
+    fn add(&mut self, key: K, now_ms: u64, ends_ms: u64) {
+        if self.counts.len() >= ENTRIES_MAX && now_ms >= self.swept_ms + SWEEP_MS {
+            self.swept_ms = now_ms;
+            self.counts.retain(|_, it| it.ends_ms > now_ms);
+        }
+        if self.counts.len() >= ENTRIES_MAX && !self.counts.contains_key(&key) {
+            return;
+        }
+        let new = || Count { events: 0, ends_ms };
+        let count = self.counts.entry(key).or_insert_with(new);
+        if count.ends_ms <= now_ms {
+            *count = new();
+        }
+        count.events = count.events.saturating_add(1);
+    }
+}
+
+const MINUTE_MS: u64 = 60_000;
+/// Keys remembered in one table; a full one looks for old entries at most once a second.
+const ENTRIES_MAX: usize = 65_536;
+const SWEEP_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_over_its_limit_until_its_time_ends() {
+        let mut tally = Tally::<Box<str>>::default();
+        for now_ms in 0..3 {
+            assert!(!tally.has("a", 3, now_ms));
+            tally.add("a".into(), now_ms, now_ms + 100);
+        }
+        assert!(tally.has("a", 3, 99));
+        assert!(!tally.has("b", 3, 99));
+        assert!(!tally.has("a", 3, 100));
+        tally.add("a".into(), 100, 200);
+        assert!(!tally.has("a", 3, 101));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_old_keys_make_room() {
+        let mut tally = Tally::default();
+        for key in 0..ENTRIES_MAX * 2 {
+            tally.add(key, 0, 10);
+        }
+        assert_eq!(tally.counts.len(), ENTRIES_MAX);
+        tally.add(usize::MAX, 5_000, 6_000);
+        assert_eq!(tally.counts.len(), 1);
+    }
+}

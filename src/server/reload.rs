@@ -1,0 +1,118 @@
+//! Another configuration for a running broker: all of it, or nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::{Doors, Server, StartError, authenticator};
+use crate::auth::acl::Acl;
+use crate::config::{Config, ConfigError};
+use crate::net::door::{PlannedDoor, plan_doors};
+use crate::shard::{Mail, Reconfiguration, Shared};
+
+/// Why a running broker keeps its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file or a listener is wrong.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A shard does not answer.
+    #[error("the new configuration is given to all shards, but not all have applied it in time")]
+    Late,
+}
+
+impl Server {
+    /// Goes on with another configuration: certificates, users, rules, limits and listeners.
+    /// Answers the keys that wait for the next start.
+    ///
+    /// # Errors
+    /// Nothing has changed, except for [`ReloadError::Late`].
+    pub fn reload(&mut self, mut config: Config) -> Result<Vec<&'static str>, ReloadError> {
+        let waiting = keep_fixed(&self.shared.config, &mut config);
+        // What can fail comes first.
+        let before = &self.shared;
+        let authenticator = authenticator(&config, Some(&self.authenticator))?;
+        let acl = Acl::load(&config.acl).map_err(StartError::from)?;
+        let open = self.doors.borrow().clone();
+        let planned = plan_doors(&config, &authenticator, self.clock, &open);
+        let planned = planned.map_err(StartError::from)?;
+        let shared = Arc::new(Shared {
+            acl: if acl.is_same(&before.acl) {
+                Arc::clone(&before.acl)
+            } else {
+                Arc::new(acl)
+            },
+            users: authenticator.users().cloned(),
+            exchange: Arc::clone(&before.exchange),
+            retained: Arc::clone(&before.retained),
+            store: Arc::clone(&before.store),
+            shards: before.shards,
+            config,
+        });
+        self.shared = Arc::clone(&shared);
+        self.authenticator = authenticator;
+        let news = Arc::new(Reconfiguration {
+            shared,
+            applied: AtomicU16::new(0),
+        });
+        for mailbox in self.mailboxes.iter() {
+            mailbox.put(vec![Mail::Reconfigure(Arc::clone(&news))]);
+        }
+        let doors: Doors = planned.into_iter().map(PlannedDoor::open).collect();
+        self.addresses = doors.iter().map(|it| it.url()).collect();
+        self.doors.send_replace(doors);
+        self.await_applied(&news)?;
+        Ok(waiting)
+    }
+
+    fn await_applied(&self, news: &Reconfiguration) -> Result<(), ReloadError> {
+        for _ in 0..APPLY_STEPS {
+            if news.applied.load(Ordering::Acquire) == self.shared.shards {
+                return Ok(());
+            }
+            thread::sleep(APPLY_STEP);
+        }
+        Err(ReloadError::Late)
+    }
+}
+
+/// Puts back what a running broker cannot change, and answers which keys those are.
+fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
+    let mut waiting = Vec::new();
+    // A name made at the start stays.
+    if new.node.is_none() {
+        new.node.clone_from(&old.node);
+    }
+    macro_rules! fixed {
+        ($($key:literal $($field:ident).+;)*) => {$(
+            if new.$($field).+ != old.$($field).+ {
+                new.$($field).+.clone_from(&old.$($field).+);
+                waiting.push($key);
+            }
+        )*};
+    }
+    fixed! {
+        "node" node;
+        "shards" shards;
+        "bridges" bridges;
+        "pid_file" pid_file;
+        "watch_files_seconds" watch_files_seconds;
+        "sys_interval_seconds" sys_interval_seconds;
+        "store" store;
+        "log" log;
+        "auth.hashing_threads" auth.hashing_threads;
+        "limits.logins_waiting_max" limits.logins_waiting_max;
+        "limits.connections_max" limits.connections_max;
+        "limits.mailbox_bytes_max" limits.mailbox_bytes_max;
+        "limits.retained_messages_max" limits.retained_messages_max;
+        "limits.retained_bytes_max" limits.retained_bytes_max;
+    }
+    waiting
+}
+
+const APPLY_STEP: Duration = Duration::from_millis(1);
+const APPLY_STEPS: u32 = 30_000;

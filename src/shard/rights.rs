@@ -1,0 +1,174 @@
+//! What clients may do: asked where something is done, and applied anew when rules change.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidewire_protocol::codec::{ReasonCode, Will};
+use tidewire_protocol::topic::Subscribable;
+
+use super::Reconfiguration;
+use super::client::Subscribed;
+use super::mount::mounted;
+use super::subscribe::{ANY_LEVELS, mounted_of};
+use super::{Key, Shard, key_of};
+use crate::auth::acl::{Action, Rights, Subject};
+use crate::exchange::{Destination, Routes, Target};
+
+/// Whether a will may be left: it is asked with CONNECT, and again when it is sent.
+pub(super) fn may_leave(rights: &Rights, topic: &str, retain: bool) -> bool {
+    rights.allows(Action::Will, topic) && (!retain || rights.allows(Action::Retain, topic))
+}
+
+/// The reason to refuse a CONNECT for its will.
+pub(super) fn check_will(
+    will: Option<&Will<'_>>,
+    mount_point: Option<&str>,
+    rights: &Rights,
+) -> Result<(), ReasonCode> {
+    let Some(will) = will else {
+        return Ok(());
+    };
+    let topic = mounted(mount_point, will.topic)?;
+    if may_leave(rights, &topic, will.retain) {
+        Ok(())
+    } else {
+        Err(ReasonCode::NotAuthorized)
+    }
+}
+
+/// Whether a subscription may be made; for a shared one its inner filter counts.
+pub(super) fn may_subscribe(rights: &Rights, subscribable: Subscribable<'_>) -> bool {
+    let filter = subscribable.filter().as_str();
+    let is_shared = matches!(subscribable, Subscribable::Shared { .. });
+    rights.allows_filter(Action::Subscribe, filter)
+        && (!is_shared || rights.allows_filter(Action::Share, filter))
+}
+
+impl Shard {
+    /// Goes on with another configuration. Clients stay unless their user is gone.
+    pub(super) fn reconfigure(&mut self, new: &Reconfiguration, now_ms: u64) {
+        self.close_run();
+        let is_new_acl = !Arc::ptr_eq(&self.shared.acl, &new.shared.acl);
+        self.shared = Arc::clone(&new.shared);
+        for key in self.sessions.keys() {
+            let Some(session) = self.sessions.lookup(key) else {
+                continue;
+            };
+            let subject = session.rights.subject();
+            if !self.is_known(subject) {
+                let rights = Rights::nothing(subject.clone());
+                self.expel(key, rights, now_ms);
+            } else if is_new_acl && !session.rights.is_provisional() {
+                let rights = self.shared.acl.rights(subject.clone());
+                self.set_rights(key, Arc::new(rights), now_ms);
+            }
+        }
+        new.applied.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the password file that proved a user name still has it.
+    pub(super) fn is_known(&self, subject: &Subject) -> bool {
+        let Some(user_name) = subject
+            .user_name
+            .as_deref()
+            .filter(|_| subject.has_password)
+        else {
+            return true;
+        };
+        let users = self.shared.users.as_ref();
+        users.is_some_and(|users| users.knows(user_name))
+    }
+
+    /// Ends the connection of a client without any right; its will is not sent.
+    fn expel(&mut self, key: Key, rights: Rights, now_ms: u64) {
+        self.set_rights(key, Arc::new(rights), now_ms);
+        let connection = self.sessions.lookup(key).and_then(|it| it.connection);
+        if let Some(connection) = connection {
+            let why = "the user is gone";
+            self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
+        }
+    }
+
+    /// Whether the client of a connection may publish to the topic.
+    pub(super) fn may_send(&self, key: Key, topic: &str, retain: bool) -> bool {
+        let session = self.session_of(key).and_then(|it| self.sessions.lookup(it));
+        session.is_some_and(|session| {
+            let rights = &session.rights;
+            // A topic that does not exist under the mount point is refused for that.
+            mounted(session.mount_point.as_deref(), topic).map_or(true, |topic| {
+                rights.allows(Action::Publish, &topic)
+                    && (!retain || rights.allows(Action::Retain, &topic))
+            })
+        })
+    }
+
+    /// Gives a session other rights: subscriptions without a right end, the rest is bound anew.
+    /// What waits is asked for when its turn comes.
+    pub(super) fn set_rights(&mut self, key: Key, rights: Arc<Rights>, now_ms: u64) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let before = std::mem::replace(&mut session.rights, rights);
+        let rights = Arc::clone(&session.rights);
+        if before.are_same(&rights) {
+            return;
+        }
+        let connection = session.connection;
+        if let Some(connection) = connection.and_then(|key| self.connections.lookup_mut(key)) {
+            connection.last_routes = None;
+        }
+        let subscriptions: Vec<(Box<str>, Subscribed)> = session
+            .subscriptions
+            .iter()
+            .map(|(filter, it)| (filter.into(), *it))
+            .collect();
+        for (filter, subscribed) in subscriptions {
+            self.bind_anew(key, &filter, &subscribed);
+        }
+        if rights.is_everything() {
+            self.shared.exchange.forget_rights(self.receiver(key));
+        }
+        self.send_waiting(key, now_ms);
+    }
+
+    fn bind_anew(&mut self, key: Key, filter: &str, subscribed: &Subscribed) {
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
+        let mount_point = session.mount_point.as_deref();
+        let Ok(mounted) = mounted_of(mount_point, filter, ANY_LEVELS) else {
+            return;
+        };
+        let Ok(parsed) = mounted.subscribable() else {
+            return;
+        };
+        let version = session.version;
+        if !may_subscribe(&session.rights, parsed) {
+            tracing::info!(client_id = ?session.client_id, ?filter, "subscription revoked");
+            self.remove_subscription(key, filter);
+            return;
+        }
+        match parsed {
+            Subscribable::Plain(filter) | Subscribable::Exclusive(filter) => {
+                self.bind(key, filter, subscribed, version);
+            }
+            Subscribable::Shared { filter, .. } => self.join(key, filter, subscribed),
+        }
+    }
+
+    /// Whether rights may have changed since these routes of another shard were looked up.
+    pub(super) fn is_doubtful(&self, routes: &Routes) -> bool {
+        self.shared.acl.has_rules() && !self.shared.exchange.is_current(routes)
+    }
+
+    /// Whether a receiver of routes from before may receive the topic now.
+    pub(super) fn may_still_receive(&self, target: &Target, topic: &str) -> bool {
+        match target.destination {
+            Destination::Session(receiver) => self
+                .sessions
+                .lookup(key_of(receiver))
+                .is_some_and(|session| session.rights.allows(Action::Receive, topic)),
+            Destination::Group { .. } | Destination::Bridge { .. } => true,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `tidewire acl test` and `tidewire check`, as an operator calls them.
+
+use std::process::Command;
+
+use super::broker::Directory;
+
+fn tidewire(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let status = output.status.code().unwrap();
+    (status, String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn acl_test_says_which_rule_decides() {
+    let files = Directory::new();
+    let acl = "user alice\ntopic write a/#\ntopic deny a/secret\npattern read d/%c/#\n";
+    let acl = files.write("acl", acl);
+    let config = "[acl]\nfile = \"FILE\"\nsuperusers = [\"root\"]\n\n[[acl.rules]]\n\
+                  clients = [\"dash\"]\nactions = [\"read\"]\ntopics = [\"#\"]\n";
+    let config = config.replace("FILE", acl.to_str().unwrap());
+    let config = files.write("config.toml", &config);
+    let config = config.to_str().unwrap();
+    for (words, status, said) in [
+        (
+            "--user alice --client c publish a/b",
+            0,
+            "allowed: publish a/b: ACL:2 (allow a/#)",
+        ),
+        (
+            "--user alice --client c publish a/secret",
+            1,
+            "denied: publish a/secret: ACL:3 (deny",
+        ),
+        (
+            "--user bob --client c publish a/b",
+            1,
+            "denied: publish a/b: no rule matches",
+        ),
+        (
+            "--user bob --client c subscribe d/c/#",
+            0,
+            "ACL:4 (allow d/%c/#)",
+        ),
+        (
+            "--client dash subscribe $share/g/x",
+            0,
+            "allowed: share x: acl.rules.0 (allow #)",
+        ),
+        ("--user root publish x", 0, "the user is a superuser"),
+        (
+            "--user root publish $SYS/x",
+            1,
+            "denied: no client publishes",
+        ),
+        (
+            "--user alice --retain publish a/b",
+            0,
+            "allowed: retain a/b",
+        ),
+        (
+            "--user bob subscribe #",
+            0,
+            "what is received is checked topic by topic",
+        ),
+    ] {
+        let mut arguments = vec!["acl", "test", "-c", config];
+        arguments.extend(words.split(' '));
+        let (code, out) = tidewire(&arguments);
+        let out = out.replace(acl.to_str().unwrap(), "ACL");
+        assert!(
+            code == status && out.contains(said),
+            "{words}: {code} {out}"
+        );
+    }
+}
+
+#[test]
+fn check_and_run_refuse_a_malformed_acl_file_with_status_2() {
+    let files = Directory::new();
+    let acl = files.write("acl", "topic a\nnonsense\n");
+    let config = format!("[acl]\nfile = {acl:?}\n");
+    let config = files.write("config.toml", &config);
+    for command in ["check", "run"] {
+        let (status, said) = tidewire(&[command, "-c", config.to_str().unwrap()]);
+        assert_eq!(status, 2);
+        assert!(said.contains("acl:2: expected `user`"), "{said}");
+    }
+}
+
+#[test]
+fn reload_checks_the_files_and_then_tells_the_broker() {
+    let files = Directory::new();
+    let acl = files.write("acl", "topic a\n");
+    let pid_file = files.path("pid");
+    let config = format!(
+        "pid_file = {pid_file:?}\nsys_interval_seconds = 0\n[[listeners]]\n\
+         bind = \"127.0.0.1:0\"\n[acl]\nfile = {acl:?}\n[store]\nengine = \"memory\"\n"
+    );
+    let config = files.write("config.toml", &config);
+    let config = config.to_str().unwrap();
+    let (status, said) = tidewire(&["reload", "-c", config]);
+    assert!(
+        status != 0 && said.contains("is the broker running?"),
+        "{said}"
+    );
+    let mut broker = Process::start(config);
+    let (status, said) = tidewire(&["reload", "-c", config]);
+    assert_eq!(
+        (status, said.contains("reads its configuration")),
+        (0, true),
+        "{said}"
+    );
+    broker.expect("configuration reloaded");
+    files.write("acl", "nonsense\n");
+    let (status, said) = tidewire(&["reload", "-c", config]);
+    assert!(
+        status == 2 && said.contains("acl:1: expected"),
+        "{status} {said}"
+    );
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    broker.expect("configuration not reloaded, nothing is changed");
+    // The number may belong to another program by now.
+    files.write("pid", &format!("{}\n", std::process::id()));
+    files.write("acl", "topic a\n");
+    let (_, said) = tidewire(&["reload", "-c", config]);
+    assert!(said.contains("not the process id of a broker"), "{said}");
+}
+
+#[test]
+fn a_watched_file_is_read_again_once_it_is_whole() {
+    let files = Directory::new();
+    let acl = files.write("acl", "topic a\n");
+    let config = format!(
+        "watch_files_seconds = 1\nsys_interval_seconds = 0\n[[listeners]]\n\
+         bind = \"127.0.0.1:0\"\n[acl]\nfile = {acl:?}\n[store]\nengine = \"memory\"\n"
+    );
+    let config = files.write("config.toml", &config);
+    let mut broker = Process::start(config.to_str().unwrap());
+    files.write("acl", "topic read b\n");
+    broker.expect("configuration reloaded");
+    files.write("acl", "topic read half");
+    broker.expect("configuration not reloaded, nothing is changed");
+}
+
+/// A broker of its own, ended with the test.
+struct Process {
+    child: std::process::Child,
+    log: std::sync::mpsc::Receiver<String>,
+}
+
+impl Process {
+    fn start(config: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+            .args(["run", "-c", config])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (lines, log) = std::sync::mpsc::channel();
+        let outputs: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(child.stdout.take().unwrap()),
+            Box::new(child.stderr.take().unwrap()),
+        ];
+        for output in outputs {
+            let lines = lines.clone();
+            std::thread::spawn(move || {
+                for line in std::io::BufRead::lines(std::io::BufReader::new(output)) {
+                    let Ok(line) = line else { return };
+                    let _ = lines.send(line);
+                }
+            });
+        }
+        let mut this = Self { child, log };
+        this.expect("is ready");
+        this
+    }
+
+    /// A line with this text comes.
+    fn expect(&mut self, text: &str) {
+        let mut said = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(std::time::Duration::from_secs(20)) {
+            if line.contains(text) {
+                return;
+            }
+            said.push(line);
+        }
+        panic!("no line with {text:?}: {said:?}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
