@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tidewire::cli::arguments::{AclCommand, Arguments, Command};
-use tidewire::cli::{acl, bench, certs, client, passwd, publish, reload, run, store, subscribe};
+use tidewire::cli::{
+    acl, bench, certs, client, import, passwd, publish, reload, run, store, subscribe,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,6 +29,10 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, 1),
             }
         }
+        Command::Import(arguments) => match import::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
         Command::Passwd(arguments) => match passwd::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),

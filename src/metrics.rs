@@ -26,6 +26,23 @@ pub struct ShardMetrics {
     pub socket_writes: Counter,
 }
 
+/// What one bridge counts: the first four are written by its home shard, the others by the bridge.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the names say what is counted")]
+pub struct BridgeMetrics {
+    pub queue_messages: Counter,
+    pub queue_bytes: Counter,
+    pub dropped_overflow: Counter,
+    pub dropped_expired: Counter,
+    pub sent: Counter,
+    pub received: Counter,
+    pub dropped_poison: Counter,
+    pub dropped_mapping: Counter,
+    pub dropped_loop: Counter,
+    pub retried: Counter,
+    pub connects: Counter,
+}
+
 /// A number with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -46,7 +63,8 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self, value: u64) {
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 }

@@ -15,6 +15,8 @@ use tokio::task::{JoinHandle as Task, spawn_local};
 
 use crate::auth::acl::{Acl, AclError};
 use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
+use crate::bridge;
+use crate::bridge::{BridgeError, Bridges};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::{Exchange, ShardId};
@@ -38,6 +40,7 @@ pub struct Server {
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
     metrics: Arc<[Arc<ShardMetrics>]>,
+    bridges: Option<Bridges>,
     /// Closed after the shards have ended.
     store: Arc<Store>,
     /// The last owner: its threads end after the shards.
@@ -72,6 +75,9 @@ pub enum StartError {
     /// The users cannot be read.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// A bridge is configured in a way that cannot work.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
     /// The rules cannot be used.
     #[error(transparent)]
     Acl(#[from] AclError),
@@ -82,7 +88,8 @@ pub enum StartError {
 
 impl Server {
     /// Opens all listeners and starts all shards.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
+        config.node.get_or_insert_with(bridge::node_name);
         let shard_count = shard_count(&config);
         let shards = usize::from(shard_count);
         let clock = Clock::start();
@@ -93,7 +100,8 @@ impl Server {
         let addresses = open.iter().map(|it| it.url()).collect();
         let (doors, doors_of_shards) = watch::channel(open);
         let limits = config.limits.clone();
-        let mailboxes: Arc<[Mailbox]> = (0..shards)
+        // One for each shard, and one after them for the bridges.
+        let mailboxes: Arc<[Mailbox]> = (0..=shards)
             .map(|_| Mailbox::new(limits.mailbox_bytes_max))
             .collect();
         let reports = reports_into(&mailboxes);
@@ -111,6 +119,7 @@ impl Server {
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
+        let bridges = Bridges::start(&shared, &mailboxes, clock)?;
         let mut threads = Vec::new();
         for (shard, arrivals) in restored.into_iter().zip(receivers) {
             let number = shard.id().0;
@@ -140,6 +149,7 @@ impl Server {
             threads,
             addresses,
             metrics,
+            bridges,
             store,
             authenticator,
             clock,
@@ -161,6 +171,8 @@ impl Server {
 
     /// Says goodbye to all clients and waits until everything has ended.
     pub fn stop(self) -> io::Result<()> {
+        // First: what they acknowledge still finds its shard.
+        drop(self.bridges);
         self.phase.send_replace(Phase::Stopping);
         // Nobody waits for a broker that stops; the files of unix sockets go last.
         let open = self.doors.send_replace(Arc::default());

@@ -90,6 +90,9 @@ pub enum Command {
     /// Add, change or delete a user of a password file
     #[command(after_help = EXIT_CODES)]
     Passwd(PasswdArguments),
+    /// Turn a mosquitto.conf into a configuration file, with comments for what has no counterpart
+    #[command(after_help = EXIT_CODES)]
+    Import(ImportArguments),
     /// Ask the permission rules
     #[command(subcommand)]
     Acl(AclCommand),
@@ -110,6 +113,17 @@ pub enum Command {
     Retained(RetainedArguments),
     /// Print the version
     Version,
+}
+
+/// Arguments of `tidewire import`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportArguments {
+    /// The mosquitto.conf
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// File to write instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// Arguments of `tidewire certs`.

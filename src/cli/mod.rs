@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod bench;
 pub mod certs;
 pub mod client;
+pub mod import;
 mod log;
 pub mod passwd;
 pub mod pid_file;

@@ -9,6 +9,7 @@ use super::pid_file::{PidFile, PidFileError};
 use super::watch::Watch;
 use crate::auth::acl::{Acl, AclError};
 use crate::auth::{PasswordFile, PasswordFileError};
+use crate::bridge::{self, BridgeError};
 use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
 use crate::net::door::{OpenError, check_certificates};
 use crate::server::{ReloadError, Server, StartError};
@@ -25,6 +26,9 @@ pub enum RunError {
     /// The password file is wrong.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// A bridge is wrong.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
     /// The rules are wrong.
     #[error(transparent)]
     Acl(#[from] AclError),
@@ -50,9 +54,10 @@ impl RunError {
             Self::Config(_)
                 | Self::Files(_)
                 | Self::Users(_)
+                | Self::Bridge(_)
                 | Self::Acl(_)
                 | Self::NoPidFile
-                | Self::Start(StartError::Users(_) | StartError::Acl(_))
+                | Self::Start(StartError::Users(_) | StartError::Acl(_) | StartError::Bridge(_))
         )
     }
 }
@@ -145,10 +150,14 @@ pub(super) fn validate(config: &Config) -> Result<Valid, RunError> {
 /// Checks the configuration with its certificates and keys.
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config()?;
+    bridge::check(&config)?;
     let Valid { users, rules } = validate(&config)?;
     let listeners = config.listeners.len();
     let mut out = io::stdout().lock();
     writeln!(out, "configuration is valid: {listeners} listener(s)")?;
+    if !config.bridges.is_empty() {
+        writeln!(out, "bridges are valid: {}", config.bridges.len())?;
+    }
     if let Some(users) = users {
         let count = users.user_count();
         writeln!(out, "password file is valid: {count} user(s)")?;

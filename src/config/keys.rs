@@ -1,7 +1,7 @@
 //! The table of all keys.
 
-use super::Config;
 use super::value::{Field, Range};
+use super::{BridgeRule, Config};
 
 /// One key of the configuration file.
 pub(super) struct Key {
@@ -21,11 +21,15 @@ pub(super) struct Index {
 }
 
 /// Paths that are lists of tables.
-pub(super) const LISTS: [&str; 4] = [
+pub(super) const LISTS: [&str; 8] = [
     "listeners",
     "listeners.#.certificates",
     "acl.groups",
     "acl.rules",
+    "bridges",
+    "bridges.#.out",
+    "bridges.#.in",
+    "bridges.#.both",
 ];
 
 /// Paths that are tables.
@@ -37,6 +41,10 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         ROOT,
         LISTENER,
         CERTIFICATE,
+        BRIDGE,
+        BRIDGE_OUT,
+        BRIDGE_IN,
+        BRIDGE_BOTH,
         AUTH,
         ACL,
         ACL_GROUP,
@@ -48,6 +56,24 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// The rules of one direction of a bridge.
+pub(super) fn rules<'a>(
+    config: &'a mut Config,
+    at: Index,
+    direction: &str,
+) -> Option<&'a mut Vec<BridgeRule>> {
+    let bridge = config.bridges.get_mut(at.outer)?;
+    match direction {
+        "out" => Some(&mut bridge.out),
+        "in" => Some(&mut bridge.inward),
+        _ => Some(&mut bridge.both),
+    }
+}
+
+fn rule<'a>(config: &'a mut Config, at: Index, direction: &str) -> Option<&'a mut BridgeRule> {
+    rules(config, at, direction)?.get_mut(at.inner)
 }
 
 macro_rules! keys {
@@ -70,6 +96,7 @@ const PACKET: Range = (128, 268_435_460);
 const TOPIC: Range = (1, 65_535);
 
 keys!(ROOT: "", |config, _| Some(config), {
+    node ANY;
     shards (0, 1024);
     allow_anonymous ANY;
     sys_interval_seconds (0, 86_400);
@@ -109,6 +136,76 @@ keys!(CERTIFICATE: "listeners.#.certificates.#.", |config, at| {
 }, {
     certificate ANY;
     key ANY;
+});
+
+keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
+    name ANY;
+    kind ANY;
+    enabled ANY;
+    servers ANY;
+    server_order ANY;
+    first_server_probe_seconds (0, 86_400);
+    protocol ANY;
+    bridge_bit ANY;
+    client_id ANY;
+    user_name ANY;
+    password ANY;
+    password_file ANY;
+    password_env ANY;
+    ca ANY;
+    certificate ANY;
+    key ANY;
+    server_name ANY;
+    keep_alive_seconds (0, 65_535);
+    tcp_keep_alive_seconds (0, 32_767);
+    tcp_user_timeout_ms (0, 3_600_000);
+    connect_timeout_ms (100, 300_000);
+    ack_timeout_seconds (1, 3_600);
+    restart_base_ms (100, 3_600_000);
+    restart_max_ms (100, 7_200_000);
+    restart_stable_seconds (0, 3_600);
+    session_expiry_seconds ANY;
+    receive_maximum POSITIVE;
+    inflight_max POSITIVE;
+    topic_alias_maximum ANY;
+    messages_per_second_max (0, 10_000_000);
+    max_hops (1, 16);
+    allow_loops ANY;
+    queue_messages_max POSITIVE;
+    queue_bytes_max (1 << 20, u64::MAX);
+    queue_age_seconds_max (0, 31_536_000);
+    queue_overflow ANY;
+    dead_letter ANY;
+    notify_topic ANY;
+});
+
+keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
+    filters ANY;
+    exclude ANY;
+    local_prefix ANY;
+    remote_prefix ANY;
+    topic ANY;
+    qos_max (0, 2);
+    retain ANY;
+});
+
+keys!(BRIDGE_IN: "bridges.#.in.#.", |config, at| rule(config, at, "in"), {
+    filters ANY;
+    exclude ANY;
+    local_prefix ANY;
+    remote_prefix ANY;
+    topic ANY;
+    qos_max (0, 2);
+    retain ANY;
+});
+
+keys!(BRIDGE_BOTH: "bridges.#.both.#.", |config, at| rule(config, at, "both"), {
+    filters ANY;
+    exclude ANY;
+    local_prefix ANY;
+    remote_prefix ANY;
+    qos_max (0, 2);
+    retain ANY;
 });
 
 keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {

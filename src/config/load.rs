@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Index, Key, LISTS, TABLES, keys};
+use super::keys::{Index, Key, LISTS, TABLES, keys, rules as rules_of};
 use super::value::Found;
 use super::{Config, ConfigError, Listener, Origin, rules};
 
@@ -124,11 +124,16 @@ impl Loader {
     }
 
     fn set(&mut self, path: &str, found: &Found, origin: Origin) -> Result<(), ConfigError> {
+        let shown = if path.ends_with(".password") {
+            "a secret".to_owned()
+        } else {
+            found.show()
+        };
         let refused = |origin, expected: String| {
             Err(ConfigError::Value {
                 origin,
                 key: path.into(),
-                found: found.show(),
+                found: shown.clone(),
                 expected,
             })
         };
@@ -193,6 +198,12 @@ impl Loader {
             }
             ["acl", "groups"] => reach(&mut config.acl.groups, index.outer).is_some(),
             ["acl", "rules"] => reach(&mut config.acl.rules, index.outer).is_some(),
+            ["bridges", _] => {
+                reach(&mut config.bridges, index.outer)?;
+                let direction = path.split('.').nth(2).unwrap_or_default();
+                found.len() == 1
+                    || reach(rules_of(config, index, direction)?, index.inner).is_some()
+            }
             _ => true,
         };
         is_there.then_some(index)

@@ -5,6 +5,8 @@
 
 mod acl;
 mod auth;
+mod bridge;
+mod bridge_rules;
 mod error;
 mod keys;
 mod limits;
@@ -24,6 +26,9 @@ use std::path::{Path, PathBuf};
 
 pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
 pub use auth::{Auth, SessionTakeover};
+pub use bridge::{
+    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, Secret, ServerOrder,
+};
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
 pub use listener::{
@@ -39,6 +44,8 @@ pub use store::{StoreConfig, StoreEngine};
 /// Everything an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// What other nodes call this one; `None` makes a name at every start.
+    pub node: Option<String>,
     /// Threads that serve clients, 0 = one per core.
     pub shards: u16,
     /// Whether clients may come without credentials; `None` allows it on loopback only.
@@ -51,6 +58,8 @@ pub struct Config {
     pub watch_files_seconds: u32,
     /// Addresses that accept connections, at least one.
     pub listeners: Vec<Listener>,
+    /// Connections to other brokers.
+    pub bridges: Vec<Bridge>,
     /// How clients prove who they are.
     pub auth: Auth,
     /// Who may do what.
@@ -68,12 +77,14 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            node: None,
             shards: 0,
             allow_anonymous: None,
             sys_interval_seconds: 10,
             pid_file: None,
             watch_files_seconds: 0,
             listeners: vec![Listener::default()],
+            bridges: Vec::new(),
             auth: Auth::default(),
             acl: Acl::default(),
             limits: Limits::default(),

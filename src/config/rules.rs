@@ -38,7 +38,8 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         };
         check_rule(rule).map_err(within)?;
     }
-    check_limits(&config.limits)
+    check_limits(&config.limits)?;
+    super::bridge_rules::check(config)
 }
 
 fn check_rule(rule: &AclRule) -> Result<(), Broken> {
@@ -191,7 +192,7 @@ fn check_limits(limits: &Limits) -> Result<(), Broken> {
     )
 }
 
-fn demand(key: &str, holds: bool, problem: &str) -> Result<(), Broken> {
+pub(super) fn demand(key: &str, holds: bool, problem: &str) -> Result<(), Broken> {
     if holds {
         Ok(())
     } else {

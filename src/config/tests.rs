@@ -59,6 +59,10 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .replace("acl.groups", "acl.groups.#")
                 .replace("acl.rules", "acl.rules.#")
                 + ".";
+            if let Some(rest) = section.strip_prefix("bridges.") {
+                let rest = rest.replacen('.', ".#.", usize::from(!rest.is_empty()));
+                section = format!("bridges.#.{rest}");
+            }
         } else if let Some((key, value)) = bare.split_once(" = ")
             && !key.contains(' ')
         {
@@ -84,6 +88,8 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
 fn the_examples_load() {
     assert_eq!(load_shipped("edge.toml").listeners.len(), 2);
     assert_eq!(load_shipped("central.toml").listeners.len(), 2);
+    let bridges = load_shipped("bridges.toml").bridges;
+    assert_eq!((bridges.len(), bridges[0].both.len()), (1, 1));
     let tls = load_shipped("tls.toml");
     assert_eq!(
         tls.listeners[0].client_certificates,
@@ -310,4 +316,78 @@ fn listeners_are_read_from_urls() {
     ] {
         Listener::from_url(url).expect_err(url);
     }
+}
+
+#[test]
+fn a_bridge_that_cannot_work_is_refused_with_key_and_reason() {
+    let bridge =
+        |lines: &str| format!("[[bridges]]\nname = \"b\"\nservers = [\"mqtt://h\"]\n{lines}\n");
+    let out = |lines: &str| bridge(&format!("[[bridges.out]]\nfilters = [\"#\"]\n{lines}"));
+    let cases = [
+        (bridge(""), "`bridges.0.out` is missing"),
+        (
+            out("local_prefix = \"a+\""),
+            "`bridges.0.out.0.local_prefix` must not hold wildcards",
+        ),
+        (
+            out("exclude = [\"a/#/b\"]"),
+            "t.toml:6: `bridges.0.out.0.exclude.0` makes `a/#/b`",
+        ),
+        (
+            out("qos_max = 3"),
+            "`bridges.0.out.0.qos_max` is 3, expected an integer from 0 to 2",
+        ),
+        (out("qos = 1"), "unknown key `bridges.0.out.0.qos`"),
+        (
+            bridge("[[bridges.in]]\nfilters = [\"\"]"),
+            "`bridges.0.in.0.filters.0` may be empty only with both",
+        ),
+        (
+            out("").replace("mqtt://h", "mqtt://h:70000"),
+            "`bridges.0.servers.0` has a port outside 1 to 65535",
+        ),
+        (
+            out("").replace("mqtt://h", "mqtt://user:secret@h"),
+            "must not hold credentials",
+        ),
+        (
+            out("").replace("mqtt://h", "h:1883"),
+            "`bridges.0.servers.0` must begin with mqtt://",
+        ),
+        (
+            out("").replacen("\n[[bridges.out", "\nca = \"ca.crt\"\n[[bridges.out", 1),
+            "`bridges.0.ca` is for servers with mqtts:// or wss://",
+        ),
+        (
+            bridge("password = 5"),
+            "`bridges.0.password` is a secret, expected a string",
+        ),
+        (
+            out("").replacen("\n[[b", "\npassword_env = \"TIDEWIRE_NOT_SET\"\n[[b", 1),
+            "`bridges.0.user_name` is needed for a password",
+        ),
+        (
+            bridge("bridge_bit = false\nprotocol = \"3.1.1\"\n[[bridges.both]]\nfilters = [\"#\"]"),
+            "`bridges.0.both.0.filters` would circle for ever",
+        ),
+        (
+            out("") + &out(""),
+            "t.toml:7: `bridges.1.name` is the name of an earlier bridge",
+        ),
+    ];
+    for (text, expected) in cases {
+        let text = text.replacen("\n\n", "\n", 9);
+        let refusal = refusal(&text);
+        assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
+    }
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let config = read(
+        "[[bridges]]\nname = \"b\"\nservers = [\"mqtt://h\"]\nuser_name = \"u\"\n\
+         password = \"hunter2\"\n[[bridges.out]]\nfilters = [\"#\"]\n",
+    )
+    .expect("valid");
+    assert!(!format!("{config:?}").contains("hunter2"));
 }

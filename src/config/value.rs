@@ -7,9 +7,9 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    AclAction, AclEffect, CertificateAs, CertificateName, ClientCertificates, LogLevel, Network,
-    QueueOverflow, SessionTakeover, ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner,
-    WideSubscriptions,
+    AclAction, AclEffect, BridgeKind, BridgeProtocol, BridgeRetain, CertificateAs, CertificateName,
+    ClientCertificates, LogLevel, Network, QueueOverflow, Secret, ServerOrder, SessionTakeover,
+    ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -178,6 +178,7 @@ texts! {
     IpAddr: "an IP address", |text| text.parse().ok(), ToString::to_string;
     UnixOwner: "a user and group such as \"mqtt:mqtt\", each a name or a number",
         |text| text.parse().ok(), ToString::to_string;
+    Secret: "a string", |text| Some(Secret(text.to_owned())), |_| "..".to_owned();
     UnixMode: "an octal string of permission bits such as \"0660\"",
         |text| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).map(UnixMode),
         |mode| format!("{:04o}", mode.0);
@@ -266,6 +267,10 @@ words! {
     }
     ShareStrategy { "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
+    BridgeKind { "mqtt" => Mqtt }
+    BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }
+    BridgeRetain { "keep" => Keep, "strip" => Strip, "set" => Set }
+    ServerOrder { "failover" => Failover, "round_robin" => RoundRobin }
     AclEffect { "allow" => Allow, "deny" => Deny }
     AclAction {
         "all" => All, "read" => Read, "write" => Write, "publish" => Publish,

@@ -25,6 +25,10 @@ pub struct ReceiverId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u64);
 
+/// A bridge to another broker: its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BridgeId(pub u16);
+
 /// Where a matching message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination {
@@ -37,6 +41,13 @@ pub enum Destination {
         /// The group.
         group: GroupId,
     },
+    /// The queue of a bridge.
+    Bridge {
+        /// The home shard of the bridge.
+        shard: ShardId,
+        /// The bridge.
+        bridge: BridgeId,
+    },
 }
 
 impl Destination {
@@ -44,7 +55,7 @@ impl Destination {
     pub fn shard(self) -> ShardId {
         match self {
             Self::Session(receiver) => receiver.shard,
-            Self::Group { shard, .. } => shard,
+            Self::Group { shard, .. } | Self::Bridge { shard, .. } => shard,
         }
     }
 }

@@ -215,7 +215,9 @@ impl Exchange {
             Destination::Session(receiver) if binding.is_checked => rights
                 .get(&receiver)
                 .is_some_and(|rights| rights.allows(Action::Receive, topic)),
-            Destination::Session(_) | Destination::Group { .. } => true,
+            Destination::Session(_) | Destination::Group { .. } | Destination::Bridge { .. } => {
+                true
+            }
         });
     }
 

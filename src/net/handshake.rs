@@ -433,7 +433,7 @@ fn assigned_client_id() -> String {
 }
 
 /// Bytes that nobody can guess.
-pub(super) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
+pub(crate) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
     let mut random = [0; COUNT];
     SystemRandom::new()
         .fill(&mut random)

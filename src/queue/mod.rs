@@ -1,5 +1,7 @@
 //! Deliveries that wait for one consumer, bounded by count and bytes.
 
+mod bridge;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use crate::config::{Limits, QueueOverflow};
 use crate::exchange::{GroupId, ShardId};
 use crate::message::Message;
 use crate::store::{MessageId, QueueId, Ticket};
+
+pub use bridge::{BridgeQueue, BridgeQueueLimits, Lent};
 
 /// One message for one receiver.
 #[derive(Clone, Debug)]

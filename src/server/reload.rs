@@ -83,6 +83,10 @@ impl Server {
 /// Puts back what a running broker cannot change, and answers which keys those are.
 fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     let mut waiting = Vec::new();
+    // A name made at the start stays.
+    if new.node.is_none() {
+        new.node.clone_from(&old.node);
+    }
     macro_rules! fixed {
         ($($key:literal $($field:ident).+;)*) => {$(
             if new.$($field).+ != old.$($field).+ {
@@ -92,7 +96,9 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         )*};
     }
     fixed! {
+        "node" node;
         "shards" shards;
+        "bridges" bridges;
         "pid_file" pid_file;
         "watch_files_seconds" watch_files_seconds;
         "sys_interval_seconds" sys_interval_seconds;

@@ -74,6 +74,8 @@ pub(crate) struct Connection {
     /// The session, until it is taken over or the connection ends.
     pub(crate) session: Option<Key>,
     pub(crate) version: ProtocolVersion,
+    /// A 3.x client that says it is a bridge.
+    pub(crate) is_bridge: bool,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) last_received_ms: u64,
     pub(crate) pace: PublishPace,

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
+use tidewire_bridges::mqtt::NODE_PROPERTY;
 use tidewire_protocol::codec::{
     ConnAck, ConnAckProperties, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode,
     UserProperties, encode,
@@ -197,6 +198,7 @@ impl Shard {
         Connection {
             session: None,
             version: connect.version,
+            is_bridge: connect.is_bridge,
             keep_alive_seconds: self.keep_alive_of(connect),
             last_received_ms: now_ms,
             pace: Default::default(),
@@ -387,6 +389,11 @@ impl Shard {
             return false;
         };
         let enhanced = identity.enhanced.as_ref();
+        // Bridges of our kind learn whom they talk to, for the mark that ends loops.
+        let node = shared.config.node.as_deref().unwrap_or_default();
+        let node = [(NODE_PROPERTY, node)];
+        let mut names = connect.properties.user_properties.iter();
+        let is_node = names.any(|(name, _)| name == NODE_PROPERTY);
         let asked_expiry = connect.properties.session_expiry_seconds.unwrap_or(0);
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: is_present && connect.version != ProtocolVersion::V3_1,
@@ -405,6 +412,7 @@ impl Shard {
                 // [MQTT-4.12.0-5]
                 authentication_method: enhanced.map(|_| METHOD),
                 authentication_data: enhanced.map(|it| it.last_data.as_slice()),
+                user_properties: UserProperties::from_pairs(if is_node { &node } else { &[] }),
                 ..ConnAckProperties::default()
             },
         }));

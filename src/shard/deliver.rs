@@ -111,6 +111,7 @@ impl Shard {
                 let stored = stored_of(target, outgoing.stored);
                 self.push_to_group(group, message, stored, now_ms);
             }
+            Destination::Bridge { bridge, .. } => self.push_to_bridge(bridge, outgoing, now_ms),
         }
     }
 
@@ -234,7 +235,7 @@ fn receiver_in(target: &Target, header: Header) -> Option<Receiver> {
     let queue = target.store?;
     let is_own = match target.destination {
         Destination::Session(receiver) => header.publisher == publisher_of(receiver),
-        Destination::Group { .. } => false,
+        Destination::Group { .. } | Destination::Bridge { .. } => false,
     };
     let (granted, ids) = if is_own {
         (target.qos_to_self?, &target.subscription_ids_to_self)

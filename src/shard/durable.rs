@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 use tidewire_protocol::codec::{PacketId, QoS};
 
 use super::client::{Connection, Session};
-use super::{Key, Shard};
-use crate::exchange::{GroupId, ShardId};
+use super::{BridgeReport, Key, Mail, Shard};
+use crate::exchange::{BridgeId, GroupId, ShardId};
 use crate::queue::{Delivery, Stored};
 use crate::store::{
     InFlightRecord, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
@@ -35,6 +35,8 @@ pub(super) struct Durable {
     loads: Vec<(RequestId, Load)>,
     asked: HashMap<RequestId, Asker>,
     last_request: u64,
+    /// Bridges acknowledge to the other side what these name once it is committed.
+    reports: VecDeque<(Ticket, BridgeId, BridgeReport)>,
     /// They ask again after the next commit: what they want may not be readable before.
     fenced: Vec<Asker>,
 }
@@ -76,6 +78,7 @@ impl Durable {
             loads: Vec::new(),
             asked: HashMap::new(),
             last_request: 0,
+            reports: VecDeque::new(),
             fenced: Vec::new(),
         }
     }
@@ -217,6 +220,12 @@ impl Shard {
         while unconfirmed.front().is_some_and(|it| it.0 <= ticket) {
             unconfirmed.pop_front();
         }
+        let is_due = |it: &(Ticket, BridgeId, BridgeReport)| it.0 <= ticket;
+        while self.durable.reports.front().is_some_and(is_due) {
+            if let Some((_, bridge, report)) = self.durable.reports.pop_front() {
+                self.send_to_bridges(Mail::BridgeReport { bridge, report });
+            }
+        }
         for key in std::mem::take(&mut self.durable.holding) {
             self.release_held(key, ticket, now_ms);
         }
@@ -227,6 +236,16 @@ impl Shard {
                 }
                 Asker::Group(group) => self.lend(group, now_ms),
             }
+        }
+    }
+
+    /// Tells a bridge what became of its messages, as soon as what they recorded is committed.
+    pub(super) fn report_to_bridge(&mut self, bridge: BridgeId, report: BridgeReport) {
+        let open = self.durable.has_recorded().then_some(self.durable.ticket);
+        let last = self.durable.reports.back().map(|it| it.0);
+        match open.or(last) {
+            Some(ticket) => self.durable.reports.push_back((ticket, bridge, report)),
+            None => self.send_to_bridges(Mail::BridgeReport { bridge, report }),
         }
     }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU16;
 use tidewire_protocol::codec::QoS;
 
 use crate::auth::acl::{Action, Rights};
-use crate::exchange::{GroupId, ReceiverId, Routes, ShardId};
+use crate::exchange::{BridgeId, GroupId, ReceiverId, Routes, ShardId};
 use crate::message::Message;
-use crate::queue::Delivery;
+use crate::queue::{Delivery, Lent};
+use crate::shard::bridge::{BridgeReport, BridgeRequest};
 use crate::shard::{SentRun, Shared};
 use crate::store::{MessageId, Report};
 
@@ -76,6 +77,20 @@ pub enum Mail {
         /// Oldest first.
         deliveries: Vec<Delivery>,
     },
+    /// A bridge asks its home shard for something.
+    BridgeRequest {
+        /// The bridge.
+        bridge: BridgeId,
+        /// What it asks for.
+        request: BridgeRequest,
+    },
+    /// A home shard has something for a bridge.
+    BridgeReport {
+        /// The bridge.
+        bridge: BridgeId,
+        /// What it has.
+        report: BridgeReport,
+    },
 }
 
 /// A new configuration on its way to the shards.
@@ -118,9 +133,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// With a place for each shard, and one after them for the bridges.
     pub(crate) fn new(shards: u16) -> Self {
         Self {
-            by_shard: (0..shards).map(|_| Vec::new()).collect(),
+            by_shard: (0..=shards).map(|_| Vec::new()).collect(),
         }
     }
 
@@ -153,6 +169,24 @@ impl Outbox {
             messages: vec![message],
             routes: Arc::clone(routes),
         });
+    }
+
+    /// Adds messages to the mail before, if that lends to the same bridge.
+    pub(crate) fn lend(&mut self, to: ShardId, bridge: BridgeId, lent: Vec<Lent>) {
+        let Some(batch) = self.by_shard.get_mut(usize::from(to.0)) else {
+            return;
+        };
+        if let Some(Mail::BridgeReport {
+            bridge: last,
+            report: BridgeReport::Lent(before),
+        }) = batch.last_mut()
+            && *last == bridge
+        {
+            before.extend(lent);
+            return;
+        }
+        let report = BridgeReport::Lent(lent);
+        batch.push(Mail::BridgeReport { bridge, report });
     }
 
     /// Everything for one shard, in order.

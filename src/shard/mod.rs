@@ -6,6 +6,7 @@
 //! So a whole broker of several shards can be driven from one thread in a test.
 
 mod authenticate;
+mod bridge;
 mod client;
 mod connect;
 mod connections;
@@ -37,6 +38,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+pub(crate) use bridge::publisher_of_bridge;
+pub use bridge::{BridgeReport, BridgeRequest};
 pub use connect::{Accepted, Handshake, refusal};
 pub use durable::StoreWork;
 pub use explain::text_of;
@@ -59,10 +62,11 @@ use timers::{Timer, Timers};
 use crate::auth::PasswordFile;
 use crate::auth::acl::Acl;
 use crate::config::Config;
-use crate::exchange::{Exchange, GroupId, ReceiverId, RouteCache, ShardId};
+use crate::exchange::{BridgeId, Exchange, GroupId, ReceiverId, RouteCache, ShardId};
 use crate::log_limit::{LogKind, LogLimit};
 use crate::message::Message;
 use crate::metrics::ShardMetrics;
+use crate::queue::BridgeQueue;
 use crate::retained::Retained;
 use crate::store::{Lane, MessageId, Operation, Store};
 
@@ -96,6 +100,7 @@ pub struct Shard {
     sessions: Slots<Session>,
     directory: HashMap<Arc<str>, Key>,
     groups: HashMap<GroupId, Group>,
+    bridges: HashMap<BridgeId, BridgeQueue>,
     delayed: Slots<(Message, Option<MessageId>)>,
     timers: Timers,
     outbox: Outbox,
@@ -136,6 +141,7 @@ impl Shard {
             sessions: Slots::default(),
             directory: HashMap::new(),
             groups: HashMap::new(),
+            bridges: HashMap::new(),
             delayed: Slots::default(),
             timers,
             outbox: Outbox::new(shared.shards),
@@ -258,6 +264,10 @@ impl Shard {
             } => {
                 self.settle_in_group(group, session, count, now_ms);
             }
+            Mail::BridgeRequest { bridge, request } => {
+                self.take_bridge_request(bridge, request, now_ms);
+            }
+            Mail::BridgeReport { .. } => debug_assert!(false, "a report for the bridges"),
             Mail::GroupReturn { group, deliveries } => {
                 self.return_to_group(group, deliveries, now_ms);
             }

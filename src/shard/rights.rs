@@ -168,7 +168,7 @@ impl Shard {
                 .sessions
                 .lookup(key_of(receiver))
                 .is_some_and(|session| session.rights.allows(Action::Receive, topic)),
-            Destination::Group { .. } => true,
+            Destination::Group { .. } | Destination::Bridge { .. } => true,
         }
     }
 }

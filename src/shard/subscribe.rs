@@ -23,14 +23,20 @@ impl Shard {
         };
         let mut reasons = Vec::with_capacity(packet.subscriptions.len());
         let mut wants_retained = Vec::new();
+        let connection = self.connections.lookup(key);
+        let is_bridge = connection.is_some_and(|connection| connection.is_bridge);
         for subscription in &packet.subscriptions {
-            match self.subscribe(session, subscription, packet.subscription_id) {
+            let mut subscription = *subscription;
+            // What 3.x cannot say: nothing comes back to a bridge, and RETAIN stays as it is.
+            subscription.options.no_local |= is_bridge;
+            subscription.options.retain_as_published |= is_bridge;
+            match self.subscribe(session, &subscription, packet.subscription_id) {
                 Ok(is_new) => {
-                    self.keep_subscription(session, subscription, packet.subscription_id);
+                    self.keep_subscription(session, &subscription, packet.subscription_id);
                     reasons.push(granted(subscription.options.qos));
                     match subscription.options.retain_handling {
-                        RetainHandling::Send => wants_retained.push(*subscription),
-                        RetainHandling::SendIfNew if is_new => wants_retained.push(*subscription),
+                        RetainHandling::Send => wants_retained.push(subscription),
+                        RetainHandling::SendIfNew if is_new => wants_retained.push(subscription),
                         RetainHandling::SendIfNew | RetainHandling::DoNotSend => {}
                     }
                 }

@@ -18,9 +18,11 @@ const LAYERS: [&[&str]; 7] = [
 const LEAVES: [&str; 4] = ["config", "metrics", "clock", "log_limit"];
 
 /// Neighbours in one layer, and why the first needs the second.
-const SIDEWAYS: [(&str, &str); 6] = [
+const SIDEWAYS: [(&str, &str); 7] = [
     // It publishes through the driver of its shard, as a connection does.
     ("sys", "net"),
+    // Bridges send mail as shards do, and dial through the same WebSocket.
+    ("bridge", "net"),
     // A delivery names the share group that lent it.
     ("queue", "exchange"),
     // Routes leave out who may not receive the topic.

@@ -184,6 +184,26 @@ impl PublishProperties<'_> {
     }
 }
 
+impl<'a> PublishProperties<'a> {
+    /// The properties in what [`PublishProperties::encode_forwarded`] has appended.
+    pub fn decode_forwarded(forwarded: &'a [u8]) -> Self {
+        let mut this = Self {
+            user_properties: UserProperties::from_wire(forwarded),
+            ..Self::default()
+        };
+        for property in block::Properties::new(forwarded) {
+            match property {
+                block::Property::PayloadFormat(value) => this.payload_is_utf8 = Some(value),
+                block::Property::ContentType(value) => this.content_type = Some(value),
+                block::Property::ResponseTopic(value) => this.response_topic = Some(value),
+                block::Property::CorrelationData(value) => this.correlation_data = Some(value),
+                _ => {}
+            }
+        }
+        this
+    }
+}
+
 impl WillProperties<'_> {
     /// Appends the properties that a broker passes on unaltered when it publishes the will.
     ///

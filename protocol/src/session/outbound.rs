@@ -114,6 +114,14 @@ impl<D> Outbound<D> {
         Ok(PacketId(id))
     }
 
+    /// Identifiers for packets of other kinds: not in use, and first those that [`Outbound::send`]
+    /// comes to last. The identifiers of SUBSCRIBE are taken from the same set [MQTT-2.2.1-3].
+    pub fn spare_ids(&self) -> impl Iterator<Item = PacketId> {
+        let ids = (0..u16::MAX).map(|step| self.last_id.wrapping_sub(step));
+        ids.filter(|id| self.slot(*id).is_none())
+            .filter_map(|id| NonZeroU16::new(id).map(PacketId))
+    }
+
     /// A new connection: every message without PUBREC has to be sent again.
     pub fn begin_resend(&mut self) {
         self.unsent = 0;
@@ -419,6 +427,17 @@ mod tests {
             outbound.acknowledge(id).unwrap();
         }
         assert_eq!(order(&outbound), [stuck.0.get()]);
+    }
+
+    #[test]
+    fn spare_identifiers_are_not_in_use_and_far_from_the_next() {
+        let mut outbound = Outbound::default();
+        let first = outbound.send(QoS::AtLeastOnce, 1).unwrap();
+        let stuck = outbound.send(QoS::AtLeastOnce, 2).unwrap();
+        outbound.acknowledge(first).unwrap();
+        let spare: Vec<_> = outbound.spare_ids().take(3).map(PacketId::value).collect();
+        assert_eq!(spare, [1, 65_535, 65_534]);
+        assert!(outbound.spare_ids().all(|id| id != stuck));
     }
 
     #[test]

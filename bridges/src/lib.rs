@@ -1,0 +1,100 @@
+//! Connectors to other brokers.
+//!
+//! Owns what the systems at the far end have in common ([`Record`], [`Sink`], [`Source`]) and one
+//! module per foreign protocol. It refuses to know the broker that it serves: where records wait,
+//! what becomes of those that were received, and when to connect again is decided by the caller.
+#![forbid(unsafe_code)]
+
+mod failure;
+pub mod mqtt;
+mod record;
+mod template;
+
+pub use failure::{Class, Failure};
+pub use record::{Properties, Record};
+pub use template::{Context, Template, TemplateError};
+
+use std::future::Future;
+
+/// Makes connections to one remote system, one at a time.
+pub trait Connector: Send {
+    /// The way out.
+    type Sink: Sink;
+    /// The way in.
+    type Source: Source;
+
+    /// Connects, and is called again after every failure.
+    fn connect(
+        &mut self,
+    ) -> impl Future<Output = Result<Connected<Self::Sink, Self::Source>, Failure>> + Send;
+
+    /// Says goodbye to the remote and waits until the connection has ended.
+    fn close(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// A connection that the remote has accepted.
+#[derive(Debug)]
+pub struct Connected<S, R> {
+    /// The way out.
+    pub sink: S,
+    /// The way in.
+    pub source: R,
+    /// Sequences that an earlier connection took and that still settle; all others are unknown to
+    /// the sink and are to be submitted again.
+    pub held: Vec<u64>,
+    /// Where the connection leads, for state and log.
+    pub remote: String,
+    /// The name of the node at the far end, if it says so.
+    pub peer: Option<String>,
+    /// What was agreed on is less than what was asked for.
+    pub warnings: Vec<String>,
+}
+
+/// The way to a remote system.
+pub trait Sink: Send {
+    /// Takes records, to be sent in this order. The caller bounds how many are unsettled.
+    fn submit(&mut self, records: Vec<Record>);
+
+    /// Waits until records are settled: the remote has acknowledged or refused them. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    fn settled(&mut self) -> impl Future<Output = Result<Vec<Settled>, Failure>> + Send;
+}
+
+/// The way from a remote system.
+pub trait Source: Send {
+    /// Waits until records have come. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    fn receive(&mut self) -> impl Future<Output = Result<Vec<Received>, Failure>> + Send;
+
+    /// Acknowledges to the remote what has found its place here.
+    fn accept(&mut self, receipts: Vec<Receipt>);
+
+    /// What the remote refuses while the connection goes on, since the last call.
+    fn troubles(&mut self) -> Vec<String>;
+}
+
+/// The end of a submitted record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which record.
+    pub sequence: u64,
+    /// Whether the remote has it.
+    pub result: Result<(), Failure>,
+}
+
+/// A record from the remote, and how to acknowledge it.
+#[derive(Debug)]
+pub struct Received {
+    /// What came.
+    pub record: Record,
+    /// To be given to [`Source::accept`].
+    pub receipt: Receipt,
+}
+
+/// Stands for one received record that is not yet acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt(pub(crate) mqtt::Receipt);

@@ -1,0 +1,278 @@
+//! MQTT 5.0, 3.1.1 and 3.1 as a client, built from the codec and session engine of the broker.
+//!
+//! Owns the session with the server, which outlives connections. What carries the bytes is opened
+//! by the caller ([`Dial`]).
+
+mod connection;
+mod convert;
+mod engine;
+mod peer;
+mod ports;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_protocol::codec::ProtocolVersion;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use convert::{decode_properties, encode_properties};
+pub use engine::Receipt;
+pub use ports::{MqttSink, MqttSource};
+pub use settings::{
+    Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Settings, Stream,
+    Subscription,
+};
+
+use connection::{Connection, Dialect, Greeted, Refusal, shake_hands};
+use engine::{Engine, SessionAtServer};
+use ports::Ports;
+
+use crate::{Connected, Connector, Failure};
+
+/// The user property of CONNECT and CONNACK by which nodes of our kind tell each other their names.
+pub const NODE_PROPERTY: &str = "tidewire-node";
+
+/// An MQTT client that connects again and again.
+#[derive(Debug)]
+pub struct MqttConnector {
+    settings: Arc<Settings>,
+    engine: Arc<Mutex<Engine>>,
+    dialects: Vec<Dialect>,
+    /// Which dialect the server is believed to understand.
+    dialect: usize,
+    server: usize,
+    /// The server whose session the engine holds.
+    session_at: Option<usize>,
+    link: Option<Link>,
+}
+
+/// The connection that is up, or was.
+#[derive(Debug)]
+struct Link {
+    ports: Arc<Ports>,
+    task: JoinHandle<()>,
+    /// Looks for the first server.
+    probe: Option<JoinHandle<()>>,
+}
+
+impl MqttConnector {
+    /// A client without a connection.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            dialects: dialects(&settings),
+            settings: Arc::new(settings),
+            engine: Arc::default(),
+            dialect: 0,
+            server: 0,
+            session_at: None,
+            link: None,
+        }
+    }
+
+    async fn greet(&mut self) -> Result<(Greeted, Dialect, String), Failure> {
+        let settings = Arc::clone(&self.settings);
+        let mut last = Failure::retry("no protocol version is left to try");
+        for step in 0..self.dialects.len() {
+            let index = (self.dialect + step) % self.dialects.len();
+            let Some(dialect) = self.dialects.get(index).copied() else {
+                break;
+            };
+            let dialled = (settings.dial.0)(self.server).await?;
+            let clean = self.session_at != Some(self.server) && settings.starts_clean;
+            match shake_hands(dialled.stream, &settings, dialect, clean).await {
+                Ok(greeted) => {
+                    self.dialect = index;
+                    return Ok((greeted, dialect, dialled.remote));
+                }
+                Err(Refusal::Dialect(failure)) => last = failure,
+                Err(Refusal::Other(failure)) => return Err(failure),
+            }
+        }
+        Err(last)
+    }
+
+    /// The server to try after a failure.
+    fn next_server(&mut self) {
+        self.server = (self.server + 1) % self.settings.servers.max(1);
+    }
+
+    /// Waits for the task of the connection before, which owns the session until it ends.
+    async fn end_link(&mut self) {
+        if let Some(Link {
+            ports,
+            mut task,
+            probe,
+        }) = self.link.take()
+        {
+            if let Some(probe) = probe {
+                probe.abort();
+            }
+            ports.close("closed");
+            if timeout(LINK_END, &mut task).await.is_err() {
+                task.abort();
+                // It was told to end; how it ended says nothing new.
+                let _ = task.await;
+            }
+        }
+    }
+}
+
+impl Connector for MqttConnector {
+    type Sink = MqttSink;
+    type Source = MqttSource;
+
+    async fn connect(&mut self) -> Result<Connected<MqttSink, MqttSource>, Failure> {
+        if self.link.is_some() {
+            self.end_link().await;
+            // A connection was up: the first server is home, the next one has its turn.
+            match self.settings.order {
+                ServerOrder::Failover => self.server = 0,
+                ServerOrder::RoundRobin => self.next_server(),
+            }
+        }
+        let patience = self.settings.connect_timeout;
+        let greeted = match timeout(patience, self.greet()).await {
+            Ok(greeted) => greeted,
+            Err(_) => Err(Failure::retry(format!(
+                "no answer within {} ms",
+                patience.as_millis()
+            ))),
+        };
+        let (greeted, dialect, remote) = greeted.inspect_err(|_| self.next_server())?;
+        Ok(self.start(greeted, dialect, remote).await)
+    }
+
+    async fn close(&mut self) {
+        self.end_link().await;
+    }
+}
+
+impl MqttConnector {
+    async fn start(
+        &mut self,
+        greeted: Greeted,
+        dialect: Dialect,
+        remote: String,
+    ) -> Connected<MqttSink, MqttSource> {
+        let Greeted {
+            stream,
+            input,
+            mut peer,
+            session_present,
+            mut warnings,
+        } = greeted;
+        let ports = Arc::new(Ports::default());
+        let mut engine = Arc::clone(&self.engine).lock_owned().await;
+        let session = match (session_present, self.session_at == Some(self.server)) {
+            (false, _) => SessionAtServer::None,
+            (true, true) => SessionAtServer::Ours,
+            (true, false) => SessionAtServer::Strange,
+        };
+        if session != SessionAtServer::Ours && engine.in_flight() > 0 {
+            warnings.push(format!(
+                "the server has no session of ours: {} messages in flight are sent again",
+                engine.in_flight()
+            ));
+        }
+        self.session_at = Some(self.server);
+        let filters = self.settings.subscriptions.iter();
+        peer.filters = filters.map(|it| it.filter.clone()).collect();
+        let keep_alive = Duration::from_secs(u64::from(peer.keep_alive_seconds));
+        let node = peer.node.clone();
+        let mut out = Vec::new();
+        let held = engine.begin(dialect.version, peer, session, &mut out);
+        let mut connection = Connection {
+            engine,
+            ports: Arc::clone(&ports),
+            settings: Arc::clone(&self.settings),
+            keep_alive,
+            input,
+            out,
+        };
+        connection.open();
+        let end = EndOfTask(Arc::clone(&ports));
+        let task = tokio::spawn(async move {
+            connection.run(stream).await;
+            drop(end);
+        });
+        self.link = Some(Link {
+            probe: self.probe(&ports),
+            ports: Arc::clone(&ports),
+            task,
+        });
+        Connected {
+            sink: MqttSink {
+                ports: Arc::clone(&ports),
+            },
+            source: MqttSource { ports },
+            held,
+            remote,
+            peer: node,
+            warnings,
+        }
+    }
+}
+
+/// Tells the ends that the task is gone, even if it panicked.
+struct EndOfTask(Arc<Ports>);
+
+impl Drop for EndOfTask {
+    fn drop(&mut self) {
+        self.0.fail(Failure::retry("the connection broke off"));
+    }
+}
+
+impl MqttConnector {
+    /// While another server stands in for the first, somebody looks whether that can be reached.
+    fn probe(&self, ports: &Arc<Ports>) -> Option<JoinHandle<()>> {
+        let settings = Arc::clone(&self.settings);
+        let is_home = self.server == 0 || settings.order != ServerOrder::Failover;
+        let pause = settings.home_probe.filter(|_| !is_home)?;
+        let ports = Arc::clone(ports);
+        Some(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                let dialled = timeout(settings.connect_timeout, (settings.dial.0)(0)).await;
+                if matches!(dialled, Ok(Ok(_))) {
+                    ports.close("the first server can be reached again");
+                    return;
+                }
+            }
+        }))
+    }
+}
+
+fn dialects(settings: &Settings) -> Vec<Dialect> {
+    let versions = match settings.version {
+        Some(version) => vec![version],
+        None => vec![
+            ProtocolVersion::V5,
+            ProtocolVersion::V3_1_1,
+            ProtocolVersion::V3_1,
+        ],
+    };
+    let mut dialects = Vec::new();
+    for version in versions {
+        if settings.bridge_bit && version != ProtocolVersion::V5 {
+            dialects.push(Dialect {
+                version,
+                is_bridge: true,
+            });
+        }
+        dialects.push(Dialect {
+            version,
+            is_bridge: false,
+        });
+    }
+    dialects
+}
+
+/// Topic aliases that the server may define.
+const INBOUND_ALIASES_MAX: u16 = 64;
+/// How long a connection has to end.
+const LINK_END: Duration = Duration::from_secs(3);

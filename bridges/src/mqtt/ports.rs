@@ -1,0 +1,134 @@
+//! What the task of a connection and its two ends leave for each other.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::{Failure, Receipt, Received, Record, Settled, Sink, Source};
+
+/// One connection's letter boxes. What lies in them is bounded by the caller's window on the way
+/// out and by Receive Maximum and [`Ports::is_crowded`] on the way in.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    boxes: Mutex<Boxes>,
+    /// For the task of the connection.
+    pub(super) to_task: Notify,
+    settled: Notify,
+    received: Notify,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Boxes {
+    pub(super) submitted: Vec<Record>,
+    pub(super) accepted: Vec<Receipt>,
+    pub(super) settled: Vec<Settled>,
+    pub(super) received: Vec<Received>,
+    pub(super) troubles: Vec<String>,
+    pub(super) failure: Option<Failure>,
+    /// Why the connection is to be closed, if it is.
+    pub(super) closing: Option<&'static str>,
+}
+
+impl Ports {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Boxes> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves outcomes for the ends.
+    pub(super) fn leave(&self, change: impl FnOnce(&mut Boxes)) {
+        let mut boxes = self.lock();
+        change(&mut boxes);
+        let (settled, received) = (!boxes.settled.is_empty(), !boxes.received.is_empty());
+        drop(boxes);
+        if settled {
+            self.settled.notify_one();
+        }
+        if received {
+            self.received.notify_one();
+        }
+    }
+
+    /// The connection has ended: what lies here is still to be taken, then this is the answer.
+    pub(super) fn fail(&self, failure: Failure) {
+        self.lock().failure.get_or_insert(failure);
+        self.settled.notify_one();
+        self.received.notify_one();
+    }
+
+    pub(super) fn close(&self, why: &'static str) {
+        self.lock().closing = Some(why);
+        self.to_task.notify_one();
+    }
+
+    /// Whether so much waits to be taken in that nothing more should be read.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.lock().received.len() >= RECEIVED_MAX
+    }
+}
+
+/// The way to an MQTT server.
+#[derive(Debug)]
+pub struct MqttSink {
+    pub(super) ports: Arc<Ports>,
+}
+
+/// The way from an MQTT server.
+#[derive(Debug)]
+pub struct MqttSource {
+    pub(super) ports: Arc<Ports>,
+}
+
+impl Sink for MqttSink {
+    fn submit(&mut self, records: Vec<Record>) {
+        self.ports.lock().submitted.extend(records);
+        self.ports.to_task.notify_one();
+    }
+
+    async fn settled(&mut self) -> Result<Vec<Settled>, Failure> {
+        loop {
+            {
+                let mut boxes = self.ports.lock();
+                if !boxes.settled.is_empty() {
+                    return Ok(std::mem::take(&mut boxes.settled));
+                }
+                if let Some(failure) = &boxes.failure {
+                    return Err(failure.clone());
+                }
+            }
+            self.ports.settled.notified().await;
+        }
+    }
+}
+
+impl Source for MqttSource {
+    async fn receive(&mut self) -> Result<Vec<Received>, Failure> {
+        loop {
+            {
+                let mut boxes = self.ports.lock();
+                if !boxes.received.is_empty() {
+                    let received = std::mem::take(&mut boxes.received);
+                    drop(boxes);
+                    self.ports.to_task.notify_one();
+                    return Ok(received);
+                }
+                if let Some(failure) = &boxes.failure {
+                    return Err(failure.clone());
+                }
+            }
+            self.ports.received.notified().await;
+        }
+    }
+
+    fn accept(&mut self, receipts: Vec<Receipt>) {
+        self.ports.lock().accepted.extend(receipts);
+        self.ports.to_task.notify_one();
+    }
+
+    fn troubles(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.ports.lock().troubles)
+    }
+}
+
+/// Messages that wait for the caller; QoS 0 ones have no window of their own.
+const RECEIVED_MAX: usize = 4_096;

@@ -1,0 +1,133 @@
+//! What one MQTT bridge is told.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_protocol::codec::{ProtocolVersion, QoS};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::Failure;
+
+/// Everything the connector needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many servers [`Dial`] knows.
+    pub servers: usize,
+    /// Which server comes after the first.
+    pub order: ServerOrder,
+    /// With [`ServerOrder::Failover`]: how often the first server is looked for while another one
+    /// stands in; `None` is never.
+    pub home_probe: Option<Duration>,
+    /// Opens a stream to a server.
+    pub dial: Dial,
+    /// The version to speak; `None` begins with 5.0 and falls back as the server demands.
+    pub version: Option<ProtocolVersion>,
+    /// Whether 3.x connections say that they are bridges.
+    pub bridge_bit: bool,
+    /// The name of the session at the server.
+    pub client_id: String,
+    /// The name of this node, told to servers of our own kind.
+    pub node: String,
+    /// Asked for on each connect, since secrets may change.
+    pub credentials: CredentialsSource,
+    /// Seconds between signs of life, 0 = off.
+    pub keep_alive_seconds: u16,
+    /// How long the server keeps the session, in seconds; without effect before 5.0.
+    pub session_expiry_seconds: u32,
+    /// Whether the first connection of this process begins a new session.
+    pub starts_clean: bool,
+    /// Unacknowledged messages on the way in.
+    pub receive_maximum: NonZeroU16,
+    /// Unacknowledged messages on the way out, within what the server allows.
+    pub inflight_max: u16,
+    /// Topic aliases on the way out, within what the server allows.
+    pub topic_aliases_max: u16,
+    /// Bytes of one packet on the way in.
+    pub packet_bytes_max: usize,
+    /// From the first byte to CONNACK.
+    pub connect_timeout: Duration,
+    /// How long the server may acknowledge nothing while something is in flight.
+    pub ack_timeout: Duration,
+    /// What to receive.
+    pub subscriptions: Vec<Subscription>,
+    /// Published by the server, retained, when the connection is lost: topic and payload.
+    pub will: Option<(String, Vec<u8>)>,
+    /// Published, retained, after each connect: topic and payload.
+    pub greeting: Option<(String, Vec<u8>)>,
+}
+
+/// One topic filter at the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The filter.
+    pub filter: String,
+    /// The most to ask for.
+    pub qos: QoS,
+}
+
+/// Which of several servers is next after a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerOrder {
+    /// The first is home; the others stand in for it in turn.
+    #[default]
+    Failover,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// User name and password.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name.
+    pub user_name: Option<String>,
+    /// The password.
+    pub password: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user_name", &self.user_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where user name and password come from.
+#[derive(Clone)]
+pub struct CredentialsSource(pub Arc<dyn Fn() -> Result<Credentials, Failure> + Send + Sync>);
+
+impl fmt::Debug for CredentialsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialsSource")
+    }
+}
+
+/// A stream of bytes to a server.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A stream on its way.
+pub type Dialling = Pin<Box<dyn Future<Output = Result<Dialled, Failure>> + Send>>;
+
+/// An open stream.
+pub struct Dialled {
+    /// The stream.
+    pub stream: Box<dyn Stream>,
+    /// Where it leads, for state and log.
+    pub remote: String,
+}
+
+/// Opens a stream to the server of an index below [`Settings::servers`]; sockets, TLS and WebSocket
+/// are the caller's.
+#[derive(Clone)]
+pub struct Dial(pub Arc<dyn Fn(usize) -> Dialling + Send + Sync>);
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
+}

@@ -1,0 +1,39 @@
+//! A message between two systems.
+
+use bytes::Bytes;
+use tidewire_protocol::codec::QoS;
+use tokio::time::Instant;
+
+/// A message in words that every system has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// What the caller calls it; ascending in the order of submission.
+    pub sequence: u64,
+    /// The topic at the side that the record goes to, or came from.
+    pub topic: String,
+    /// The content.
+    pub payload: Bytes,
+    /// Names with values, in order; a name may repeat.
+    pub headers: Vec<(String, String)>,
+    /// What few records have.
+    pub properties: Option<Box<Properties>>,
+    /// How surely it is delivered.
+    pub qos: QoS,
+    /// Whether the remote keeps it for later subscribers.
+    pub retain: bool,
+    /// When it is no longer worth sending.
+    pub expires_at: Option<Instant>,
+}
+
+/// What few records have; the names are those of MQTT 5.0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Whether the payload is text.
+    pub payload_is_utf8: Option<bool>,
+    /// The kind of content.
+    pub content_type: Option<String>,
+    /// Where an answer is expected.
+    pub response_topic: Option<String>,
+    /// What an answer has to carry.
+    pub correlation_data: Option<Bytes>,
+}

@@ -1,0 +1,270 @@
+//! The mapping language: a text with placeholders that is filled in from a record.
+//!
+//! Small and total: no loops, no I/O. It is compiled once and checked against the topic filters
+//! whose records it will see, so that a placeholder that can never exist is found at the start.
+
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use crate::Record;
+
+/// A compiled text with placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+/// What a template is filled in from besides the record.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The topic filter that selected the record.
+    pub filter: &'a str,
+    /// The name of the bridge.
+    pub bridge: &'a str,
+    /// The name of the node.
+    pub node: &'a str,
+}
+
+/// Why a template cannot be compiled, or not be filled in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// A brace without its other half.
+    #[error("`{0}` has an open brace; write {{{{ and }}}} for braces that are meant")]
+    Brace(String),
+    /// A placeholder that does not exist.
+    #[error(
+        "{{{0}}} is not known; there are topic, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, \
+         node, prop:NAME, content_type, response_topic and json:/POINTER"
+    )]
+    Placeholder(String),
+    /// A filter that does not exist.
+    #[error(
+        "|{0} is not known; there are lower, upper, level, replace('A','B') and default('TEXT')"
+    )]
+    Filter(String),
+    /// A placeholder that no topic of a filter has.
+    #[error("{{{placeholder}}} never exists for the filter `{filter}`")]
+    Never {
+        /// The placeholder.
+        placeholder: String,
+        /// The topic filter.
+        filter: String,
+    },
+    /// The record has no such value.
+    #[error("{{{0}}} is missing")]
+    Missing(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Place {
+        /// As written, for errors.
+        name: String,
+        source: Source,
+        filters: Vec<Filter>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Topic,
+    /// Counted from 1.
+    Level(usize),
+    /// Counted from the end, 1 is the last.
+    LevelFromEnd(usize),
+    /// From and to, both counted from 1 and included.
+    Levels(usize, Option<usize>),
+    /// What the n-th `+` matched.
+    Plus(usize),
+    /// What `#` matched.
+    Hash,
+    QoS,
+    Retain,
+    Bridge,
+    Node,
+    Property(String),
+    ContentType,
+    ResponseTopic,
+    Json(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Filter {
+    Lower,
+    Upper,
+    /// One level of a topic: what would be more, or a wildcard, is escaped as `%2F` and the like.
+    Level,
+    Replace(String, String),
+    Default(String),
+}
+
+impl Template {
+    /// Compiles a text.
+    ///
+    /// # Errors
+    /// The first placeholder or filter that does not exist.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        parse::parse(text)
+    }
+
+    /// Whether every placeholder can exist in the topics of a filter.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(&self, filter: &str) -> Result<(), TemplateError> {
+        for part in &self.parts {
+            let Part::Place {
+                name,
+                source,
+                filters,
+            } = part
+            else {
+                continue;
+            };
+            let has_default = filters.iter().any(|it| matches!(it, Filter::Default(_)));
+            if !has_default && !source.can_exist(filter) {
+                return Err(TemplateError::Never {
+                    placeholder: name.clone(),
+                    filter: filter.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The text for a record.
+    ///
+    /// # Errors
+    /// The first placeholder that the record has no value for.
+    pub fn fill(&self, record: &Record, context: Context<'_>) -> Result<String, TemplateError> {
+        let mut filled = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => filled += text,
+                Part::Place {
+                    name,
+                    source,
+                    filters,
+                } => {
+                    let value = source.value(record, context);
+                    let value = filters.iter().fold(value, |value, it| it.apply(value));
+                    filled += &value.ok_or_else(|| TemplateError::Missing(name.clone()))?;
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+impl Source {
+    fn can_exist(&self, filter: &str) -> bool {
+        let levels = filter.split('/').count();
+        let is_open = filter.split('/').next_back() == Some("#");
+        let plus = filter.split('/').filter(|level| *level == "+").count();
+        match self {
+            Self::Level(number) | Self::LevelFromEnd(number) => is_open || *number <= levels,
+            Self::Levels(from, to) => is_open || to.unwrap_or(*from) <= levels,
+            Self::Plus(number) => *number <= plus,
+            Self::Hash => is_open,
+            _ => true,
+        }
+    }
+
+    fn value<'a>(&self, record: &'a Record, context: Context<'a>) -> Option<Cow<'a, str>> {
+        let topic = record.topic.as_str();
+        let level = |index: usize| topic.split('/').nth(index);
+        let properties = record.properties.as_deref();
+        let text = match self {
+            Self::Topic => topic,
+            Self::Level(number) => level(number - 1)?,
+            Self::LevelFromEnd(number) => topic.rsplit('/').nth(number - 1)?,
+            Self::Levels(from, to) => levels(topic, *from, *to)?,
+            Self::Plus(number) => {
+                let places = context.filter.split('/').enumerate();
+                let mut plus = places.filter(|(_, level)| *level == "+");
+                level(plus.nth(number - 1)?.0)?
+            }
+            Self::Hash => levels(topic, context.filter.split('/').count(), None)?,
+            Self::QoS => return Some((record.qos as u8).to_string().into()),
+            Self::Retain => match record.retain {
+                true => "1",
+                false => "0",
+            },
+            Self::Bridge => context.bridge,
+            Self::Node => context.node,
+            Self::Property(wanted) => {
+                let mut headers = record.headers.iter();
+                &headers.find(|(name, _)| name == wanted)?.1
+            }
+            Self::ContentType => properties?.content_type.as_deref()?,
+            Self::ResponseTopic => properties?.response_topic.as_deref()?,
+            Self::Json(pointer) => return json(&record.payload, pointer).map(Cow::Owned),
+        };
+        Some(Cow::Borrowed(text))
+    }
+}
+
+/// Levels of a topic, counted from 1; what is beyond the last is missing.
+fn levels(topic: &str, from: usize, to: Option<usize>) -> Option<&str> {
+    let starts = std::iter::once(0).chain(topic.match_indices('/').map(|(at, _)| at + 1));
+    let start = starts.into_iter().nth(from - 1)?;
+    let rest = topic.get(start..)?;
+    let Some(to) = to else { return Some(rest) };
+    let count = to.checked_sub(from)?;
+    let mut ends = rest.match_indices('/').map(|(at, _)| at);
+    match ends.nth(count) {
+        Some(end) => rest.get(..end),
+        None => (rest.split('/').count() > count).then_some(rest),
+    }
+}
+
+/// Texts as they are, everything else as JSON.
+fn json(payload: &[u8], pointer: &str) -> Option<String> {
+    if payload.len() > JSON_BYTES_MAX {
+        return None;
+    }
+    let value: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    match value.pointer(pointer)? {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+impl Filter {
+    fn apply<'a>(&self, value: Option<Cow<'a, str>>) -> Option<Cow<'a, str>> {
+        if let Self::Default(text) = self {
+            return value.or_else(|| Some(text.clone().into()));
+        }
+        let value = value?;
+        Some(match self {
+            Self::Lower => value.to_lowercase().into(),
+            Self::Upper => value.to_uppercase().into(),
+            Self::Replace(from, to) => value.replace(from, to).into(),
+            Self::Level => escape_level(&value).into(),
+            Self::Default(_) => value,
+        })
+    }
+}
+
+fn escape_level(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '/' => escaped += "%2F",
+            '+' => escaped += "%2B",
+            '#' => escaped += "%23",
+            '%' => escaped += "%25",
+            '\0' => escaped += "%00",
+            plain => escaped.push(plain),
+        }
+    }
+    escaped
+}
+
+/// Larger payloads are not looked into.
+const JSON_BYTES_MAX: usize = 256 * 1_024;

@@ -1,0 +1,134 @@
+//! From text to a template.
+
+use super::{Filter, Part, Source, Template, TemplateError};
+
+pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
+    let brace = || TemplateError::Brace(text.to_owned());
+    let mut parts = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (before, found) = rest.split_at(at);
+        plain += before;
+        if let Some(after) = found.strip_prefix("{{") {
+            plain.push('{');
+            rest = after;
+        } else if let Some(after) = found.strip_prefix("}}") {
+            plain.push('}');
+            rest = after;
+        } else {
+            let inner = found.strip_prefix('{').ok_or_else(brace)?;
+            let end = end_of(inner).ok_or_else(brace)?;
+            let (content, after) = inner.split_at(end);
+            if !plain.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut plain)));
+            }
+            parts.push(place(content)?);
+            rest = after.strip_prefix('}').unwrap_or(after);
+        }
+    }
+    plain += rest;
+    if !plain.is_empty() {
+        parts.push(Part::Text(plain));
+    }
+    Ok(Template { parts })
+}
+
+/// The closing brace that is not quoted.
+fn end_of(inner: &str) -> Option<usize> {
+    outside_quotes(inner, '}').next()
+}
+
+fn outside_quotes(text: &str, wanted: char) -> impl Iterator<Item = usize> + '_ {
+    let mut is_quoted = false;
+    text.char_indices().filter_map(move |(at, character)| {
+        is_quoted ^= character == '\'';
+        (character == wanted && !is_quoted).then_some(at)
+    })
+}
+
+fn place(content: &str) -> Result<Part, TemplateError> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    for bar in outside_quotes(content, '|') {
+        pieces.extend(content.get(start..bar));
+        start = bar + 1;
+    }
+    pieces.extend(content.get(start..));
+    let mut pieces = pieces.into_iter();
+    let name = pieces.next().unwrap_or_default();
+    Ok(Part::Place {
+        name: name.to_owned(),
+        source: source(name).ok_or_else(|| TemplateError::Placeholder(name.to_owned()))?,
+        filters: pieces.map(filter).collect::<Result<_, _>>()?,
+    })
+}
+
+fn source(name: &str) -> Option<Source> {
+    Some(match name {
+        "topic" => Source::Topic,
+        "#" => Source::Hash,
+        "qos" => Source::QoS,
+        "retain" => Source::Retain,
+        "bridge" => Source::Bridge,
+        "node" => Source::Node,
+        "content_type" => Source::ContentType,
+        "response_topic" => Source::ResponseTopic,
+        name => {
+            if let Some(property) = name.strip_prefix("prop:") {
+                return (!property.is_empty()).then(|| Source::Property(property.to_owned()));
+            }
+            if let Some(pointer) = name.strip_prefix("json:") {
+                let is_pointer = pointer.is_empty() || pointer.starts_with('/');
+                return is_pointer.then(|| Source::Json(pointer.to_owned()));
+            }
+            return numbered(name);
+        }
+    })
+}
+
+/// `3`, `-1`, `+2`, `2..4` and `2..`.
+fn numbered(name: &str) -> Option<Source> {
+    if let Some((from, to)) = name.split_once("..") {
+        let from = number(from)?;
+        let to = match to {
+            "" => None,
+            to => Some(number(to).filter(|to| *to >= from)?),
+        };
+        return Some(Source::Levels(from, to));
+    }
+    if let Some(rest) = name.strip_prefix('-') {
+        return number(rest).map(Source::LevelFromEnd);
+    }
+    if let Some(rest) = name.strip_prefix('+') {
+        return number(rest).map(Source::Plus);
+    }
+    number(name).map(Source::Level)
+}
+
+/// Digits that are not zero.
+fn number(text: &str) -> Option<usize> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|it| *it > 0 && is_plain)
+}
+
+fn filter(text: &str) -> Result<Filter, TemplateError> {
+    let unknown = || TemplateError::Filter(text.to_owned());
+    let (name, arguments) = match text.split_once('(') {
+        Some((name, rest)) => (name, rest.strip_suffix(')').ok_or_else(unknown)?),
+        None => (text, ""),
+    };
+    let mut texts = arguments.split('\'').skip(1).step_by(2).map(str::to_owned);
+    let filter = match name {
+        "lower" => Filter::Lower,
+        "upper" => Filter::Upper,
+        "level" => Filter::Level,
+        "replace" => {
+            let from = texts.next().filter(|it| !it.is_empty());
+            Filter::Replace(from.ok_or_else(unknown)?, texts.next().ok_or_else(unknown)?)
+        }
+        "default" => Filter::Default(texts.next().ok_or_else(unknown)?),
+        _ => return Err(unknown()),
+    };
+    Ok(filter)
+}

@@ -1,0 +1,390 @@
+//! Which messages cross a bridge, and what they are on the other side.
+
+use bytes::Bytes;
+use tidewire_bridges::mqtt::{decode_properties, encode_properties};
+use tidewire_bridges::{Context, Record, Template, TemplateError};
+use tidewire_protocol::codec::QoS;
+use tidewire_protocol::topic::{Topic, matches};
+use tokio::time::{Duration, Instant};
+
+use super::BridgeError;
+use crate::auth::may_publish;
+use crate::config::{Bridge, BridgeRetain, BridgeRule};
+use crate::exchange::BridgeId;
+use crate::message::{Header, Message};
+use crate::shard::publisher_of_bridge;
+
+/// The rules of one bridge, ready for use.
+#[derive(Debug)]
+pub(super) struct Map {
+    outward: Vec<Rule>,
+    inward: Vec<Rule>,
+    bridge: String,
+    node: String,
+    publisher: u64,
+    hops_max: usize,
+    levels_max: usize,
+}
+
+/// One rule for one direction; `from` is the side that messages come from.
+#[derive(Debug)]
+struct Rule {
+    filters: Vec<String>,
+    exclude: Vec<String>,
+    from_prefix: String,
+    to_prefix: String,
+    /// In place of exchanging the prefixes.
+    topic: Option<Template>,
+    qos_max: QoS,
+    retain: BridgeRetain,
+}
+
+/// Why a message does not cross.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NotCrossing {
+    /// No rule wants it.
+    Unwanted,
+    /// It has crossed enough bridges, or was where it would go.
+    Loop,
+    /// The topic over there would be none.
+    Invalid(String),
+}
+
+impl Map {
+    pub(super) fn new(
+        bridge: &Bridge,
+        id: BridgeId,
+        node: &str,
+        levels_max: usize,
+    ) -> Result<Self, BridgeError> {
+        let hops_max = bridge
+            .max_hops
+            .unwrap_or(if bridge.both.is_empty() { 4 } else { 1 });
+        let rules = |own: &[BridgeRule], flip: bool| {
+            let rules = own.iter().chain(&bridge.both);
+            let rules = rules.map(|rule| Rule::new(rule, flip));
+            rules
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| BridgeError {
+                    bridge: bridge.name.clone(),
+                    problem: error.to_string(),
+                })
+        };
+        Ok(Self {
+            outward: rules(&bridge.out, false)?,
+            inward: rules(&bridge.inward, true)?,
+            bridge: bridge.name.clone(),
+            node: node.to_owned(),
+            publisher: publisher_of_bridge(id),
+            hops_max: usize::from(hops_max),
+            levels_max,
+        })
+    }
+
+    /// The mark on messages that must not come back to this bridge.
+    pub(super) fn publisher(&self) -> u64 {
+        self.publisher
+    }
+
+    /// What to bind the bridge's queue to.
+    pub(super) fn local_filters(&self) -> impl Iterator<Item = &str> {
+        let filters = self.outward.iter().flat_map(|rule| &rule.filters);
+        filters.map(String::as_str)
+    }
+
+    /// What to subscribe to over there.
+    pub(super) fn remote_filters(&self) -> Vec<(String, QoS)> {
+        let mut filters: Vec<(String, QoS)> = Vec::new();
+        for rule in &self.inward {
+            for filter in &rule.filters {
+                match filters.iter_mut().find(|(known, _)| known == filter) {
+                    Some((_, qos)) => *qos = rule.qos_max.max(*qos),
+                    None => filters.push((filter.clone(), rule.qos_max)),
+                }
+            }
+        }
+        filters
+    }
+
+    /// The record of a message of ours.
+    pub(super) fn outward(
+        &self,
+        message: &Message,
+        sequence: u64,
+        peer: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Record, NotCrossing> {
+        let (rule, filter) = Self::find(&self.outward, message.topic())?;
+        let mut record = Record {
+            sequence,
+            topic: message.topic().to_owned(),
+            payload: Bytes::from_owner(Payload(message.clone())),
+            qos: message.qos().min(rule.qos_max),
+            retain: rule.retain.applied_to(message.retain()),
+            expires_at: message
+                .expires_at_ms()
+                .map(|at_ms| Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms))),
+            ..Record::default()
+        };
+        decode_properties(message.forwarded(), &mut record);
+        record.topic = self.translate(rule, filter, &record)?;
+        let mut path = take_path(&mut record);
+        if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
+            return Err(NotCrossing::Loop);
+        }
+        path.push(self.node.clone());
+        if path.len() > self.hops_max {
+            return Err(NotCrossing::Loop);
+        }
+        record.headers.push((PATH.to_owned(), path.join(",")));
+        Ok(record)
+    }
+
+    /// The message of a record from over there.
+    pub(super) fn inward(
+        &self,
+        mut record: Record,
+        peer: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Message, NotCrossing> {
+        let (rule, filter) = Self::find(&self.inward, &record.topic)?;
+        let topic = self.translate(rule, filter, &record)?;
+        if !may_publish(&topic) {
+            let text = format!("{topic:?} is a topic of the broker's own");
+            return Err(NotCrossing::Invalid(text));
+        }
+        let mut path = take_path(&mut record);
+        // A broker marks only what it sends over bridges of its own.
+        path.extend(peer.map(str::to_owned));
+        if path.len() > self.hops_max || path.contains(&self.node) {
+            return Err(NotCrossing::Loop);
+        }
+        if !path.is_empty() {
+            record.headers.push((PATH.to_owned(), path.join(",")));
+        }
+        let mut forwarded = Vec::new();
+        encode_properties(&record, &mut forwarded);
+        let header = Header {
+            qos: record.qos.min(rule.qos_max),
+            retain: rule.retain.applied_to(record.retain),
+            expires_at_ms: record.expires_at.map(|at| {
+                let left = at.saturating_duration_since(Instant::now());
+                now_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+            }),
+            publisher: self.publisher,
+        };
+        Ok(Message::new(&topic, &forwarded, &record.payload, header))
+    }
+
+    /// The first rule that wants a topic, and the filter by which it does.
+    fn find<'a>(rules: &'a [Rule], topic: &str) -> Result<(&'a Rule, &'a str), NotCrossing> {
+        let found = rules
+            .iter()
+            .find_map(|rule| Some((rule, rule.filter_for(topic)?)));
+        found.ok_or(NotCrossing::Unwanted)
+    }
+
+    /// The topic's name on the other side.
+    fn translate(&self, rule: &Rule, filter: &str, record: &Record) -> Result<String, NotCrossing> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            NotCrossing::Invalid(format!(
+                "the topic on the other side would be wrong: {error}"
+            ))
+        };
+        let name = match &rule.topic {
+            Some(template) => {
+                let context = Context {
+                    filter,
+                    bridge: &self.bridge,
+                    node: &self.node,
+                };
+                template
+                    .fill(record, context)
+                    .map_err(|error| invalid(&error))?
+            }
+            None => {
+                let rest = record.topic.strip_prefix(&rule.from_prefix);
+                let rest = rest.ok_or(NotCrossing::Unwanted)?;
+                format!("{}{rest}", rule.to_prefix)
+            }
+        };
+        match Topic::parse(&name, self.levels_max) {
+            Ok(_) => Ok(name),
+            Err(error) => Err(invalid(&error)),
+        }
+    }
+}
+
+impl Rule {
+    fn new(rule: &BridgeRule, flip: bool) -> Result<Self, TemplateError> {
+        let (from_prefix, to_prefix) = if flip {
+            (&rule.remote_prefix, &rule.local_prefix)
+        } else {
+            (&rule.local_prefix, &rule.remote_prefix)
+        };
+        let full = |filters: &[String]| {
+            let filters = filters
+                .iter()
+                .map(|filter| format!("{from_prefix}{filter}"));
+            filters.collect()
+        };
+        Ok(Self {
+            filters: full(&rule.filters),
+            exclude: full(&rule.exclude),
+            from_prefix: from_prefix.clone(),
+            to_prefix: to_prefix.clone(),
+            topic: rule.topic.as_deref().map(Template::parse).transpose()?,
+            qos_max: match rule.qos_max {
+                0 => QoS::AtMostOnce,
+                1 => QoS::AtLeastOnce,
+                _ => QoS::ExactlyOnce,
+            },
+            retain: rule.retain,
+        })
+    }
+
+    /// The filter by which a rule wants a topic, if it does.
+    fn filter_for(&self, topic: &str) -> Option<&str> {
+        let matching = |filters: &'_ [String]| {
+            let mut filters = filters.iter();
+            filters.position(|filter| matches(filter, topic))
+        };
+        let found = self.filters.get(matching(&self.filters)?)?;
+        let is_excluded = matching(&self.exclude).is_some();
+        (topic.starts_with(&self.from_prefix) && !is_excluded).then_some(found)
+    }
+}
+
+impl BridgeRetain {
+    fn applied_to(self, retain: bool) -> bool {
+        match self {
+            Self::Keep => retain,
+            Self::Strip => false,
+            Self::Set => true,
+        }
+    }
+}
+
+/// A message as the owner of a payload.
+struct Payload(Message);
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self.0.payload()
+    }
+}
+
+/// The nodes whose bridges a record has crossed, oldest first; taken out of its headers.
+fn take_path(record: &mut Record) -> Vec<String> {
+    let mut path = Vec::new();
+    record.headers.retain(|(name, value)| {
+        let is_path = name == PATH;
+        if is_path {
+            let nodes = value.split(',').filter(|node| !node.is_empty());
+            path.extend(nodes.take(PATH_NODES_MAX).map(str::to_owned));
+        }
+        !is_path
+    });
+    path
+}
+
+/// The user property with the names of the nodes whose bridges a message has crossed.
+const PATH: &str = "tidewire-path";
+/// Longer than any path that is let through.
+const PATH_NODES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(rule: BridgeRule, max_hops: Option<u16>) -> Map {
+        let bridge = Bridge {
+            both: vec![rule],
+            max_hops,
+            ..Bridge::default()
+        };
+        Map::new(&bridge, BridgeId(0), "here", 8).unwrap()
+    }
+
+    fn rule(filter: &str, local_prefix: &str, remote_prefix: &str) -> BridgeRule {
+        BridgeRule {
+            filters: vec![filter.into()],
+            local_prefix: local_prefix.into(),
+            remote_prefix: remote_prefix.into(),
+            ..BridgeRule::default()
+        }
+    }
+
+    fn message(topic: &str) -> Message {
+        Message::new(topic, &[], b"x", Header::default())
+    }
+
+    fn record(topic: &str, path: &str) -> Record {
+        Record {
+            topic: topic.into(),
+            headers: vec![(PATH.into(), path.into()), ("a".into(), "b".into())],
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn prefixes_are_exchanged_on_the_way_out_and_back() {
+        let map = map(rule("s/#", "here/", "there/"), None);
+        let out = map.outward(&message("here/s/1"), 1, None, 0).unwrap();
+        assert_eq!(out.topic, "there/s/1");
+        assert_eq!(out.headers, [(PATH.to_owned(), "here".to_owned())]);
+        let back = map.inward(record("there/s/2", ""), None, 0).unwrap();
+        assert_eq!(back.topic(), "here/s/2");
+        let other = map.outward(&message("s/1"), 1, None, 0);
+        assert_eq!(other.unwrap_err(), NotCrossing::Unwanted);
+    }
+
+    #[test]
+    fn a_template_names_the_topic_and_what_it_lacks_does_not_cross() {
+        let templated = BridgeRule {
+            topic: Some("{node}/{2|upper}/{json:/id|level}".into()),
+            ..rule("s/+", "", "")
+        };
+        let map = map(templated, None);
+        let out = |payload: &[u8]| {
+            let message = Message::new("s/a", &[], payload, Header::default());
+            map.outward(&message, 1, None, 0).map(|it| it.topic)
+        };
+        assert_eq!(out(br#"{"id":"x/+"}"#).as_deref(), Ok("here/A/x%2F%2B"));
+        assert!(matches!(out(b"no json"), Err(NotCrossing::Invalid(_))));
+    }
+
+    #[test]
+    fn an_empty_filter_maps_one_topic_to_another() {
+        let map = map(rule("", "one", "another"), None);
+        let out = map.outward(&message("one"), 1, None, 0).unwrap();
+        assert_eq!(out.topic, "another");
+        assert!(map.outward(&message("one/more"), 1, None, 0).is_err());
+    }
+
+    #[test]
+    fn a_message_ends_after_its_hops_and_where_it_was() {
+        let map = map(rule("#", "", ""), Some(2));
+        let inward = |path, peer| map.inward(record("t", path), peer, 0).map(drop);
+        assert_eq!(inward("a,b", None), Ok(()));
+        assert_eq!(inward("a,b,c", None), Err(NotCrossing::Loop));
+        assert_eq!(inward("a,b", Some("c")), Err(NotCrossing::Loop));
+        assert_eq!(inward("here", None), Err(NotCrossing::Loop));
+        let came = map.inward(record("t", "a"), None, 0).unwrap();
+        let out = |peer| map.outward(&came, 1, peer, 0).map(|it| it.headers);
+        let passed = [("a", "b"), (PATH, "a,here")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(out(Some("c")), Ok(passed.to_vec()));
+        assert_eq!(out(Some("a")), Err(NotCrossing::Loop));
+    }
+
+    #[test]
+    fn topics_that_would_break_or_reach_the_broker_do_not_cross() {
+        let map = map(rule("#", "", "deep/"), None);
+        let inward = |topic: &str| map.inward(record(topic, ""), None, 0).unwrap_err();
+        assert!(matches!(inward("deep/$SYS/x"), NotCrossing::Invalid(_)));
+        assert!(matches!(inward("deep/"), NotCrossing::Invalid(_)));
+        let levels = message("1/2/3/4/5/6/7/8");
+        let out = map.outward(&levels, 1, None, 0).unwrap_err();
+        assert!(matches!(out, NotCrossing::Invalid(_)));
+    }
+}

@@ -1,0 +1,60 @@
+//! Mail between one bridge and its home shard.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::exchange::{BridgeId, ShardId};
+use crate::net::mailbox::Mailbox;
+use crate::shard::{BridgeReport, BridgeRequest, Mail};
+
+/// What a bridge sends to its home shard, a batch at a time.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) id: BridgeId,
+    pub(super) home: ShardId,
+    pub(super) mailboxes: Arc<[Mailbox]>,
+    pub(super) clock: Clock,
+    pub(super) batch: Vec<Mail>,
+}
+
+impl Post {
+    pub(super) fn add(&mut self, request: BridgeRequest) {
+        let bridge = self.id;
+        self.batch.push(Mail::BridgeRequest { bridge, request });
+    }
+
+    pub(super) fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        if let Some(mailbox) = self.mailboxes.get(usize::from(self.home.0)) {
+            // Requests are never dropped: what they hold is bounded by the windows of the bridge.
+            mailbox.put(std::mem::take(&mut self.batch));
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+}
+
+/// What the home shard has for a bridge; bounded by what the bridge has not settled.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    reports: Mutex<Vec<BridgeReport>>,
+    pub(super) wake: Notify,
+}
+
+impl Inbox {
+    pub(super) fn put(&self, report: BridgeReport) {
+        self.reports.lock().push(report);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn take(&self) -> Vec<BridgeReport> {
+        std::mem::take(&mut *self.reports.lock())
+    }
+}

@@ -1,0 +1,113 @@
+use std::path::Path;
+
+use super::import;
+use crate::config::{BridgeProtocol, BridgeRetain, Config, Loader, Transport};
+
+fn translate(text: &str) -> (String, Config) {
+    let translated = import(text).unwrap();
+    let mut loader = Loader::default();
+    let loaded = loader
+        .text(Path::new("t.toml"), &translated)
+        .and_then(|()| loader.finish());
+    match loaded {
+        Ok(config) => (translated, config),
+        Err(error) => panic!("{error}\n{translated}"),
+    }
+}
+
+#[test]
+fn listeners_limits_and_files_are_found_again() {
+    let (text, config) = translate(
+        "# a comment\nper_listener_settings false\nallow_anonymous false\n\
+         password_file /etc/mosquitto/users\nmax_inflight_messages 0\nmax_queued_messages 500\n\
+         persistent_client_expiration 14d\nuser mosquitto\n\
+         listener 1883 127.0.0.1\nlistener 8883\nprotocol mqtt\ncafile ca.crt\n\
+         certfile server.crt\nkeyfile server.key\nrequire_certificate true\nmax_connections 10\n\
+         listener 9001 ::1\nprotocol websockets\nlistener 0 /run/mqtt.sock\n",
+    );
+    let binds: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|it| (&*it.bind, it.transport))
+        .collect();
+    let expected = [
+        ("127.0.0.1:1883", Transport::Tcp),
+        ("0.0.0.0:8883", Transport::Tls),
+        ("[::1]:9001", Transport::Ws),
+        ("/run/mqtt.sock", Transport::Unix),
+    ];
+    assert_eq!(binds, expected);
+    assert_eq!(config.listeners[1].connections_max, Some(10));
+    assert_eq!(config.allow_anonymous, Some(false));
+    let users = config.auth.password_file.unwrap();
+    assert_eq!(users, Path::new("/etc/mosquitto/users"));
+    assert_eq!(config.mqtt.inflight_max, u16::MAX);
+    assert_eq!(config.limits.queue_messages_max, 500);
+    assert_eq!(config.limits.session_expiry_seconds_max, 1_209_600);
+    assert!(text.contains("# line 8, without counterpart here: user mosquitto"));
+}
+
+#[test]
+fn bridges_are_found_again() {
+    let (text, config) = translate(
+        "connection up\naddress central.example:8883 standby.example\n\
+         topic sensors/# out 1 here/ there/\ntopic cmd/+ in 2 \"\" there/\ntopic \"\" both 0 a b\n\
+         remote_username u\nremote_password se\"cret\nremote_clientid c\n\
+         bridge_protocol_version mqttv50\nbridge_cafile ca.crt\nbridge_outgoing_retain false\n\
+         restart_timeout 2 40 20\nround_robin true\nstart_type automatic\n",
+    );
+    let [bridge] = &config.bridges[..] else {
+        panic!("{text}");
+    };
+    assert_eq!(
+        bridge.servers,
+        [
+            "mqtts://central.example:8883",
+            "mqtts://standby.example:1883"
+        ]
+    );
+    assert_eq!(bridge.protocol, BridgeProtocol::V5);
+    assert_eq!(bridge.password.as_ref().unwrap().0, "se\"cret");
+    assert_eq!(
+        (bridge.restart_base_ms, bridge.restart_max_ms),
+        (2_000, 40_000)
+    );
+    let out = &bridge.out[0];
+    assert_eq!(
+        (&*out.local_prefix, &*out.remote_prefix),
+        ("here/", "there/")
+    );
+    assert_eq!((out.qos_max, out.retain), (1, BridgeRetain::Strip));
+    assert_eq!(bridge.inward[0].retain, BridgeRetain::Keep);
+    assert_eq!(bridge.inward[0].remote_prefix, "there/");
+    assert_eq!(bridge.both[0].filters, [""]);
+    assert!(text.contains("start_type automatic"));
+}
+
+#[test]
+fn the_old_port_is_a_listener_too_and_nothing_at_all_is_this_machine() {
+    let (_, config) = translate("port 1884\nbind_address 10.0.0.1\nlistener 9001\n");
+    let binds: Vec<_> = config.listeners.iter().map(|it| &*it.bind).collect();
+    assert_eq!(binds, ["10.0.0.1:1884", "0.0.0.0:9001"]);
+    let (_, config) = translate("allow_anonymous true\n");
+    assert_eq!(config.listeners[0].bind, "127.0.0.1:1883");
+}
+
+#[test]
+fn what_mosquitto_refuses_is_refused_and_no_secret_is_repeated() {
+    let refusal = |text: &str| import(text).unwrap_err().to_string();
+    assert_eq!(refusal("\nlistener x"), "line 2: listener needs a port");
+    assert_eq!(
+        refusal("topic a out 1"),
+        "line 1: topic belongs after a connection"
+    );
+    let direction = refusal("connection c\ntopic a sideways");
+    assert!(direction.starts_with("line 2: topic has a direction"));
+    let text = import("psk_file x\nauth_opt_password hunter2\nbridge_psk_x 1").unwrap_err();
+    assert!(!text.to_string().contains("hunter2"));
+    assert!(
+        !import("auth_opt_password hunter2")
+            .unwrap()
+            .contains("hunter2")
+    );
+}

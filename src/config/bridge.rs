@@ -1,0 +1,228 @@
+//! One bridge to another broker.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::QueueOverflow;
+
+/// One bridge to another broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// What it is called in logs, `$SYS` and at the other broker.
+    pub name: String,
+    /// What is spoken.
+    pub kind: BridgeKind,
+    /// Whether it is started.
+    pub enabled: bool,
+    /// URLs of the other broker, at least one.
+    pub servers: Vec<String>,
+    /// Which server is next.
+    pub server_order: ServerOrder,
+    /// Seconds between looks for the first server while another stands in, 0 = never.
+    pub first_server_probe_seconds: u64,
+    /// The protocol version.
+    pub protocol: BridgeProtocol,
+    /// Whether 3.x connections say that they are bridges.
+    pub bridge_bit: bool,
+    /// The client id at the other broker; `None` makes one of bridge and host.
+    pub client_id: Option<String>,
+    /// The user name at the other broker.
+    pub user_name: Option<String>,
+    /// The password at the other broker.
+    pub password: Option<Secret>,
+    /// A file with the password, read before each connect.
+    pub password_file: Option<PathBuf>,
+    /// The environment variable with the password.
+    pub password_env: Option<String>,
+    /// Authorities that sign the other broker's certificate; `None` trusts those of the system.
+    pub ca: Option<PathBuf>,
+    /// Our certificate, for brokers that ask for one.
+    pub certificate: Option<PathBuf>,
+    /// The private key of the certificate.
+    pub key: Option<PathBuf>,
+    /// The name in the other broker's certificate; `None` takes the host of the URL.
+    pub server_name: Option<String>,
+    /// Seconds between signs of life, 0 = off.
+    pub keep_alive_seconds: u16,
+    /// Idle seconds before TCP probes the peer, 0 = off.
+    pub tcp_keep_alive_seconds: u32,
+    /// Milliseconds that sent bytes may be unacknowledged by TCP, 0 = the system's default.
+    pub tcp_user_timeout_ms: u32,
+    /// Milliseconds from the first byte to the end of the handshake.
+    pub connect_timeout_ms: u64,
+    /// Seconds without an acknowledgement until the connection counts as dead.
+    pub ack_timeout_seconds: u64,
+    /// Shortest pause before the next connect.
+    pub restart_base_ms: u64,
+    /// Longest pause before the next connect.
+    pub restart_max_ms: u64,
+    /// Seconds a connection lasts until the pause starts over.
+    pub restart_stable_seconds: u64,
+    /// Seconds that the other broker keeps our session.
+    pub session_expiry_seconds: u32,
+    /// Unacknowledged messages on the way in.
+    pub receive_maximum: u16,
+    /// Unacknowledged messages on the way out.
+    pub inflight_max: u16,
+    /// Topic aliases on the way out.
+    pub topic_alias_maximum: u16,
+    /// Messages a second on the way out, 0 = as many as possible.
+    pub messages_per_second_max: u32,
+    /// Bridges that one message may cross; `None` is 1 with a rule for both directions, else 4.
+    pub max_hops: Option<u16>,
+    /// Whether `both` is taken without anything that ends loops.
+    pub allow_loops: bool,
+    /// Messages waiting for the other broker, those on their way included.
+    pub queue_messages_max: usize,
+    /// Bytes of the messages waiting for the other broker.
+    pub queue_bytes_max: usize,
+    /// Seconds a message waits at the most, 0 = for ever.
+    pub queue_age_seconds_max: u64,
+    /// What happens to a message that finds the queue full.
+    pub queue_overflow: QueueOverflow,
+    /// Where messages go that the other broker will never take; `None` drops them.
+    pub dead_letter: Option<String>,
+    /// The retained topic at the other broker that says whether the bridge is up: 1 or 0.
+    pub notify_topic: Option<String>,
+    /// From here to there.
+    pub out: Vec<BridgeRule>,
+    /// From there to here.
+    pub inward: Vec<BridgeRule>,
+    /// In both directions.
+    pub both: Vec<BridgeRule>,
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            kind: BridgeKind::Mqtt,
+            enabled: true,
+            servers: Vec::new(),
+            server_order: ServerOrder::Failover,
+            first_server_probe_seconds: 60,
+            protocol: BridgeProtocol::Auto,
+            bridge_bit: true,
+            client_id: None,
+            user_name: None,
+            password: None,
+            password_file: None,
+            password_env: None,
+            ca: None,
+            certificate: None,
+            key: None,
+            server_name: None,
+            keep_alive_seconds: 60,
+            tcp_keep_alive_seconds: 60,
+            tcp_user_timeout_ms: 30_000,
+            connect_timeout_ms: 10_000,
+            ack_timeout_seconds: 60,
+            restart_base_ms: 1_000,
+            restart_max_ms: 60_000,
+            restart_stable_seconds: 30,
+            session_expiry_seconds: 86_400,
+            receive_maximum: 200,
+            inflight_max: 200,
+            topic_alias_maximum: 32,
+            messages_per_second_max: 0,
+            max_hops: None,
+            allow_loops: false,
+            queue_messages_max: 1_000_000,
+            queue_bytes_max: 256 << 20,
+            queue_age_seconds_max: 0,
+            queue_overflow: QueueOverflow::DropOldest,
+            dead_letter: None,
+            notify_topic: None,
+            out: Vec::new(),
+            inward: Vec::new(),
+            both: Vec::new(),
+        }
+    }
+}
+
+/// Which topics cross a bridge, and what they are called on the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeRule {
+    /// Topic filters without the prefixes.
+    pub filters: Vec<String>,
+    /// Filters of what is left out, without the prefixes.
+    pub exclude: Vec<String>,
+    /// What topics begin with on this side, and not on the other.
+    pub local_prefix: String,
+    /// What topics begin with on the other side, and not on this one.
+    pub remote_prefix: String,
+    /// The topic on the other side in the mapping language; `None` exchanges the prefixes.
+    pub topic: Option<String>,
+    /// The highest QoS; higher ones are lowered.
+    pub qos_max: u16,
+    /// What becomes of the retain flag.
+    pub retain: BridgeRetain,
+}
+
+impl Default for BridgeRule {
+    fn default() -> Self {
+        Self {
+            filters: Vec::new(),
+            exclude: Vec::new(),
+            local_prefix: String::new(),
+            remote_prefix: String::new(),
+            topic: None,
+            qos_max: 2,
+            retain: BridgeRetain::Keep,
+        }
+    }
+}
+
+/// What a bridge speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeKind {
+    /// MQTT, as a client.
+    #[default]
+    Mqtt,
+}
+
+/// The protocol version of an MQTT bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeProtocol {
+    /// 5.0, and older ones as the server demands.
+    #[default]
+    Auto,
+    /// MQTT 5.0.
+    V5,
+    /// MQTT 3.1.1.
+    V3_1_1,
+    /// MQTT 3.1.
+    V3_1,
+}
+
+/// Which of several servers is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerOrder {
+    /// The first whenever it can be reached.
+    #[default]
+    Failover,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// What becomes of the retain flag of a message that crosses a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeRetain {
+    /// As published.
+    #[default]
+    Keep,
+    /// Never set.
+    Strip,
+    /// Always set.
+    Set,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}

@@ -1,0 +1,229 @@
+//! Rules between the keys of bridges.
+
+use std::collections::HashSet;
+
+use tidewire_bridges::{Template, TemplateError};
+use tidewire_protocol::topic::{Topic, TopicFilter};
+
+use super::rules::{Broken, demand};
+use super::url::Scheme;
+use super::{Bridge, BridgeProtocol, BridgeRule, Config, QueueOverflow, Transport};
+
+/// The first rule about bridges that does not hold.
+pub(super) fn check(config: &Config) -> Result<(), Broken> {
+    if let Some(node) = &config.node {
+        demand("node", is_name(node), NAME_RULE)?;
+    }
+    let mut names = HashSet::new();
+    let mut sessions = HashSet::new();
+    for (index, bridge) in config.bridges.iter().enumerate() {
+        let within = |broken: Broken| Broken {
+            key: format!("bridges.{index}.{}", broken.key),
+            ..broken
+        };
+        check_bridge(bridge, config.limits.topic_levels_max).map_err(within)?;
+        let is_new = names.insert(&bridge.name);
+        demand("name", is_new, "is the name of an earlier bridge").map_err(within)?;
+        if let Some(client_id) = &bridge.client_id {
+            for server in &bridge.servers {
+                let is_new = sessions.insert((client_id, server));
+                let problem = "is used at the same server by an earlier bridge: they would \
+                               disconnect each other";
+                demand("client_id", is_new, problem).map_err(within)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
+    demand("name", is_name(&bridge.name), NAME_RULE)?;
+    let some = !bridge.servers.is_empty();
+    demand(
+        "servers",
+        some,
+        "needs at least one URL such as mqtt://host:1883",
+    )?;
+    check_servers(bridge)?;
+    check_numbers(bridge)?;
+    check_secrets(bridge)?;
+    let topics = [
+        ("dead_letter", &bridge.dead_letter),
+        ("notify_topic", &bridge.notify_topic),
+    ];
+    for (key, topic) in topics {
+        if let Some(topic) = topic {
+            let is_topic = Topic::parse(topic, levels_max).is_ok();
+            demand(key, is_topic, "must be a topic without wildcards")?;
+        }
+    }
+    let lists = [
+        ("out", &bridge.out),
+        ("in", &bridge.inward),
+        ("both", &bridge.both),
+    ];
+    let has_rules = lists.iter().any(|(_, rules)| !rules.is_empty());
+    demand(
+        "out",
+        has_rules,
+        "is missing: without out, in or both nothing would cross",
+    )?;
+    for (list, rules) in lists {
+        for (index, rule) in rules.iter().enumerate() {
+            let checked = check_rule(rule, levels_max).and_then(|()| check_topic(rule, list));
+            checked.map_err(|broken| Broken {
+                key: format!("{list}.{index}.{}", broken.key),
+                ..broken
+            })?;
+        }
+    }
+    check_loops(bridge)
+}
+
+fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
+    for (index, server) in bridge.servers.iter().enumerate() {
+        let key = format!("servers.{index}");
+        let scheme = Scheme::of(server).map_err(|_| Broken {
+            key: key.clone(),
+            problem: "must begin with mqtt://, mqtts://, ws://, wss:// or unix://".to_owned(),
+        })?;
+        let host = scheme.rest.split('/').next().unwrap_or_default();
+        let has_host = scheme.transport == Transport::Unix || !host.is_empty();
+        demand(&key, has_host && !scheme.rest.is_empty(), "names no host")?;
+        demand(
+            &key,
+            !host.contains('@'),
+            "must not hold credentials: use user_name and password",
+        )?;
+        if scheme.transport != Transport::Unix {
+            let port = host.rsplit(']').next().and_then(|it| it.rsplit_once(':'));
+            let is_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|it| it > 0));
+            demand(&key, is_port, "has a port outside 1 to 65535")?;
+        }
+    }
+    let encrypted =
+        |server: &String| Scheme::of(server).is_ok_and(|it| it.transport.is_encrypted());
+    let is_encrypted = bridge.servers.iter().any(encrypted);
+    let unused = "is for servers with mqtts:// or wss://";
+    demand("ca", is_encrypted || bridge.ca.is_none(), unused)?;
+    demand(
+        "certificate",
+        is_encrypted || bridge.certificate.is_none(),
+        unused,
+    )?;
+    let pair = bridge.certificate.is_some() == bridge.key.is_some();
+    demand("key", pair, "and certificate are needed together")
+}
+
+fn check_numbers(bridge: &Bridge) -> Result<(), Broken> {
+    let grows = bridge.restart_max_ms >= bridge.restart_base_ms;
+    demand("restart_max_ms", grows, "is smaller than restart_base_ms")?;
+    let alive = bridge.keep_alive_seconds == 0 || bridge.keep_alive_seconds >= 5;
+    demand(
+        "keep_alive_seconds",
+        alive,
+        "is too short: 0 (off) or 5 to 65535",
+    )?;
+    let fits = bridge.queue_overflow != QueueOverflow::Disconnect;
+    let problem = "must be drop_oldest, drop_newest or reject: a bridge is no client to disconnect";
+    demand("queue_overflow", fits, problem)
+}
+
+fn check_secrets(bridge: &Bridge) -> Result<(), Broken> {
+    let given = [
+        bridge.password.is_some(),
+        bridge.password_file.is_some(),
+        bridge.password_env.is_some(),
+    ];
+    let count = given.iter().filter(|it| **it).count();
+    let problem = "is given in more than one way: use password, password_file or password_env";
+    demand("password", count <= 1, problem)?;
+    let named = count == 0 || bridge.user_name.is_some();
+    demand("user_name", named, "is needed for a password")?;
+    if let Some(name) = &bridge.password_env {
+        let is_set = std::env::var_os(name).is_some();
+        demand("password_env", is_set, "names a variable that is not set")?;
+    }
+    Ok(())
+}
+
+fn check_rule(rule: &BridgeRule, levels_max: usize) -> Result<(), Broken> {
+    demand(
+        "filters",
+        !rule.filters.is_empty(),
+        "needs at least one topic filter",
+    )?;
+    for (key, prefix) in [
+        ("local_prefix", &rule.local_prefix),
+        ("remote_prefix", &rule.remote_prefix),
+    ] {
+        let is_plain = !prefix.contains(['+', '#', '\0']);
+        demand(key, is_plain, "must not hold wildcards")?;
+    }
+    for (list, filters) in [("filters", &rule.filters), ("exclude", &rule.exclude)] {
+        for (index, filter) in filters.iter().enumerate() {
+            let key = format!("{list}.{index}");
+            let is_remap = filter.is_empty();
+            let both = !rule.local_prefix.is_empty() && !rule.remote_prefix.is_empty();
+            let problem = "may be empty only with both local_prefix and remote_prefix";
+            demand(&key, !is_remap || both, problem)?;
+            for prefix in [&rule.local_prefix, &rule.remote_prefix] {
+                check_filter(&key, &format!("{prefix}{filter}"), levels_max)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_filter(key: &str, filter: &str, levels_max: usize) -> Result<(), Broken> {
+    TopicFilter::parse(filter, levels_max).map_err(|error| Broken {
+        key: key.to_owned(),
+        problem: format!("makes `{filter}`: {error}"),
+    })?;
+    let syntax = ["$share/", "$exclusive/", "$delayed/"];
+    let is_plain = !syntax.iter().any(|prefix| filter.starts_with(prefix));
+    demand(key, is_plain, "must be a plain topic filter")
+}
+
+/// A placeholder that can never exist is found here, and not when the first message comes.
+fn check_topic(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
+    let Some(topic) = &rule.topic else {
+        return Ok(());
+    };
+    let (from, key, to) = match list {
+        "in" => (&rule.remote_prefix, "local_prefix", &rule.local_prefix),
+        _ => (&rule.local_prefix, "remote_prefix", &rule.remote_prefix),
+    };
+    demand(key, to.is_empty(), "is of no use with topic")?;
+    let wrong = |error: TemplateError| Broken {
+        key: "topic".to_owned(),
+        problem: format!("is {topic:?}: {error}"),
+    };
+    let template = Template::parse(topic).map_err(wrong)?;
+    for filter in &rule.filters {
+        template.check(&format!("{from}{filter}")).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Where neither user properties nor the bridge bit travel, only different names end a loop.
+fn check_loops(bridge: &Bridge) -> Result<(), Broken> {
+    let is_marked = matches!(bridge.protocol, BridgeProtocol::Auto | BridgeProtocol::V5);
+    if is_marked || bridge.bridge_bit || bridge.allow_loops {
+        return Ok(());
+    }
+    for (index, rule) in bridge.both.iter().enumerate() {
+        let problem = "would circle for ever without MQTT 5.0, the bridge bit or different \
+                       prefixes: set one of them, or allow_loops = true";
+        let key = format!("both.{index}.filters");
+        demand(&key, rule.local_prefix != rule.remote_prefix, problem)?;
+    }
+    Ok(())
+}
+
+fn is_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(is_allowed)
+}
+
+const NAME_RULE: &str = "must be 1 to 64 letters, digits, `.`, `_` and `-`";

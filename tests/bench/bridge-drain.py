@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Drains a backlog over a bridge between two brokers of one kind, and says what it cost.
+
+bridge-drain.py BROKER [MESSAGES]: BROKER is a tidewire binary, compared with mosquitto of the PATH.
+"""
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAYLOAD = "x" * 56
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_mib(pid):
+    with open(f"/proc/{pid}/status") as status:
+        peak = next(line for line in status if line.startswith("VmRSS"))
+    return int(peak.split()[1]) // 1024
+
+
+def start(kind, binary, port, directory, remote, qos, name):
+    path = os.path.join(directory, name)
+    if kind == "tidewire":
+        text = f'shards = 1\nsys_interval_seconds = 1\n[[listeners]]\nbind = "127.0.0.1:{port}"\n'
+        if remote:
+            text += (f'[[bridges]]\nname = "b"\nservers = ["mqtt://127.0.0.1:{remote}"]\n'
+                     f'restart_base_ms = 100\nrestart_max_ms = 200\nqueue_messages_max = 10000000\n'
+                     f'queue_bytes_max = 4000000000\nprotocol = "3.1.1"\ninflight_max = 1000\n'
+                     f'[[bridges.out]]\nfilters = ["t"]\nqos_max = {qos}\n')
+        text += '[log]\nlevel = "error"\n'
+        command = [binary, "run", "-c", path]
+    else:
+        text = (f"listener {port} 127.0.0.1\nallow_anonymous true\nsys_interval 1\n"
+                "max_queued_messages 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n"
+                "log_type none\n")
+        if qos == 0:
+            text += "queue_qos0_messages true\n"
+        if remote:
+            text += (f"connection b\naddress 127.0.0.1:{remote}\ntopic t out {qos}\n"
+                     "cleansession false\nrestart_timeout 1\nnotifications false\n")
+        command = ["mosquitto", "-c", path]
+    with open(path, "w") as file:
+        file.write(text)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return process
+        except OSError:
+            time.sleep(0.02)
+
+
+def received(port):
+    """How many PUBLISH packets the broker has got."""
+    topic = "$SYS/broker/publish/messages/received"
+    out = subprocess.run(["mosquitto_sub", "-p", str(port), "-t", topic, "-C", "1", "-W", "10"],
+                         capture_output=True, text=True, check=False).stdout.strip()
+    return int(out or 0)
+
+
+def fill(port, qos, count):
+    """Publishes with MQTT 3.1.1, a window at a time, until all is acknowledged."""
+    with socket.create_connection(("127.0.0.1", port)) as link:
+        link.settimeout(60)
+        link.sendall(bytes.fromhex("100e00044d5154540402000000026673"))
+        read(link, 4)
+        while count > 0:
+            window = range(1, min(count, 500) + 1)
+            ids = [number.to_bytes(2, "big") for number in window]
+            head = bytes([0x30 | qos << 1, 5 + len(PAYLOAD)]) + b"\0\1t"
+            link.sendall(b"".join(head + it + PAYLOAD.encode() for it in ids))
+            read(link, 4 * len(ids))
+            if qos == 2:
+                link.sendall(b"".join(b"\x62\2" + it for it in ids))
+                read(link, 4 * len(ids))
+            count -= len(ids)
+
+
+def read(link, size):
+    while size > 0:
+        got = link.recv(size)
+        if not got:
+            raise ConnectionError("the broker closed the connection")
+        size -= len(got)
+
+
+def measure(kind, binary, qos, count):
+    with tempfile.TemporaryDirectory() as directory:
+        near_port, far_port = free_port(), free_port()
+        near = start(kind, binary, near_port, directory, far_port, qos, "near")
+        processes = [near]
+        try:
+            fill(near_port, max(qos, 1), count)
+            memory = memory_mib(near.pid)
+            before = cpu_seconds(near.pid)
+            far = start(kind, binary, far_port, directory, None, qos, "far")
+            processes.append(far)
+            begin, first = time.monotonic(), None
+            while (got := received(far_port)) < count:
+                time.sleep(0.05)
+                now = time.monotonic()
+                if got and first is None:
+                    first = (now, got)
+                if now - begin > 60:
+                    break
+            end = time.monotonic()
+            # The clock starts with the first report of messages: connecting is not draining.
+            since, base = first or (begin, 0)
+            rate = (got - base) / (end - since) if end > since else 0
+            near_us = (cpu_seconds(near.pid) - before) * 1e6 / count
+            far_us = cpu_seconds(far.pid) * 1e6 / count
+            print(f"{kind:9} QoS {qos}: {got} of {count} in {end - begin:.1f} s, {rate:,.0f} msg/s, "
+                  f"CPU-us per message near {near_us:.2f} far {far_us:.2f}, backlog {memory} MiB",
+                  flush=True)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+def main():
+    binary = sys.argv[1]
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
+    for qos in (0, 1, 2):
+        for kind in ("tidewire", "mosquitto"):
+            measure(kind, binary, qos, count)
+
+
+if __name__ == "__main__":
+    main()

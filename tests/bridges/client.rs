@@ -1,0 +1,250 @@
+//! A client that acknowledges everything and remembers what came.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use tidewire_protocol::codec::{
+    Ack, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties,
+    QoS, ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties,
+    decode, encode,
+};
+
+use crate::process::{Broker, PATIENCE_MS};
+use tidewire::clock::Clock;
+
+pub(crate) const Q0: QoS = QoS::AtMostOnce;
+pub(crate) const Q1: QoS = QoS::AtLeastOnce;
+pub(crate) const Q2: QoS = QoS::ExactlyOnce;
+
+/// A message that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) payload: String,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) content_type: Option<String>,
+}
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+    version: ProtocolVersion,
+    messages: VecDeque<Message>,
+    /// Identifiers whose exchange has ended.
+    settled: Vec<PacketId>,
+    subscribed: usize,
+    last_id: u16,
+}
+
+impl Client {
+    pub(crate) fn connect(broker: &Broker, id: &str) -> Self {
+        Self::connect_as(broker.port, id, ProtocolVersion::V5)
+    }
+
+    pub(crate) fn connect_as(port: u16, id: &str, version: ProtocolVersion) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        stream.set_nodelay(true).expect("option set");
+        let mut client = Self {
+            stream,
+            input: Vec::new(),
+            version,
+            messages: VecDeque::new(),
+            settled: Vec::new(),
+            subscribed: 0,
+            last_id: 0,
+        };
+        client.send(&Packet::Connect(Box::new(Connect {
+            version,
+            is_bridge: false,
+            clean_start: true,
+            keep_alive_seconds: 0,
+            properties: ConnectProperties::default(),
+            client_id: id,
+            will: None,
+            user_name: None,
+            password: None,
+        })));
+        client.pump_until("CONNACK", |it| it.subscribed == 0 && it.is_greeted());
+        client
+    }
+
+    pub(crate) fn subscribe(&mut self, filter: &str) -> &mut Self {
+        let packet_id = self.next_id();
+        let before = self.subscribed;
+        let options = SubscriptionOptions {
+            qos: Q2,
+            retain_as_published: true,
+            ..SubscriptionOptions::default()
+        };
+        self.send(&Packet::Subscribe(Subscribe {
+            packet_id,
+            subscription_id: None,
+            user_properties: UserProperties::default(),
+            subscriptions: vec![Subscription { filter, options }],
+        }));
+        self.pump_until("SUBACK", |it| it.subscribed > before);
+        self
+    }
+
+    pub(crate) fn publish(&mut self, topic: &str, payload: &str, qos: QoS) {
+        self.publish_with(topic, payload, qos, false, &PublishProperties::default());
+    }
+
+    pub(crate) fn retain(&mut self, topic: &str, payload: &str) {
+        self.publish_with(topic, payload, Q1, true, &PublishProperties::default());
+    }
+
+    /// Publishes and waits until the exchange has ended.
+    pub(crate) fn publish_with(
+        &mut self,
+        topic: &str,
+        payload: &str,
+        qos: QoS,
+        retain: bool,
+        properties: &PublishProperties<'_>,
+    ) {
+        let packet_id = (qos != Q0).then(|| self.next_id());
+        self.send(&Packet::Publish(Publish {
+            dup: false,
+            qos,
+            retain,
+            topic,
+            packet_id,
+            properties: properties.clone(),
+            payload: payload.as_bytes(),
+        }));
+        if let Some(id) = packet_id {
+            self.pump_until("acknowledgement", |it| it.settled.contains(&id));
+            self.settled.clear();
+        }
+    }
+
+    /// The next message.
+    pub(crate) fn next(&mut self) -> Message {
+        self.pump_until("message", |it| !it.messages.is_empty());
+        self.messages.pop_front().expect("it is there")
+    }
+
+    /// The next message, whose topic and payload these are.
+    pub(crate) fn expect(&mut self, topic: &str, payload: &str) -> Message {
+        let message = self.next();
+        assert_eq!((&*message.topic, &*message.payload), (topic, payload));
+        message
+    }
+
+    /// The payloads of the next messages.
+    pub(crate) fn payloads(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.next().payload).collect()
+    }
+
+    /// Nothing more comes for a while.
+    pub(crate) fn expect_silence(&mut self) {
+        let clock = Clock::start();
+        while clock.now_ms() < QUIET_MS {
+            self.pump(Duration::from_millis(50));
+            assert_eq!(self.messages.front(), None, "an unexpected message");
+        }
+    }
+
+    /// Waits until a retained topic has a payload that contains this text.
+    pub(crate) fn wait_for(&mut self, topic: &str, text: &str) -> Message {
+        loop {
+            let message = self.next();
+            if message.topic == topic && message.payload.contains(text) {
+                return message;
+            }
+        }
+    }
+
+    fn is_greeted(&self) -> bool {
+        self.last_id > 0
+    }
+
+    fn next_id(&mut self) -> PacketId {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        PacketId::new(self.last_id).expect("not zero")
+    }
+
+    fn send(&mut self, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        encode(packet, self.version, &mut bytes).expect("encoded");
+        self.stream.write_all(&bytes).expect("written");
+    }
+
+    fn pump_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let clock = Clock::start();
+        while !done(self) {
+            assert!(clock.now_ms() < PATIENCE_MS, "no {what}");
+            self.pump(Duration::from_millis(200));
+        }
+    }
+
+    /// Reads once and answers what came.
+    fn pump(&mut self, timeout: Duration) {
+        self.stream.set_read_timeout(Some(timeout)).expect("set");
+        let mut bytes = [0; 65_536];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => panic!("the broker closed the connection"),
+            Ok(count) => self.input.extend_from_slice(&bytes[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let input = std::mem::take(&mut self.input);
+        let mut used = 0;
+        while let Some((packet, count)) =
+            decode(&input[used..], self.version, Receiver::Client, usize::MAX).expect("MQTT")
+        {
+            self.take(&packet);
+            used += count;
+        }
+        self.input = input[used..].to_vec();
+    }
+
+    fn take(&mut self, packet: &Packet<'_>) {
+        match packet {
+            Packet::ConnAck(answer) => {
+                assert_eq!(answer.reason, ReasonCode::Success);
+                self.last_id = 1;
+            }
+            Packet::SubAck(answer) => {
+                assert!(answer.reasons.iter().all(|it| !it.is_error()), "{answer:?}");
+                self.subscribed += 1;
+            }
+            Packet::Publish(publish) => {
+                self.messages.push_back(message_of(publish));
+                match (publish.qos, publish.packet_id) {
+                    (Q1, Some(id)) => self.send(&Packet::PubAck(good(id))),
+                    (Q2, Some(id)) => self.send(&Packet::PubRec(good(id))),
+                    _ => {}
+                }
+            }
+            Packet::PubRel(ack) => self.send(&Packet::PubComp(good(ack.packet_id))),
+            Packet::PubRec(ack) => self.send(&Packet::PubRel(good(ack.packet_id))),
+            Packet::PubAck(ack) | Packet::PubComp(ack) => self.settled.push(ack.packet_id),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+fn message_of(publish: &Publish<'_>) -> Message {
+    let headers = publish.properties.user_properties.iter();
+    Message {
+        topic: publish.topic.to_owned(),
+        payload: String::from_utf8_lossy(publish.payload).into_owned(),
+        qos: publish.qos,
+        retain: publish.retain,
+        headers: headers.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        content_type: publish.properties.content_type.map(str::to_owned),
+    }
+}
+
+fn good(packet_id: PacketId) -> Ack<'static> {
+    Ack::plain(packet_id, ReasonCode::Success)
+}
+
+/// How long nothing has to come until nothing more is expected.
+const QUIET_MS: u64 = 700;

@@ -1,0 +1,138 @@
+//! Brokers in processes of their own, ended by their process ids.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tidewire::clock::Clock;
+
+/// How long anything may take.
+pub(crate) const PATIENCE_MS: u64 = 30_000;
+
+/// A running broker; ended when dropped.
+pub(crate) struct Broker {
+    child: Child,
+    pub(crate) port: u16,
+    pub(crate) directory: PathBuf,
+}
+
+/// A port that nobody uses now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    listener.local_addr().expect("an address").port()
+}
+
+/// A directory of its own for a test.
+pub(crate) fn directory() -> PathBuf {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let name = format!("tidewire-bridges-{}-{number}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
+impl Broker {
+    /// A node of ours on a port, with this configuration besides.
+    pub(crate) fn tidewire(port: u16, config: &str) -> Self {
+        let directory = directory();
+        let file = directory.join("tidewire.toml");
+        let text = format!(
+            "shards = 2\nsys_interval_seconds = 1\n{config}\n[store]\nengine = \"lmdb\"\n\
+             directory = \"{}\"\nmap_bytes_max = 67108864\n[mqtt]\nshutdown_seconds = 1\n\
+             [log]\nlevel = \"error\"\n",
+            directory.join("store").display()
+        );
+        let text = if text.contains("[[listeners]]") {
+            text
+        } else {
+            let listener = format!("[[listeners]]\nbind = \"127.0.0.1:{port}\"\n");
+            text.replacen("[store]", &format!("{listener}[store]"), 1)
+        };
+        std::fs::write(&file, text).expect("written");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+            .arg("run")
+            .arg("-c")
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let is_ready = lines.any(|line| line.is_ok_and(|line| line.contains("is ready")));
+        assert!(is_ready, "tidewire does not start");
+        std::thread::spawn(move || lines.for_each(drop));
+        let broker = Self {
+            child,
+            port,
+            directory,
+        };
+        broker.wait_until_open();
+        broker
+    }
+
+    /// A mosquitto on a port, with these lines of configuration besides.
+    pub(crate) fn mosquitto(port: u16, config: &str) -> Self {
+        let directory = directory();
+        let file = directory.join("mosquitto.conf");
+        let text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nsys_interval 1\n\
+             max_queued_messages 0\n{config}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        let child = Command::new("mosquitto")
+            .arg("-c")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto, which tests/run installs");
+        let broker = Self {
+            child,
+            port,
+            directory,
+        };
+        broker.wait_until_open();
+        broker
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    /// SIGTERM, and the end.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").arg(&pid).status().expect("kill");
+        assert!(sent.success());
+        let ended = self.child.wait().expect("ended");
+        assert!(ended.success(), "{ended}");
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn wait_until_open(&self) {
+        let clock = Clock::start();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(
+                clock.now_ms() < PATIENCE_MS,
+                "port {} stays closed",
+                self.port
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.end();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}

@@ -1,0 +1,124 @@
+//! A TCP proxy that breaks links on purpose.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// Carries connections to a broker until it is told to do worse.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connections: Mutex<Vec<TcpStream>>,
+    accepted: AtomicUsize,
+    /// New connections are closed at once.
+    is_cut: AtomicBool,
+    /// What the broker says is swallowed.
+    is_mute: AtomicBool,
+    /// So many more bytes of the broker pass, then the connection is cut; 0 = no limit.
+    bytes_until_cut: AtomicUsize,
+}
+
+impl Proxy {
+    /// A proxy in front of a port of this machine.
+    pub(crate) fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let state = Arc::<State>::default();
+        let proxy = Self {
+            port,
+            state: Arc::clone(&state),
+        };
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                    continue;
+                };
+                if state.is_cut.load(Ordering::SeqCst) {
+                    continue;
+                }
+                state.accepted.fetch_add(1, Ordering::SeqCst);
+                let pairs = [(&client, &server, false), (&server, &client, true)];
+                for (from, to, is_answer) in pairs {
+                    let (from, to) = (copy(from), copy(to));
+                    state.connections.lock().expect("alive").push(copy(&from));
+                    let state = Arc::clone(&state);
+                    thread::spawn(move || carry(from, to, is_answer, &state));
+                }
+            }
+        });
+        proxy
+    }
+
+    /// Ends all connections and lets none begin.
+    pub(crate) fn cut(&self) {
+        self.state.is_cut.store(true, Ordering::SeqCst);
+        self.reset();
+    }
+
+    /// Ends all connections.
+    pub(crate) fn reset(&self) {
+        for stream in self.state.connections.lock().expect("alive").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(crate) fn heal(&self) {
+        self.state.is_cut.store(false, Ordering::SeqCst);
+        self.state.is_mute.store(false, Ordering::SeqCst);
+    }
+
+    /// The broker is no longer heard.
+    pub(crate) fn mute(&self) {
+        self.state.is_mute.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the connection after so many bytes from the broker, in the middle of a packet perhaps.
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.state.bytes_until_cut.store(bytes, Ordering::SeqCst);
+    }
+
+    /// How many connections have been carried.
+    pub(crate) fn accepted(&self) -> usize {
+        self.state.accepted.load(Ordering::SeqCst)
+    }
+}
+
+fn copy(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().expect("cloned")
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, is_answer: bool, state: &State) {
+    let mut bytes = [0; 4_096];
+    while let Ok(count) = from.read(&mut bytes) {
+        if count == 0 {
+            break;
+        }
+        if is_answer && state.is_mute.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let left = state.bytes_until_cut.load(Ordering::SeqCst);
+        if is_answer && left > 0 {
+            let passed = count.min(left);
+            let _ = to.write_all(&bytes[..passed]);
+            state.bytes_until_cut.store(left - passed, Ordering::SeqCst);
+            if left <= count {
+                break;
+            }
+            continue;
+        }
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
