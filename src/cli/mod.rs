@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod bench;
 pub mod certs;
 pub mod client;
+mod files;
 pub mod import;
 mod log;
 pub mod passwd;

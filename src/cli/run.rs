@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
+use super::files;
 use super::pid_file::{PidFile, PidFileError};
 use super::watch::Watch;
 use crate::auth::acl::{Acl, AclError};
 use crate::auth::{PasswordFile, PasswordFileError};
 use crate::bridge::{self, BridgeError};
 use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
-use crate::net::door::{OpenError, check_certificates};
 use crate::server::{ReloadError, Server, StartError};
 
 /// Why the broker ended badly, or did not begin.
@@ -20,9 +20,6 @@ pub enum RunError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A certificate or key is wrong.
-    #[error(transparent)]
-    Files(#[from] OpenError),
     /// The password file is wrong.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
@@ -52,7 +49,6 @@ impl RunError {
         matches!(
             self,
             Self::Config(_)
-                | Self::Files(_)
                 | Self::Users(_)
                 | Self::Bridge(_)
                 | Self::Acl(_)
@@ -64,7 +60,7 @@ impl RunError {
 
 /// Runs the broker until SIGTERM or SIGINT; a second signal ends the process at once.
 pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
-    let config = arguments.config()?;
+    let config = arguments.config_with(files::check)?;
     let store = config.store.clone();
     super::log::start(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -109,7 +105,9 @@ async fn reload(
 ) -> Result<Server, RunError> {
     let arguments = arguments.clone();
     let reloading = tokio::task::spawn_blocking(move || {
-        let config = arguments.config().map_err(ReloadError::from);
+        let config = arguments
+            .config_with(files::check)
+            .map_err(ReloadError::from);
         let files = config.as_ref().ok().cloned();
         let reloaded = config.and_then(|config| server.reload(config));
         (server, files, reloaded)
@@ -137,9 +135,8 @@ pub(super) struct Valid {
     rules: Acl,
 }
 
-/// Reads the certificates, keys, users and rules of a configuration.
+/// Reads the users and rules of a configuration.
 pub(super) fn validate(config: &Config) -> Result<Valid, RunError> {
-    check_certificates(config)?;
     let users = config.auth.password_file.as_deref();
     Ok(Valid {
         users: users.map(PasswordFile::read).transpose()?,
@@ -149,7 +146,7 @@ pub(super) fn validate(config: &Config) -> Result<Valid, RunError> {
 
 /// Checks the configuration with its certificates and keys.
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
-    let config = arguments.config()?;
+    let config = arguments.config_with(files::check)?;
     bridge::check(&config)?;
     let Valid { users, rules } = validate(&config)?;
     let listeners = config.listeners.len();
@@ -181,10 +178,41 @@ fn greet(addresses: &[String], store: &StoreConfig) -> io::Result<()> {
             "sessions, queues and retained messages are kept in memory (--store DIR keeps them)"
         )?,
     }
+    let (subscribe, publish) = match addresses.first() {
+        Some(url) => commands_for(url),
+        None => return out.flush(),
+    };
     writeln!(out, "try:")?;
-    writeln!(out, "  mosquitto_sub -t 'sensors/#' -v")?;
-    writeln!(out, "  mosquitto_pub -t sensors/kitchen -m 21.5")?;
+    writeln!(out, "  {subscribe} -t 'sensors/#' -v")?;
+    writeln!(out, "  {publish} -t sensors/kitchen -m 21.5")?;
     out.flush()
+}
+
+/// How to subscribe and to publish at the URL, but for topic and payload.
+fn commands_for(url: &str) -> (String, String) {
+    match url
+        .strip_prefix("mqtt://")
+        .and_then(|it| it.rsplit_once(':'))
+    {
+        Some(("127.0.0.1", "1883")) => ("mosquitto_sub".into(), "mosquitto_pub".into()),
+        Some((host, port)) => {
+            let host = match host.trim_matches(['[', ']']) {
+                "0.0.0.0" | "::" => "localhost",
+                host => host,
+            };
+            let to = format!("-h {host} -p {port}");
+            (format!("mosquitto_sub {to}"), format!("mosquitto_pub {to}"))
+        }
+        None => {
+            let trust = if url.starts_with("mqtts") || url.starts_with("wss") {
+                " --insecure"
+            } else {
+                ""
+            };
+            let to = format!("--url {url}{trust}");
+            (format!("tidewire sub {to}"), format!("tidewire pub {to}"))
+        }
+    }
 }
 
 /// Exit status when a second signal ends a stop that takes too long.

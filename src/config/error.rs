@@ -15,12 +15,14 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{origin}: {message}")]
+    #[error("{origin}: {message}, found `{line}`")]
     Syntax {
         /// Where.
         origin: Origin,
         /// What the parser said.
         message: String,
+        /// The line.
+        line: String,
     },
     /// A key that does not exist.
     #[error("{origin}: unknown key `{key}`, did you mean `{nearest}`?")]
@@ -44,8 +46,8 @@ pub enum ConfigError {
         /// What the key takes.
         expected: String,
     },
-    /// Values that are fine alone but not together.
-    #[error("{origin}: `{key}` {problem}")]
+    /// Values that are fine alone but not together, or not on this machine.
+    #[error("{origin}: `{key}` {problem}{}", suffix(found.as_deref()))]
     Rule {
         /// Where the key, or the table it is missing from, was set.
         origin: Origin,
@@ -53,6 +55,8 @@ pub enum ConfigError {
         key: String,
         /// What is wrong, to be read after the key.
         problem: String,
+        /// The value, unless the key is missing.
+        found: Option<String>,
     },
     /// A URL that does not describe a listener or a server.
     #[error("`{url}` {problem}")]
@@ -62,6 +66,10 @@ pub enum ConfigError {
         /// What is wrong, to be read after the URL.
         problem: String,
     },
+}
+
+fn suffix(found: Option<&str>) -> String {
+    found.map_or_else(String::new, |found| format!(", found {found}"))
 }
 
 /// Where a value came from.

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Index, Key, LISTS, TABLES, keys, rules as rules_of};
 use super::value::Found;
-use super::{Config, ConfigError, Listener, Origin, rules};
+use super::{Broken, Config, ConfigError, Listener, Origin, rules};
 
 /// A configuration under construction; what is applied later wins.
 #[derive(Debug, Default)]
@@ -45,9 +45,13 @@ impl Loader {
                 .filter(|byte| *byte == b'\n')
                 .count(),
         };
-        let tree = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
-            origin: origin(error.span().map_or(0, |span| span.start)),
-            message: error.message().to_owned(),
+        let tree = DeTable::parse(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            ConfigError::Syntax {
+                origin: origin(offset),
+                message: error.message().to_owned(),
+                line: line_at(text, offset),
+            }
         })?;
         let mut leaves = Vec::new();
         flatten("", tree.get_ref(), &mut leaves);
@@ -113,18 +117,38 @@ impl Loader {
     ///
     /// The first rule that is broken.
     pub fn finish(self) -> Result<Config, ConfigError> {
-        match rules::check(&self.config) {
+        self.finish_with(|_| Ok(()))
+    }
+
+    /// As [`Self::finish`], if what the configuration names passes `check` too.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is broken.
+    pub fn finish_with(
+        mut self,
+        check: impl FnOnce(&Config) -> Result<(), Broken>,
+    ) -> Result<Config, ConfigError> {
+        match rules::check(&self.config).and_then(|()| check(&self.config)) {
             Ok(()) => Ok(self.config),
-            Err(broken) => Err(ConfigError::Rule {
-                origin: self.origin(&broken.key),
-                key: broken.key,
-                problem: broken.problem,
+            Err(Broken { key, problem }) => Err(ConfigError::Rule {
+                origin: self.origin(&key),
+                found: self.show(&key),
+                key,
+                problem,
             }),
         }
     }
 
+    /// The value of the key at `path` as TOML.
+    fn show(&mut self, path: &str) -> Option<String> {
+        let (pattern, index) = (pattern(path), index(path));
+        let key = keys().find(|key| key.path == pattern && !is_secret(path))?;
+        (key.field)(&mut self.config, index)?.show()
+    }
+
     fn set(&mut self, path: &str, found: &Found, origin: Origin) -> Result<(), ConfigError> {
-        let shown = if path.ends_with(".password") {
+        let shown = if is_secret(path) {
             "a secret".to_owned()
         } else {
             found.show()
@@ -183,11 +207,7 @@ impl Loader {
 
     /// Adds the list entry that `path` goes through if it is the next one.
     fn grow(&mut self, path: &str) -> Option<Index> {
-        let found = indices(path);
-        let index = Index {
-            outer: found.first().copied().unwrap_or(0),
-            inner: found.get(1).copied().unwrap_or(0),
-        };
+        let (found, index) = (indices(path), index(path));
         let config = &mut self.config;
         let is_there = match path.split('.').take(2).collect::<Vec<_>>()[..] {
             _ if found.is_empty() => true,
@@ -236,6 +256,19 @@ fn reach<T: Default>(list: &mut Vec<T>, index: usize) -> Option<()> {
         list.push(T::default());
     }
     (index < list.len()).then_some(())
+}
+
+/// The line around an offset, shortened to what fits a message, without a secret in it.
+fn line_at(text: &str, offset: usize) -> String {
+    let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
+    let before = before.rsplit('\n').next().unwrap_or_default();
+    let after = after.lines().next().unwrap_or_default();
+    let line = format!("{before}{after}");
+    let shown = match line.split_once('=') {
+        Some((key, _)) if key.contains("password") => key,
+        _ => line.as_str(),
+    };
+    shown.trim().chars().take(LINE_CHARACTERS_MAX).collect()
 }
 
 /// A value of a file with its path and the offset of its key.
@@ -310,6 +343,18 @@ fn bare(path: &str) -> String {
 
 fn is_index(part: &str) -> bool {
     part.parse::<usize>().is_ok()
+}
+
+fn is_secret(path: &str) -> bool {
+    path.ends_with(".password")
+}
+
+fn index(path: &str) -> Index {
+    let mut found = indices(path).into_iter();
+    Index {
+        outer: found.next().unwrap_or(0),
+        inner: found.next().unwrap_or(0),
+    }
 }
 
 fn indices(path: &str) -> Vec<usize> {
@@ -399,3 +444,5 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 const PREFIX: &str = "TIDEWIRE_";
+/// Of a line that is shown in a message.
+const LINE_CHARACTERS_MAX: usize = 60;

@@ -39,6 +39,7 @@ pub use load::Loader;
 pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};
 pub use network::Network;
+pub use rules::Broken;
 pub use store::{StoreConfig, StoreEngine};
 
 /// Everything an operator decides.

@@ -7,11 +7,12 @@ use tidewire_protocol::topic::Topic;
 use super::{AclRule, CertificateAs, ClientCertificates, Config, Limits, Listener, Transport};
 
 /// A rule that does not hold.
-pub(super) struct Broken {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
     /// Dotted path of the key to change.
-    pub(super) key: String,
+    pub key: String,
     /// To be read after the key.
-    pub(super) problem: String,
+    pub problem: String,
 }
 
 /// The first rule that does not hold.

@@ -86,12 +86,9 @@ fn has_same_room(one: &Limits, other: &Limits) -> bool {
         && one.connecting_bytes_max == other.connecting_bytes_max
 }
 
-/// Reads the certificates and keys of every TLS listener, without listening.
-pub fn check_certificates(config: &Config) -> Result<(), OpenError> {
-    config
-        .listeners
-        .iter()
-        .try_for_each(|listener| acceptor(listener).map(drop))
+/// Reads the certificates and keys of a listener, without listening.
+pub fn check_certificates(listener: &config::Listener) -> Result<(), TlsError> {
+    acceptor(listener).map(drop)
 }
 
 impl fmt::Debug for OpenDoor {
@@ -121,7 +118,10 @@ impl OpenDoor {
         listener: &config::Listener,
         present: Option<Arc<Self>>,
     ) -> Result<PlannedDoor, OpenError> {
-        let tls = acceptor(listener)?;
+        let tls = acceptor(listener).map_err(|source| OpenError::Tls {
+            address: listener.bind.clone(),
+            source,
+        })?;
         if let Some(open) = present {
             let before = open.door();
             let door = house.door(listener, tls, &open.bound, Some(&before));
@@ -270,7 +270,7 @@ fn local_text(address: &LocalAddress) -> String {
 /// Clients that gather packets into frames gather more than one small packet.
 const FRAME_BYTES_MIN: u64 = 1 << 20;
 
-fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, OpenError> {
+fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, TlsError> {
     if !listener.transport.is_encrypted() {
         return Ok(None);
     }
@@ -288,10 +288,5 @@ fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, OpenErro
             config::ClientCertificates::Required => ClientCertificates::Required,
         },
     };
-    server_config(&settings)
-        .map(|config| Some(TlsAcceptor::from(config)))
-        .map_err(|source| OpenError::Tls {
-            address: listener.bind.clone(),
-            source,
-        })
+    server_config(&settings).map(|config| Some(TlsAcceptor::from(config)))
 }

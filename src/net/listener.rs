@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::net::socket::Socket;
 pub(crate) use unix::user_name_of;
-pub use unix::{SocketFile, UnixAddress};
+pub use unix::{SocketFile, UnixAddress, check_owner};
 
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -84,6 +84,18 @@ pub enum TlsError {
     Versions(rustls::Error),
 }
 
+impl TlsError {
+    /// The file that cannot be used, and why.
+    pub fn file(&self) -> Option<(&Path, &dyn std::error::Error)> {
+        match self {
+            Self::Pem { path, source } => Some((path, source)),
+            Self::Refused { path, source } => Some((path, source)),
+            Self::ClientCa { path, source } => Some((path, source)),
+            Self::NoCertificate | Self::NoClientCa | Self::Versions(_) => None,
+        }
+    }
+}
+
 /// Reads the files and builds the configuration shared by all connections of a listener.
 ///
 /// No ALPN protocol is set, so clients may offer any or none.

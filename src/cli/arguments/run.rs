@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Config, ConfigError, Listener, Loader, Origin};
+use crate::config::{Broken, Config, ConfigError, Listener, Loader, Origin};
 
 /// Arguments of `tidewire run` and `tidewire check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -54,6 +54,18 @@ impl RunArguments {
     ///
     /// The first setting that cannot be used.
     pub fn config(&self) -> Result<Config, ConfigError> {
+        self.config_with(|_| Ok(()))
+    }
+
+    /// As [`Self::config`], if what it names on this machine passes `check`.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used.
+    pub fn config_with(
+        &self,
+        check: impl FnOnce(&Config) -> Result<(), Broken>,
+    ) -> Result<Config, ConfigError> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -70,7 +82,7 @@ impl RunArguments {
                 Err(_) => {}
             }
         }
-        self.config_in(environment.into_iter())
+        self.loader(environment.into_iter())?.finish_with(check)
     }
 
     /// As [`Self::config`], in another environment.
@@ -82,6 +94,13 @@ impl RunArguments {
         &self,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
+        self.loader(environment)?.finish()
+    }
+
+    fn loader(
+        &self,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Loader, ConfigError> {
         let mut loader = Loader::default();
         if let Some(path) = &self.config {
             loader.file(path)?;
@@ -115,6 +134,6 @@ impl RunArguments {
                 loader.argument("--store", "store.directory", directory)?;
             }
         }
-        loader.finish()
+        Ok(loader)
     }
 }

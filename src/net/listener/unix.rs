@@ -104,6 +104,14 @@ struct Ids {
     group: Option<u32>,
 }
 
+/// Whether the system knows the owner.
+///
+/// # Errors
+/// It does not, or cannot be asked.
+pub fn check_owner(owner: &UnixOwner) -> io::Result<()> {
+    ids_of(owner).map(drop)
+}
+
 fn ids_of(owner: &UnixOwner) -> io::Result<Ids> {
     let id = |name: &Option<String>, file: &'static str| {
         name.as_deref().map(|name| id_of(name, file)).transpose()

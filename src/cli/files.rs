@@ -1,0 +1,61 @@
+//! What a configuration names on this machine: certificates, users, owners.
+
+use crate::auth::{PasswordFile, PasswordFileError};
+use crate::config::{Broken, Config, Listener};
+use crate::net::door::check_certificates;
+use crate::net::listener::check_owner;
+use crate::net::tls::TlsError;
+
+/// Reads every file without changing anything.
+///
+/// # Errors
+///
+/// The key that names the first one that cannot be used.
+pub(super) fn check(config: &Config) -> Result<(), Broken> {
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let within = |(key, problem): (String, String)| Broken {
+            key: format!("listeners.{index}.{key}"),
+            problem,
+        };
+        check_certificates(listener)
+            .map_err(|error| certificate_problem(listener, &error))
+            .map_err(within)?;
+        if let Some(owner) = &listener.unix_owner {
+            let unknown = |error| ("unix_owner".to_owned(), format!("cannot be used: {error}"));
+            check_owner(owner).map_err(unknown).map_err(within)?;
+        }
+    }
+    let users = config.auth.password_file.as_deref();
+    users.map_or(Ok(()), |file| {
+        PasswordFile::read(file).map(drop).map_err(user_problem)
+    })
+}
+
+/// The key of a listener, and what is wrong with its file.
+fn certificate_problem(listener: &Listener, error: &TlsError) -> (String, String) {
+    let Some((path, reason)) = error.file() else {
+        return ("certificates".into(), format!("cannot be used: {error}"));
+    };
+    let pairs = listener.certificates.iter().enumerate();
+    let mut keys = pairs.flat_map(|(index, pair)| {
+        let key = |name| format!("certificates.{index}.{name}");
+        [
+            (&pair.certificate, key("certificate")),
+            (&pair.key, key("key")),
+        ]
+    });
+    let key = keys.find(|(file, _)| *file == path);
+    let key = key.map_or_else(|| "client_ca".into(), |(_, key)| key);
+    (key, format!("cannot be used: {reason}"))
+}
+
+fn user_problem(error: PasswordFileError) -> Broken {
+    let reason = match error {
+        PasswordFileError::Read { source, .. } => format!("cannot be read: {source}"),
+        error => error.to_string(),
+    };
+    Broken {
+        key: "auth.password_file".into(),
+        problem: format!("cannot be used: {reason}"),
+    }
+}
