@@ -64,7 +64,7 @@ fn finish(result: Result<(), run::RunError>) -> ExitCode {
 fn finish_client(result: Result<(), client::ClientError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, 1),
+        Err(error) => fail(&error, if error.is_usage() { 2 } else { 1 }),
     }
 }
 

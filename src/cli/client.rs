@@ -31,6 +31,14 @@ pub enum ClientError {
     /// The connection or a file failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// The server cannot be reached.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Host and port, or the path of a unix socket.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The WebSocket handshake failed.
     #[error("websocket: {0}")]
     WebSocket(#[from] WebSocketError),
@@ -91,6 +99,13 @@ pub enum ClientError {
     /// Connections that were open are not.
     #[error("the server lost {0} connections")]
     ConnectionsLost(usize),
+}
+
+impl ClientError {
+    /// Whether the arguments could not have worked with any server.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Topic(_) | Self::NoAuthority)
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}

@@ -73,7 +73,8 @@ impl Retained {
         }
     }
 
-    /// Keeps the message as the latest of its topic; one without payload clears the topic.
+    /// Keeps the message as the latest of its topic; one without payload clears the topic. The
+    /// limits are for clients: `$SYS` takes no room.
     ///
     /// # Errors
     /// [`RetainedFull`] if a limit is reached; the earlier message then remains. Clearing never
@@ -92,7 +93,9 @@ impl Retained {
         let old = part.find(message.topic());
         let old_bytes = old.map_or(0, |old| old.bytes());
         let count = usize::from(old.is_none());
-        self.reserve(count, message.bytes(), old_bytes)?;
+        if !is_of_broker(&message) {
+            self.reserve(count, message.bytes(), old_bytes)?;
+        }
         part.insert(message, self.is_walked());
         Ok(())
     }
@@ -215,6 +218,9 @@ impl Retained {
     }
 
     fn give_back(&self, message: &Message) {
+        if is_of_broker(message) {
+            return;
+        }
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(message.bytes(), Ordering::Relaxed);
     }
@@ -222,6 +228,10 @@ impl Retained {
     fn part(&self, first_level: &str) -> usize {
         (self.hasher.hash_one(first_level) >> (u64::BITS - PARTS_BITS)) as usize
     }
+}
+
+fn is_of_broker(message: &Message) -> bool {
+    message.topic().starts_with("$SYS/")
 }
 
 fn first_level(text: &str) -> &str {

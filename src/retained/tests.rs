@@ -90,6 +90,26 @@ fn a_full_store_refuses_new_topics_and_keeps_the_old() {
 }
 
 #[test]
+fn what_the_broker_says_of_itself_takes_no_room_of_clients() {
+    let retained = Retained::new(1, 1_000);
+    for topic in [
+        "$SYS/broker/version",
+        "$SYS/broker/uptime",
+        "$SYS/broker/uptime",
+    ] {
+        assert_eq!(retained.set(message(topic, "1", None)), Ok(()));
+    }
+    assert_eq!((retained.count(), retained.bytes()), (0, 0));
+    assert_eq!(retained.set(message("a", "1", None)), Ok(()));
+    assert_eq!(
+        retained.set(message("$SYS/broker/uptime", "", None)),
+        Ok(())
+    );
+    assert_eq!(retained.count(), 1);
+    assert_eq!(topics(&retained, "$SYS/#", 0), ["$SYS/broker/version"]);
+}
+
+#[test]
 fn expired_messages_are_not_found_and_then_removed() {
     let retained = store();
     for (topic, expires_at_ms) in [("a", Some(10)), ("b", Some(20)), ("c", None)] {

@@ -61,9 +61,11 @@ impl Dialer {
     async fn stream(&self, source: Option<IpAddr>) -> Result<BoxedStream, ClientError> {
         let url = &self.url;
         if url.transport == Transport::Unix {
-            return Ok(Box::new(UnixStream::connect(&url.address).await?));
+            let stream = UnixStream::connect(&url.address).await;
+            return Ok(Box::new(stream.map_err(|source| unreachable(url, source))?));
         }
-        let tcp = self.tcp(source).await?;
+        let tcp = self.tcp(source).await;
+        let tcp = tcp.map_err(|source| unreachable(url, source))?;
         tcp.set_nodelay(true)?;
         let mut stream: BoxedStream = Box::new(tcp);
         if let Some(connector) = &self.tls {
@@ -88,5 +90,12 @@ impl Dialer {
         };
         socket.bind(SocketAddr::new(source, 0))?;
         socket.connect(server).await
+    }
+}
+
+fn unreachable(url: &ServerUrl, source: io::Error) -> ClientError {
+    ClientError::Connect {
+        address: url.address.clone(),
+        source,
     }
 }
