@@ -105,14 +105,15 @@ async fn reload(
 ) -> Result<Server, RunError> {
     let arguments = arguments.clone();
     let reloading = tokio::task::spawn_blocking(move || {
-        let config = arguments
+        // Files that cannot be used are followed as well: they may be mended.
+        let named = arguments.config().ok();
+        let reloaded = arguments
             .config_with(files::check)
-            .map_err(ReloadError::from);
-        let files = config.as_ref().ok().cloned();
-        let reloaded = config.and_then(|config| server.reload(config));
-        (server, files, reloaded)
+            .map_err(ReloadError::from)
+            .and_then(|config| server.reload(config));
+        (server, named, reloaded)
     });
-    let (server, files, reloaded) = reloading.await.map_err(io::Error::other)?;
+    let (server, named, reloaded) = reloading.await.map_err(io::Error::other)?;
     match reloaded {
         Ok(waiting) if waiting.is_empty() => tracing::info!("configuration reloaded"),
         Ok(waiting) => {
@@ -123,7 +124,7 @@ async fn reload(
         }
         Err(error) => tracing::error!(%error, "configuration not reloaded, nothing is changed"),
     }
-    if let Some(config) = files {
+    if let Some(config) = named {
         watch.follow(&config);
     }
     Ok(server)
