@@ -285,6 +285,7 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     server_reference ANY;
     shutdown_seconds (0, 3600);
     share_strategy ANY;
+    share_property ANY;
 });
 
 keys!(STORE: "store.", |config, _| Some(&mut config.store), {

@@ -27,6 +27,8 @@ pub struct Mqtt {
     pub shutdown_seconds: u32,
     /// How a shared subscription picks one of its members.
     pub share_strategy: ShareStrategy,
+    /// The user property of [`ShareStrategy::HashProperty`].
+    pub share_property: Option<String>,
 }
 
 impl Default for Mqtt {
@@ -44,6 +46,7 @@ impl Default for Mqtt {
             server_reference: None,
             shutdown_seconds: 5,
             share_strategy: ShareStrategy::Balanced,
+            share_property: None,
         }
     }
 }
@@ -51,11 +54,13 @@ impl Default for Mqtt {
 /// How a shared subscription picks the member that gets a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ShareStrategy {
-    /// Members take turns; one with a shorter queue comes first.
+    /// Members take turns, past those whose window is full.
     #[default]
     Balanced,
     /// One member gets everything until it leaves or is full.
     Sticky,
     /// The same topic goes to the same member.
     HashTopic,
+    /// The same value of a user property goes to the same member; without it, the same topic.
+    HashProperty,
 }

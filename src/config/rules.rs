@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use tidewire_protocol::topic::Topic;
 
-use super::{AclRule, CertificateAs, ClientCertificates, Config, Limits, Listener, Transport};
+use super::{
+    AclRule, CertificateAs, ClientCertificates, Config, Limits, Listener, Mqtt, ShareStrategy,
+    Transport,
+};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         };
         check_rule(rule).map_err(within)?;
     }
+    check_sharing(&config.mqtt)?;
     check_limits(&config.limits)?;
     super::bridge_rules::check(config)
 }
@@ -176,6 +180,13 @@ fn check_certificates(listener: &Listener) -> Result<(), Broken> {
         used,
         "must be optional or required for client_ca to be used",
     )
+}
+
+fn check_sharing(mqtt: &Mqtt) -> Result<(), Broken> {
+    let by_property = mqtt.share_strategy == ShareStrategy::HashProperty;
+    let is_named = mqtt.share_property.is_some();
+    let needed = "is needed for share_strategy \"hash_property\"";
+    demand("mqtt.share_property", is_named || !by_property, needed)
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Broken> {

@@ -265,7 +265,10 @@ words! {
     SessionTakeover {
         "anyone" => Anyone, "not_other_users" => NotOtherUsers, "same_user" => SameUser
     }
-    ShareStrategy { "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic }
+    ShareStrategy {
+        "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic,
+        "hash_property" => HashProperty
+    }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
     BridgeKind { "mqtt" => Mqtt }
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }

@@ -6,11 +6,11 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use tidewire_protocol::codec::QoS;
+use tidewire_protocol::codec::{PublishProperties, QoS};
 
 use super::{Key, Mail, Member, Shard, key_of};
 use crate::auth::acl::Action;
-use crate::config::ShareStrategy;
+use crate::config::{Mqtt, ShareStrategy};
 use crate::exchange::{GroupId, ReceiverId, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Queue, Stored};
@@ -33,18 +33,19 @@ struct Lent {
 
 impl Group {
     /// The index of the member that gets the next message; `None`: the message waits.
-    fn choose(&self, topic: &str, strategy: ShareStrategy) -> Option<usize> {
+    fn choose(&self, message: &Message, sharing: &Mqtt) -> Option<usize> {
+        let topic = message.topic();
         let count = self.members.len();
         let has_credit = |index: usize| {
             self.members.get(index).is_some_and(|lent| {
                 lent.count < lent.member.credit && lent.member.may_receive(topic)
             })
         };
-        match strategy {
+        match sharing.share_strategy {
             ShareStrategy::Balanced | ShareStrategy::Sticky => (0..count)
                 .map(|step| (self.next + step) % count)
                 .find(|index| has_credit(*index)),
-            ShareStrategy::HashTopic => {
+            ShareStrategy::HashTopic | ShareStrategy::HashProperty => {
                 let connected: Vec<usize> = (0..count)
                     .filter(|index| {
                         self.members
@@ -52,7 +53,7 @@ impl Group {
                             .is_some_and(|it| it.member.credit > 0 && it.member.may_receive(topic))
                     })
                     .collect();
-                let hash = topic_hash(topic) as usize;
+                let hash = hash_of(key_of_share(message, sharing)) as usize;
                 let chosen = *connected.get(hash.checked_rem(connected.len())?)?;
                 has_credit(chosen).then_some(chosen)
             }
@@ -71,14 +72,23 @@ impl Group {
 
     /// The next message that a member takes, and the index of that member. Where rights differ, a
     /// message that waits for one member does not hold back the others.
-    fn take_next(&mut self, strategy: ShareStrategy, now_ms: u64) -> Option<(Delivery, usize)> {
+    fn take_next(&mut self, sharing: &Mqtt, now_ms: u64) -> Option<(Delivery, usize)> {
         let mut waiting = std::mem::take(&mut self.waiting);
         let are_equal = self.members.iter().all(|lent| lent.member.check.is_none());
         let looked_at_max = if are_equal { 1 } else { LOOKED_AT_MAX };
-        let choose = |delivery: &Delivery| self.choose(delivery.message.topic(), strategy);
+        let choose = |delivery: &Delivery| self.choose(&delivery.message, sharing);
         let found = waiting.take_first(now_ms, looked_at_max, choose);
         self.waiting = waiting;
         found
+    }
+
+    /// Takes a member out; the turn stays with the member that has it.
+    fn remove(&mut self, session: ReceiverId) {
+        let is_it = |lent: &Lent| lent.member.session == session;
+        if let Some(index) = self.members.iter().position(is_it) {
+            self.members.remove(index);
+            self.next -= usize::from(index < self.next);
+        }
     }
 
     fn find(&mut self, session: ReceiverId) -> Option<&mut Lent> {
@@ -128,7 +138,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        group.members.retain(|lent| lent.member.session != session);
+        group.remove(session);
         if group.members.is_empty() {
             self.groups.remove(&id);
         }
@@ -262,16 +272,17 @@ impl Shard {
 
     /// Gives waiting messages to members with credit.
     pub(super) fn lend(&mut self, id: GroupId, now_ms: u64) {
-        let strategy = self.shared.config.mqtt.share_strategy;
+        let sharing = &self.shared.config.mqtt;
+        let takes_turns = sharing.share_strategy == ShareStrategy::Balanced;
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
         let mut lent = Vec::new();
-        while let Some((mut delivery, index)) = group.take_next(strategy, now_ms) {
+        while let Some((mut delivery, index)) = group.take_next(sharing, now_ms) {
             let Some(chosen) = group.members.get_mut(index) else {
                 break;
             };
-            group.next = index + usize::from(strategy == ShareStrategy::Balanced);
+            group.next = index + usize::from(takes_turns);
             chosen.count += 1;
             let member = &chosen.member;
             delivery.qos = member.qos.min(delivery.message.qos());
@@ -305,9 +316,21 @@ impl Shard {
     }
 }
 
-fn topic_hash(topic: &str) -> u64 {
+/// What messages have in common that go to the same member.
+fn key_of_share<'a>(message: &'a Message, sharing: &Mqtt) -> &'a str {
+    let name = sharing.share_property.as_deref();
+    let by_property = sharing.share_strategy == ShareStrategy::HashProperty;
+    let value = name.filter(|_| by_property).and_then(|name| {
+        let properties = PublishProperties::decode_forwarded(message.forwarded());
+        let mut pairs = properties.user_properties.iter();
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    });
+    value.unwrap_or_else(|| message.topic())
+}
+
+fn hash_of(key: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    topic.hash(&mut hasher);
+    key.hash(&mut hasher);
     hasher.finish()
 }
 

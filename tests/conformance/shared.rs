@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use tidewire_protocol::codec::{PacketType, ProtocolVersion, ReasonCode};
+use tidewire::config::{Config, ShareStrategy};
+use tidewire_protocol::codec::{PacketType, ProtocolVersion, ReasonCode, UserProperties};
 
-use crate::client::{Q0, Q1, Q2, at_brokers, next_of};
+use crate::client::{Broker, Client, Q0, Q1, Q2, at_brokers, at_brokers_with, message, next_of};
 
 #[test]
 fn section_4_8_2_each_message_goes_to_one_member() {
@@ -172,5 +173,88 @@ fn section_4_8_2_a_share_gets_no_retained_messages_when_it_is_made() {
         client.expect_payload("live");
         client.subscribe("a", Q1);
         assert!(client.expect_payload("kept").retain);
+    });
+}
+
+fn members(broker: &Broker) -> Vec<Client> {
+    let join = |name| {
+        let mut member = broker.connect(name);
+        member.subscribe("$share/g/#", Q1);
+        member
+    };
+    ["one", "two", "three"].map(join).into()
+}
+
+/// Which member got the next message, acknowledged.
+fn taker(members: &mut [Client]) -> usize {
+    let mut all: Vec<&mut Client> = members.iter_mut().collect();
+    let (index, got) = next_of(&mut all);
+    all[index].send_ack(PacketType::PubAck, got.id);
+    index
+}
+
+#[test]
+fn a_sticky_share_stays_with_its_member_until_that_leaves() {
+    let sticky = |config: &mut Config| config.mqtt.share_strategy = ShareStrategy::Sticky;
+    at_brokers_with(sticky, |broker| {
+        let mut members = members(broker);
+        let mut publisher = broker.connect("p");
+        let takers = |members: &mut [Client], publisher: &mut Client| -> BTreeSet<usize> {
+            let once = |number: u32| {
+                publisher.publish_acked(&number.to_string(), "x");
+                taker(members)
+            };
+            (0..20).map(once).collect()
+        };
+        let first = takers(&mut members, &mut publisher);
+        assert_eq!(first.len(), 1);
+        drop(members.remove(first.into_iter().next().unwrap()));
+        assert_eq!(takers(&mut members, &mut publisher).len(), 1);
+    });
+}
+
+#[test]
+fn a_share_by_topic_gives_a_topic_to_the_same_member() {
+    let by_topic = |config: &mut Config| config.mqtt.share_strategy = ShareStrategy::HashTopic;
+    at_brokers_with(by_topic, |broker| {
+        let mut members = members(broker);
+        let mut publisher = broker.connect("p");
+        let mut round = || -> Vec<usize> {
+            let once = |number: u32| {
+                publisher.publish_acked(&number.to_string(), "x");
+                taker(&mut members)
+            };
+            (0..20).map(once).collect()
+        };
+        let first = round();
+        assert_eq!(round(), first);
+        assert_ne!(first, vec![first[0]; 20]);
+    });
+}
+
+#[test]
+fn a_share_by_property_gives_a_value_to_the_same_member_whatever_the_topic() {
+    let by_property = |config: &mut Config| {
+        config.mqtt.share_strategy = ShareStrategy::HashProperty;
+        config.mqtt.share_property = Some("key".into());
+    };
+    at_brokers_with(by_property, |broker| {
+        let mut members = members(broker);
+        let mut publisher = broker.connect("p");
+        let mut round = |topic: &str| -> Vec<usize> {
+            let once = |number: u32| {
+                let value = number.to_string();
+                let pairs = [("other", topic), ("key", value.as_str())];
+                let mut publish = message(topic, "x", Q1, 1);
+                publish.properties.user_properties = UserProperties::from_pairs(&pairs);
+                publisher.publish(publish);
+                publisher.ack_of(PacketType::PubAck, 1);
+                taker(&mut members)
+            };
+            (0..20).map(once).collect()
+        };
+        let first = round("a");
+        assert_eq!(round("b/c"), first);
+        assert_ne!(first, vec![first[0]; 20]);
     });
 }

@@ -54,6 +54,14 @@ fn a_broken_rule_shows_what_was_found() {
 }
 
 #[test]
+fn sharing_by_property_needs_its_name() {
+    assert_refused(
+        "[mqtt]\nshare_strategy = \"hash_property\"\n",
+        "`mqtt.share_property` is needed for share_strategy",
+    );
+}
+
+#[test]
 fn text_that_is_not_toml_is_shown() {
     assert_refused(
         "shards = 1\nshards = 2\n",
