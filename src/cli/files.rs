@@ -1,5 +1,6 @@
-//! What a configuration names on this machine: certificates, users, owners.
+//! What a configuration names on this machine: certificates, users, owners, rules.
 
+use crate::auth::acl::{Acl, AclError};
 use crate::auth::{PasswordFile, PasswordFileError};
 use crate::config::{Broken, Config, Listener};
 use crate::net::door::check_certificates;
@@ -25,10 +26,10 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
             check_owner(owner).map_err(unknown).map_err(within)?;
         }
     }
-    let users = config.auth.password_file.as_deref();
-    users.map_or(Ok(()), |file| {
-        PasswordFile::read(file).map(drop).map_err(user_problem)
-    })
+    if let Some(file) = &config.auth.password_file {
+        PasswordFile::read(file).map_err(user_problem)?;
+    }
+    Acl::load(&config.acl).map(drop).map_err(rule_problem)
 }
 
 /// The key of a listener, and what is wrong with its file.
@@ -44,9 +45,30 @@ fn certificate_problem(listener: &Listener, error: &TlsError) -> (String, String
             (&pair.key, key("key")),
         ]
     });
-    let key = keys.find(|(file, _)| *file == path);
-    let key = key.map_or_else(|| "client_ca".into(), |(_, key)| key);
+    let key = keys.find(|(file, _)| *file == path).map(|(_, key)| key);
+    let is_list = listener.client_crl.as_deref() == Some(path);
+    let other = if is_list { "client_crl" } else { "client_ca" };
+    let key = key.unwrap_or_else(|| other.into());
     (key, format!("cannot be used: {reason}"))
+}
+
+fn rule_problem(error: AclError) -> Broken {
+    let (key, problem) = match error {
+        AclError::File(error) => ("acl.file".into(), format!("cannot be used: {error}")),
+        AclError::Rule {
+            number,
+            topic,
+            problem,
+        } => (
+            format!("acl.rules.{number}.topics"),
+            format!("cannot hold {topic:?}: {problem}"),
+        ),
+        AclError::Group { number, group } => (
+            format!("acl.rules.{number}.groups"),
+            format!("cannot hold {group:?}: it is not in acl.groups"),
+        ),
+    };
+    Broken { key, problem }
 }
 
 fn user_problem(error: PasswordFileError) -> Broken {

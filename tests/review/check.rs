@@ -31,6 +31,42 @@ fn a_missing_password_file_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn rules_that_cannot_be_used_are_named_with_their_line_and_key() {
+    assert_refused(
+        "[acl]\nfile = \"none\"\n",
+        "t.toml:2: `acl.file` cannot be used",
+    );
+    assert_refused(
+        "[[acl.rules]]\nactions = [\"read\"]\ntopics = [\"a/#/b\"]\n",
+        "t.toml:3: `acl.rules.0.topics` cannot hold \"a/#/b\"",
+    );
+    assert_refused(
+        "[[acl.rules]]\nactions = [\"read\"]\ntopics = [\"a\"]\ngroups = [\"g\"]\n",
+        "t.toml:4: `acl.rules.0.groups` cannot hold \"g\": it is not in acl.groups",
+    );
+}
+
+#[test]
+fn a_missing_revocation_list_is_named_with_its_line_and_key() {
+    let folder = Folder::new();
+    let (status, said) = outcome(&folder.0, &["certs", "--out", "certs"]);
+    assert_eq!(status, Some(0), "{said}");
+    folder.write(
+        "t.toml",
+        "[[listeners]]\nbind = \"127.0.0.1:0\"\ntransport = \"tls\"\n\
+         client_ca = \"certs/ca.crt\"\nclient_certificates = \"required\"\n\
+         client_crl = \"none.crl\"\n[[listeners.certificates]]\n\
+         certificate = \"certs/server.crt\"\nkey = \"certs/server.key\"\n",
+    );
+    let (status, said) = outcome(&folder.0, &["check", "-c", "t.toml"]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(
+        said.contains("t.toml:6: `listeners.0.client_crl` cannot be used"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_unknown_owner_of_a_socket_is_named_with_its_line_and_key() {
     assert_refused(
         "[[listeners]]\ntransport = \"unix\"\nbind = \"t.sock\"\nunix_owner = \"nobody-has-it\"\n",
