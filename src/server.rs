@@ -105,13 +105,15 @@ impl Server {
             .map(|_| Mailbox::new(limits.mailbox_bytes_max))
             .collect();
         let reports = reports_into(&mailboxes);
-        let (store, recovered) = Store::open(&config.store, &limits, clock, reports)?;
+        let (store, mut recovered) = Store::open(&config.store, &limits, clock, reports)?;
         let store = Arc::new(store);
         let users = authenticator.users().cloned();
         let shared = share(config, acl, users, &store);
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
         let mut restored = make_shards(&shared, &metrics);
-        restore(&mut restored, &shared, recovered, clock.now_ms());
+        let now_ms = clock.now_ms();
+        let queues = bridge::restore_queues(&mut restored, &shared, &mut recovered, now_ms);
+        restore(&mut restored, &shared, recovered, now_ms);
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
         let (phase, phases) = watch::channel(Phase::Starting);
@@ -119,7 +121,7 @@ impl Server {
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
-        let bridges = Bridges::start(&shared, &mailboxes, clock)?;
+        let bridges = Bridges::start(&shared, &mailboxes, clock, &queues)?;
         let mut threads = Vec::new();
         for (shard, arrivals) in restored.into_iter().zip(receivers) {
             let number = shard.id().0;
