@@ -172,7 +172,8 @@ fn prepare(
     let reporter = Reporter::new(&bridge.name, metrics);
     let sys_seconds = shared.config.sys_interval_seconds;
     let runner = Runner::new(bridge, connector, map, post, Arc::clone(&inbox), reporter)
-        .with_sys_interval(sys_seconds);
+        .with_sys_interval(sys_seconds)
+        .with_shutdown(shared.config.mqtt.shutdown_seconds);
     Ok((id, inbox, runner))
 }
 

@@ -77,6 +77,23 @@ fn a_kill_of_ours_in_full_flow_loses_nothing_and_repeats_no_more_than_a_window()
 }
 
 #[test]
+fn a_stop_of_ours_in_full_flow_loses_nothing_and_repeats_nothing() {
+    let (_central, mut above, proxy) = unreachable_node();
+    proxy.heal();
+    let port = free_port();
+    let config = bridge(proxy.port, OUT);
+    let mut edge = Broker::tidewire(port, &config);
+    wait_until_up(&edge);
+    let all = numbers(3_000);
+    for part in all.chunks(600) {
+        Client::connect(&edge, "below").publish_all("t/1", part, Q2);
+        edge = Broker::tidewire_in(edge.stop_and_keep(), port, &config);
+    }
+    assert_eq!(above.payloads(3_000), all);
+    above.expect_silence();
+}
+
+#[test]
 fn a_remote_killed_and_started_again_gets_a_durable_backlog_once() {
     let there = free_port();
     let central = Broker::tidewire(there, "");
