@@ -57,8 +57,8 @@ fn a_kill_of_ours_in_full_flow_loses_nothing_and_repeats_no_more_than_a_window()
     let mut edge = Broker::tidewire(port, &config);
     wait_until_up(&edge);
     let all = numbers(3_000);
-    for part in all.chunks(1_000) {
-        Client::connect(&edge, "below").publish_all("t/1", part, Q1);
+    for (part, qos) in all.chunks(1_000).zip([Q1, Q2, Q1]) {
+        Client::connect(&edge, "below").publish_all("t/1", part, qos);
         edge = Broker::tidewire_in(edge.kill_and_keep(), port, &config);
     }
     let mut came = Vec::new();
@@ -157,6 +157,25 @@ fn the_queue_of_a_bridge_that_is_gone_ends_and_one_that_is_off_is_kept() {
     wait_until_up(&edge);
     Client::connect(&edge, "below").publish("t/1", "new", Q1);
     above.expect("t/1", "new");
+    above.expect_silence();
+}
+
+#[test]
+fn what_a_bridge_has_brought_is_not_sent_back_after_a_kill() {
+    let central = Broker::tidewire(free_port(), "");
+    let port = free_port();
+    let config = bridge(central.port, "[[bridges.both]]\nfilters = [\"t/#\"]");
+    let edge = Broker::tidewire(port, &config);
+    wait_until_up(&edge);
+    let mut above = Client::connect(&central, "above");
+    let mut below = Client::connect(&edge, "below");
+    below.subscribe("t/#");
+    above.publish_all("t/1", &numbers(100), Q2);
+    assert_eq!(below.payloads(100), numbers(100));
+    above.subscribe("t/#");
+    let edge = Broker::tidewire_in(edge.kill_and_keep(), port, &config);
+    wait_until_up(&edge);
+    wait_for_state(&edge, "\"queue_messages\":0");
     above.expect_silence();
 }
 
