@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle as Task, spawn_local};
 use crate::auth::acl::{Acl, AclError};
 use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
 use crate::bridge;
-use crate::bridge::{BridgeError, Bridges};
+use crate::bridge::{BridgeError, BridgeQueues, Bridges};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::{Exchange, ShardId};
@@ -111,7 +111,7 @@ impl Server {
         let shared = share(config, acl, users, &store);
         let metrics: Arc<[Arc<ShardMetrics>]> = (0..shards).map(|_| Arc::default()).collect();
         let mut restored = make_shards(&shared, &metrics);
-        restore(&mut restored, &shared, recovered, clock.now_ms());
+        let queues = restore(&mut restored, &shared, recovered, clock.now_ms());
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
         let (phase, phases) = watch::channel(Phase::Starting);
@@ -119,7 +119,7 @@ impl Server {
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
-        let bridges = Bridges::start(&shared, &mailboxes, clock)?;
+        let bridges = Bridges::start(&shared, &mailboxes, clock, &queues)?;
         let mut threads = Vec::new();
         for (shard, arrivals) in restored.into_iter().zip(receivers) {
             let number = shard.id().0;
@@ -235,7 +235,13 @@ fn make_shards(shared: &Arc<Shared>, metrics: &[Arc<ShardMetrics>]) -> Vec<Shard
 }
 
 /// Gives the shards what an earlier process has left, before anybody can connect.
-fn restore(shards: &mut [Shard], shared: &Shared, recovered: Recovered, now_ms: u64) {
+fn restore(
+    shards: &mut [Shard],
+    shared: &Shared,
+    mut recovered: Recovered,
+    now_ms: u64,
+) -> BridgeQueues {
+    let bridges = bridge::restore_queues(shards, shared, &mut recovered, now_ms);
     let mut names = Vec::new();
     for group in recovered.named_queues {
         let exchange = &shared.exchange;
@@ -264,6 +270,7 @@ fn restore(shards: &mut [Shard], shared: &Shared, recovered: Recovered, now_ms: 
             shard.restore_delayed(delayed);
         }
     }
+    bridges
 }
 
 fn authenticator(

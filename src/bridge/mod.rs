@@ -9,6 +9,7 @@ mod backoff;
 mod dial;
 mod map;
 mod post;
+mod queues;
 mod report;
 mod runner;
 mod settings;
@@ -30,9 +31,11 @@ use crate::net::handshake::random_bytes;
 use crate::net::mailbox::Mailbox;
 use crate::queue::BridgeQueueLimits;
 use crate::shard::{BridgeRequest, Mail, Shared};
+use crate::store::QueueId;
 
 use map::Map;
 use post::{Inbox, Post};
+pub(crate) use queues::{BridgeQueues, restore_queues};
 use report::Reporter;
 use runner::Runner;
 
@@ -84,11 +87,15 @@ impl Bridges {
         shared: &Arc<Shared>,
         mailboxes: &Arc<[Mailbox]>,
         clock: Clock,
+        queues: &BridgeQueues,
     ) -> Result<Option<Self>, BridgeError> {
         let mut runners = Vec::new();
         for (number, bridge) in (0u16..).zip(&shared.config.bridges) {
             if bridge.enabled {
-                runners.push(prepare(BridgeId(number), bridge, shared, mailboxes, clock)?);
+                let id = BridgeId(number);
+                let runner = prepare(id, bridge, shared, mailboxes, clock)?;
+                bind(id, bridge, &runner.2, shared, queues.of(id))?;
+                runners.push(runner);
             }
         }
         if runners.is_empty() {
@@ -124,7 +131,12 @@ impl Drop for Bridges {
 
 type MqttRunner = (BridgeId, Arc<Inbox>, Runner<MqttConnector>);
 
-/// Binds the queue of a bridge.
+/// The shard where the queue of a bridge lives.
+fn home_of(id: BridgeId, shared: &Shared) -> ShardId {
+    ShardId(id.0 % shared.shards.max(1))
+}
+
+/// Opens the queue of a bridge.
 fn prepare(
     id: BridgeId,
     bridge: &Bridge,
@@ -135,7 +147,7 @@ fn prepare(
     let node = shared.config.node.as_deref().unwrap_or_default();
     let levels_max = shared.config.limits.topic_levels_max;
     let map = Map::new(bridge, id, node, levels_max)?;
-    let home = ShardId(id.0 % shared.shards.max(1));
+    let home = home_of(id, shared);
     let connector = MqttConnector::new(settings::settings(bridge, &map, node, &shared.config)?);
     let metrics: Arc<BridgeMetrics> = Arc::default();
     let open = BridgeRequest::Open {
@@ -149,7 +161,6 @@ fn prepare(
             request,
         }]);
     }
-    bind(id, home, bridge, &map, shared)?;
     let inbox: Arc<Inbox> = Arc::default();
     let post = Post {
         id,
@@ -161,18 +172,20 @@ fn prepare(
     let reporter = Reporter::new(&bridge.name, metrics);
     let sys_seconds = shared.config.sys_interval_seconds;
     let runner = Runner::new(bridge, connector, map, post, Arc::clone(&inbox), reporter)
-        .with_sys_interval(sys_seconds);
+        .with_sys_interval(sys_seconds)
+        .with_shutdown(shared.config.mqtt.shutdown_seconds);
     Ok((id, inbox, runner))
 }
 
+/// Binds the queue of a bridge.
 fn bind(
     id: BridgeId,
-    home: ShardId,
     bridge: &Bridge,
-    map: &Map,
+    runner: &Runner<MqttConnector>,
     shared: &Shared,
+    store: Option<QueueId>,
 ) -> Result<(), BridgeError> {
-    for filter in map.local_filters() {
+    for filter in runner.local_filters() {
         let parsed = TopicFilter::parse(filter, shared.config.limits.topic_levels_max);
         let parsed = parsed.map_err(|error| BridgeError {
             bridge: bridge.name.clone(),
@@ -180,7 +193,7 @@ fn bind(
         })?;
         let binding = Binding {
             destination: Destination::Bridge {
-                shard: home,
+                shard: home_of(id, shared),
                 bridge: id,
             },
             qos: QoS::ExactlyOnce,
@@ -190,8 +203,7 @@ fn bind(
             version: ProtocolVersion::V5,
             // The rules of the bridge say what crosses.
             is_checked: false,
-            // The queue is in memory, see `queue::BridgeQueue`.
-            store: None,
+            store,
         };
         shared.exchange.bind(parsed, binding);
     }

@@ -31,6 +31,8 @@ pub(super) struct Runner<C> {
     backoff: Backoff,
     stable: Duration,
     sys_interval: Duration,
+    /// How long to wait for acknowledgements when the broker stops.
+    shutdown: Duration,
     dead_letter: Option<String>,
     rate: Rate,
     /// Lent by the home shard and not settled by the other side.
@@ -80,6 +82,7 @@ impl<C: Connector> Runner<C> {
             backoff: Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms),
             stable: Duration::from_secs(bridge.restart_stable_seconds),
             sys_interval: Duration::ZERO,
+            shutdown: Duration::ZERO,
             dead_letter: bridge.dead_letter.clone(),
             rate: Rate::new(bridge.messages_per_second_max),
             unsettled: BTreeMap::new(),
@@ -98,6 +101,16 @@ impl<C: Connector> Runner<C> {
         self
     }
 
+    pub(super) fn with_shutdown(mut self, seconds: u32) -> Self {
+        self.shutdown = Duration::from_secs(u64::from(seconds));
+        self
+    }
+
+    /// What the rules of the way out may want.
+    pub(super) fn local_filters(&self) -> impl Iterator<Item = &str> {
+        self.map.local_filters()
+    }
+
     /// Connects, serves and connects again until the broker stops.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.report(State::Connecting);
@@ -113,7 +126,10 @@ impl<C: Connector> Runner<C> {
                     self.begin(&mut link);
                     let end = self.serve(&mut link, &mut stop).await;
                     match end {
-                        End::Stop => break,
+                        End::Stop => {
+                            self.finish(&mut link).await;
+                            break;
+                        }
                         End::Failed(failure) => {
                             self.take_leftovers(&mut link).await;
                             if since.elapsed() >= self.stable {
@@ -195,6 +211,24 @@ impl<C: Connector> Runner<C> {
                 }
                 _ = stop.wait_for(|is_stopped| *is_stopped) => return End::Stop,
             }
+        }
+    }
+
+    /// Waits for the acknowledgements of both sides, so that the next process repeats nothing.
+    async fn finish(&mut self, link: &mut Connected<C::Sink, C::Source>) {
+        let end = sleep(self.shutdown);
+        tokio::pin!(end);
+        while self.unsettled.len() > self.unsent.len() || !self.publishing.is_empty() {
+            // Cancel safe: what is not taken stays where it is.
+            tokio::select! {
+                () = self.inbox.wake.notified() => self.take_reports(&mut link.source),
+                settled = link.sink.settled() => match settled {
+                    Ok(settled) => self.settle(settled),
+                    Err(_) => break,
+                },
+                () = &mut end => break,
+            }
+            self.post.flush();
         }
     }
 

@@ -1,33 +1,44 @@
 //! Messages that wait for another broker, until it has acknowledged them.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::QueueOverflow;
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
+use crate::store::{Loaded, MessageId, QueueId, Ticket};
 
-use super::Pushed;
+use super::{Pushed, Stored};
+use waiting::Waiting;
+
+pub use waiting::Wanted;
 
 /// First in, first out; what is lent stays until it is settled.
 ///
-/// The one place that knows where a bridge's messages are kept: in memory.
+/// The one place that knows where a bridge's messages are kept: in memory, or in the store.
 #[derive(Debug, Default)]
 pub struct BridgeQueue {
     limits: BridgeQueueLimits,
     metrics: Arc<BridgeMetrics>,
+    /// Its name in the store, if it is durable.
+    store: Option<QueueId>,
     /// Ascending by sequence; `None` is settled behind one that is not.
-    lent: VecDeque<(u64, Option<Message>)>,
+    lent: VecDeque<(u64, Option<Unsettled>)>,
     lent_count: usize,
-    waiting: VecDeque<Waiting>,
-    bytes: usize,
+    lent_bytes: usize,
+    waiting: Waiting,
+    /// Settled or dropped, to be settled in the store.
+    done: Vec<MessageId>,
     last_sequence: u64,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    message: Message,
-    since_ms: u64,
+/// What is kept of a lent message; the bridge has the rest.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    bytes: usize,
+    stored: Option<MessageId>,
 }
 
 /// A message that a bridge is to pass on.
@@ -71,33 +82,49 @@ impl BridgeQueue {
     pub fn open(&mut self, limits: BridgeQueueLimits, metrics: Arc<BridgeMetrics>) {
         self.limits = limits;
         self.metrics = metrics;
+        self.report();
     }
 
-    /// Appends a message, obeying the overflow policy.
-    pub fn push(&mut self, message: Message, now_ms: u64) -> Pushed {
+    /// Makes the queue durable, with what an earlier process has left.
+    pub fn restore(&mut self, store: QueueId, waiting: Vec<MessageId>, now_ms: u64) {
+        self.store = Some(store);
+        self.waiting.restore(waiting.into_iter(), now_ms);
+    }
+
+    /// Its name in the store, if it is durable.
+    pub fn store(&self) -> Option<QueueId> {
+        self.store
+    }
+
+    /// Appends a message, obeying the overflow policy. A stored one can be read back once the
+    /// batch `fence` is committed.
+    pub fn push(
+        &mut self,
+        message: Message,
+        stored: Option<MessageId>,
+        fence: Ticket,
+        now_ms: u64,
+    ) -> Pushed {
         let bytes = message.bytes();
         let mut dropped = 0;
-        while self.len() >= self.limits.messages_max || self.bytes + bytes > self.limits.bytes_max {
+        while self.len() >= self.limits.messages_max || self.bytes() + bytes > self.limits.bytes_max
+        {
             let oldest = match self.limits.overflow {
-                QueueOverflow::DropOldest => self.waiting.pop_front(),
+                QueueOverflow::DropOldest => self.waiting.drop_oldest(),
                 _ => None,
             };
+            self.metrics.dropped_overflow.add(1);
             let Some(oldest) = oldest else {
-                self.metrics.dropped_overflow.add(1);
+                self.done.extend(stored);
                 return match self.limits.overflow {
                     QueueOverflow::Reject => Pushed::Rejected,
                     _ => Pushed::DroppedNewest,
                 };
             };
-            self.bytes -= oldest.message.bytes();
-            self.metrics.dropped_overflow.add(1);
+            self.done.extend(oldest);
             dropped += 1;
         }
-        self.bytes += bytes;
-        self.waiting.push_back(Waiting {
-            message,
-            since_ms: now_ms,
-        });
+        self.waiting.push(message, stored, fence, now_ms);
         self.report();
         if dropped == 0 {
             Pushed::Queued
@@ -106,46 +133,76 @@ impl BridgeQueue {
         }
     }
 
-    /// The next messages, as many as may be lent at once.
-    pub fn lend(&mut self, now_ms: u64) -> Vec<Lent> {
+    /// The next messages, as many as may be lent at once and are in memory.
+    pub fn lend(&mut self, committed: Ticket, now_ms: u64) -> Vec<Lent> {
         let mut lent = Vec::new();
         while self.lent_count < self.limits.lent_max
-            && let Some(Waiting { message, since_ms }) = self.waiting.pop_front()
+            && let Some(next) = self.waiting.pop(committed)
         {
-            let age_ms = now_ms.saturating_sub(since_ms);
+            let (message, stored) = (next.message, next.stored);
+            let age_ms = now_ms.saturating_sub(next.since_ms);
             let is_old = self.limits.age_ms_max.is_some_and(|max| age_ms > max);
             if is_old || message.is_expired(now_ms) {
-                self.bytes -= message.bytes();
+                self.done.extend(stored);
                 self.metrics.dropped_expired.add(1);
                 continue;
             }
             self.last_sequence += 1;
             let sequence = self.last_sequence;
-            self.lent.push_back((sequence, Some(message.clone())));
+            let bytes = message.bytes();
+            self.lent
+                .push_back((sequence, Some(Unsettled { bytes, stored })));
             self.lent_count += 1;
+            self.lent_bytes += bytes;
             lent.push(Lent { sequence, message });
-        }
-        if self.waiting.is_empty() && self.waiting.capacity() > WAITING_KEPT {
-            self.waiting = VecDeque::new();
         }
         self.report();
         lent
+    }
+
+    /// What the next messages need before they can be lent; asked for once.
+    pub fn wanted(&mut self, committed: Ticket) -> Option<Wanted> {
+        self.waiting.wanted(committed)
+    }
+
+    /// A batch was committed.
+    pub fn end_commit(&mut self) {
+        self.waiting.end_commit();
+    }
+
+    /// The store's answer to [`Wanted::Messages`].
+    pub fn end_load(&mut self, loaded: Vec<Loaded>) {
+        self.waiting.end_load(loaded);
     }
 
     /// The other side has these messages: they leave.
     pub fn settle(&mut self, sequences: &[u64]) {
         for sequence in sequences {
             let found = self.lent.binary_search_by_key(sequence, |(it, _)| *it);
-            let message = found.ok().and_then(|index| self.lent.get_mut(index));
-            if let Some(message) = message.and_then(|(_, message)| message.take()) {
-                self.bytes -= message.bytes();
+            let lent = found.ok().and_then(|index| self.lent.get_mut(index));
+            if let Some(unsettled) = lent.and_then(|(_, unsettled)| unsettled.take()) {
+                self.lent_bytes -= unsettled.bytes;
                 self.lent_count -= 1;
+                self.done.extend(unsettled.stored);
             }
         }
         while let Some((_, None)) = self.lent.front() {
             self.lent.pop_front();
         }
         self.report();
+    }
+
+    /// Takes out what has to be settled in the store.
+    pub fn take_done(&mut self) -> Vec<Stored> {
+        let Some(queue) = self.store else {
+            return Vec::new();
+        };
+        let stored = |id| Stored {
+            queue,
+            id,
+            order: id,
+        };
+        self.done.drain(..).map(stored).collect()
     }
 
     /// How many messages are here, lent ones included.
@@ -158,93 +215,16 @@ impl BridgeQueue {
         self.len() == 0
     }
 
+    /// The bytes of the messages that are here, lent ones included.
+    fn bytes(&self) -> usize {
+        self.waiting.bytes() + self.lent_bytes
+    }
+
     fn report(&self) {
         self.metrics.queue_messages.set(self.len() as u64);
-        self.metrics.queue_bytes.set(self.bytes as u64);
+        self.metrics.queue_bytes.set(self.bytes() as u64);
     }
 }
-
-/// A ring this small stays allocated when it runs empty.
-const WAITING_KEPT: usize = 1_024;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Header;
-
-    fn message(number: u64) -> Message {
-        Message::new("t", &[], &number.to_le_bytes(), Header::default())
-    }
-
-    fn queue(messages_max: usize, lent_max: usize, overflow: QueueOverflow) -> BridgeQueue {
-        let mut queue = BridgeQueue::default();
-        let limits = BridgeQueueLimits {
-            messages_max,
-            lent_max,
-            overflow,
-            ..BridgeQueueLimits::default()
-        };
-        queue.open(limits, Arc::default());
-        queue
-    }
-
-    fn fill(queue: &mut BridgeQueue, count: u64) {
-        for number in 0..count {
-            assert_eq!(queue.push(message(number), 0), Pushed::Queued);
-        }
-    }
-
-    fn sequences(lent: &[Lent]) -> Vec<u64> {
-        lent.iter().map(|it| it.sequence).collect()
-    }
-
-    #[test]
-    fn what_is_lent_stays_until_it_is_settled_in_any_order() {
-        let mut queue = queue(10, 2, QueueOverflow::DropOldest);
-        fill(&mut queue, 4);
-        assert_eq!(sequences(&queue.lend(0)), [1, 2]);
-        assert!(queue.lend(0).is_empty());
-        queue.settle(&[2]);
-        assert_eq!((queue.len(), sequences(&queue.lend(0))), (3, vec![3]));
-        queue.settle(&[2, 3, 1]);
-        assert_eq!(sequences(&queue.lend(0)), [4]);
-        queue.settle(&[4]);
-        assert!(queue.is_empty());
-        assert_eq!(queue.bytes, 0);
-    }
-
-    #[test]
-    fn a_full_queue_drops_the_oldest_that_waits_and_then_drains() {
-        let mut queue = queue(3, 1, QueueOverflow::DropOldest);
-        fill(&mut queue, 3);
-        queue.lend(0);
-        assert_eq!(queue.push(message(3), 0), Pushed::DroppedOldest(1));
-        let mut drained = Vec::new();
-        for sequence in 1..=3 {
-            queue.settle(&[sequence]);
-            drained.extend(queue.lend(0).into_iter().map(|it| it.message));
-        }
-        assert_eq!(drained, [message(2), message(3)]);
-        assert_eq!(queue.metrics.dropped_overflow.value(), 1);
-    }
-
-    #[test]
-    fn a_queue_whose_messages_are_all_lent_drops_the_newest() {
-        let mut queue = queue(1, 1, QueueOverflow::DropOldest);
-        assert_eq!(queue.push(message(0), 0), Pushed::Queued);
-        queue.lend(0);
-        assert_eq!(queue.push(message(1), 0), Pushed::DroppedNewest);
-    }
-
-    #[test]
-    fn messages_that_waited_too_long_are_not_lent() {
-        let mut queue = queue(9, 9, QueueOverflow::DropOldest);
-        queue.limits.age_ms_max = Some(10);
-        assert_eq!(queue.push(message(0), 0), Pushed::Queued);
-        assert_eq!(queue.push(message(1), 5), Pushed::Queued);
-        let lent = queue.lend(11);
-        assert_eq!(lent.len(), 1);
-        assert_eq!(lent[0].message, message(1));
-        assert_eq!(queue.metrics.dropped_expired.value(), 1);
-    }
-}
+mod tests;

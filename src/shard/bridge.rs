@@ -8,12 +8,14 @@ use std::sync::Arc;
 use tidewire_protocol::codec::ReasonCode;
 
 use super::deliver::Routed;
+use super::durable::Asker;
 use super::outgoing::Outgoing;
 use super::{Mail, Shard};
 use crate::exchange::{BridgeId, ShardId};
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
-use crate::queue::{BridgeQueueLimits, Lent, Pushed};
+use crate::queue::{BridgeQueueLimits, Lent, Pushed, Stored, Wanted};
+use crate::store::{Load, Loaded, MessageId, QueueId, Ticket};
 
 /// What a bridge asks its home shard for.
 #[derive(Debug)]
@@ -48,6 +50,18 @@ pub(crate) fn publisher_of_bridge(bridge: BridgeId) -> u64 {
 }
 
 impl Shard {
+    /// The durable queue of a bridge, with what an earlier process has left.
+    pub fn restore_bridge(
+        &mut self,
+        bridge: BridgeId,
+        queue: QueueId,
+        waiting: Vec<MessageId>,
+        now_ms: u64,
+    ) {
+        let bridge = self.bridges.entry(bridge).or_default();
+        bridge.restore(queue, waiting, now_ms);
+    }
+
     pub(super) fn take_bridge_request(
         &mut self,
         bridge: BridgeId,
@@ -86,6 +100,7 @@ impl Shard {
     pub(super) fn push_to_bridge(
         &mut self,
         bridge: BridgeId,
+        stored: Option<Stored>,
         outgoing: &mut Outgoing<'_>,
         now_ms: u64,
     ) {
@@ -94,7 +109,8 @@ impl Shard {
         }
         let message = outgoing.message();
         let queue = self.bridges.entry(bridge).or_default();
-        match queue.push(message, now_ms) {
+        let id = stored.map(|it| it.id);
+        match queue.push(message, id, self.durable.fence(), now_ms) {
             Pushed::Queued => {}
             Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
             Pushed::Rejected => {
@@ -106,15 +122,48 @@ impl Shard {
         self.lend_to_bridge(bridge, now_ms);
     }
 
+    /// Gives a bridge what it may have now, and sees to what it needs for more.
     fn lend_to_bridge(&mut self, bridge: BridgeId, now_ms: u64) {
         let to = self.bridges_address();
+        let committed = self.durable.committed_ticket();
         let Some(queue) = self.bridges.get_mut(&bridge) else {
             return;
         };
-        let lent = queue.lend(now_ms);
+        let lent = queue.lend(committed, now_ms);
+        let (done, wanted) = (queue.take_done(), queue.wanted(committed));
+        let store = queue.store();
         if !lent.is_empty() {
             self.outbox.lend(to, bridge, lent);
         }
+        done.into_iter().for_each(|it| self.settle_stored(Some(it)));
+        let asker = Asker::Bridge(bridge);
+        match (wanted, store) {
+            (Some(Wanted::Commit(fence)), _) => self.durable.wake_after(asker, fence),
+            (Some(Wanted::Messages(ids)), Some(queue)) => {
+                let load = Load::Messages { queue, ids };
+                self.durable.ask(asker, Ticket::default(), load);
+            }
+            (Some(Wanted::Messages(_)), None) => {
+                debug_assert!(false, "only durable queues have something to be read back");
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// A batch was committed that a bridge has waited for.
+    pub(super) fn bridge_committed(&mut self, bridge: BridgeId, now_ms: u64) {
+        if let Some(queue) = self.bridges.get_mut(&bridge) {
+            queue.end_commit();
+        }
+        self.lend_to_bridge(bridge, now_ms);
+    }
+
+    /// Messages that a bridge has waited for.
+    pub(super) fn bridge_loaded(&mut self, bridge: BridgeId, messages: Vec<Loaded>, now_ms: u64) {
+        if let Some(queue) = self.bridges.get_mut(&bridge) {
+            queue.end_load(messages);
+        }
+        self.lend_to_bridge(bridge, now_ms);
     }
 
     fn publish_for_bridge(&mut self, message: &Message, now_ms: u64) -> ReasonCode {

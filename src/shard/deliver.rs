@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{DeliveryHeader, QoS};
 
 use super::outgoing::Outgoing;
-use super::{Key, Shard, key_of, publisher_of};
+use super::{Key, Shard, key_of, publisher_of, publisher_of_bridge};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
 use crate::message::{Header, Message};
 use crate::queue::{Delivery, Stored};
@@ -111,7 +111,10 @@ impl Shard {
                 let stored = stored_of(target, outgoing.stored);
                 self.push_to_group(group, message, stored, now_ms);
             }
-            Destination::Bridge { bridge, .. } => self.push_to_bridge(bridge, outgoing, now_ms),
+            Destination::Bridge { bridge, .. } => {
+                let stored = stored_of(target, outgoing.stored);
+                self.push_to_bridge(bridge, stored, outgoing, now_ms);
+            }
         }
     }
 
@@ -235,7 +238,8 @@ fn receiver_in(target: &Target, header: Header) -> Option<Receiver> {
     let queue = target.store?;
     let is_own = match target.destination {
         Destination::Session(receiver) => header.publisher == publisher_of(receiver),
-        Destination::Group { .. } | Destination::Bridge { .. } => false,
+        Destination::Bridge { bridge, .. } => header.publisher == publisher_of_bridge(bridge),
+        Destination::Group { .. } => false,
     };
     let (granted, ids) = if is_own {
         (target.qos_to_self?, &target.subscription_ids_to_self)

@@ -52,6 +52,8 @@ pub(super) enum Asker {
     InFlight(Key),
     /// A session, for retained messages.
     Retained(Key),
+    /// A bridge, for waiting messages.
+    Bridge(BridgeId),
 }
 
 /// What the driver passes to the store.
@@ -151,11 +153,21 @@ impl Durable {
         self.ticket
     }
 
+    /// Everything up to this batch is on disk.
+    pub(super) fn committed_ticket(&self) -> Ticket {
+        self.committed
+    }
+
+    /// Calls the asker after a commit; the fence is not committed.
+    pub(super) fn wake_after(&mut self, asker: Asker, fence: Ticket) {
+        self.fenced.push(asker);
+        self.wants_commit |= fence == self.ticket;
+    }
+
     /// Asks now if everything up to the fence can be read, else after the commit.
     pub(super) fn ask(&mut self, asker: Asker, fence: Ticket, load: Load) -> Option<RequestId> {
         if fence > self.committed {
-            self.fenced.push(asker);
-            self.wants_commit |= fence == self.ticket;
+            self.wake_after(asker, fence);
             return None;
         }
         self.last_request += 1;
@@ -198,6 +210,7 @@ impl Shard {
                 Some(Asker::Queue(key)) => self.queue_loaded(key, messages, now_ms),
                 Some(Asker::Group(group)) => self.group_loaded(group, messages, now_ms),
                 Some(Asker::InFlight(key)) => self.in_flight_loaded(key, messages, now_ms),
+                Some(Asker::Bridge(bridge)) => self.bridge_loaded(bridge, messages, now_ms),
                 Some(Asker::Retained(_)) | None => {}
             },
             Report::Retained {
@@ -235,6 +248,7 @@ impl Shard {
                     self.send_waiting(key, now_ms);
                 }
                 Asker::Group(group) => self.lend(group, now_ms),
+                Asker::Bridge(bridge) => self.bridge_committed(bridge, now_ms),
             }
         }
     }

@@ -336,7 +336,7 @@ impl Durable {
 
 fn tell(recovered: &Recovered, directory: &Path, clock: Clock) {
     let waiting: usize = recovered.sessions.iter().map(|it| it.waiting.len()).sum();
-    let of_groups: usize = recovered
+    let in_named: usize = recovered
         .named_queues
         .iter()
         .map(|it| it.waiting.len())
@@ -344,8 +344,8 @@ fn tell(recovered: &Recovered, directory: &Path, clock: Clock) {
     tracing::info!(
         directory = %directory.display(),
         sessions = recovered.sessions.len(),
-        groups = recovered.named_queues.len(),
-        waiting = waiting + of_groups,
+        named_queues = recovered.named_queues.len(),
+        waiting = waiting + in_named,
         retained = recovered.retained_count,
         delayed = recovered.delayed.len(),
         milliseconds = clock.now_ms(),

@@ -123,6 +123,31 @@ impl Client {
         }
     }
 
+    /// Publishes all, and waits until the last exchange has ended.
+    pub(crate) fn publish_all(&mut self, topic: &str, payloads: &[String], qos: QoS) {
+        for some in payloads.chunks(WINDOW) {
+            let ids: Vec<PacketId> = some
+                .iter()
+                .map(|payload| {
+                    let packet_id = self.next_id();
+                    self.send(&Packet::Publish(Publish {
+                        dup: false,
+                        qos,
+                        retain: false,
+                        topic,
+                        packet_id: Some(packet_id),
+                        properties: PublishProperties::default(),
+                        payload: payload.as_bytes(),
+                    }));
+                    packet_id
+                })
+                .collect();
+            let is_done = |it: &Self| ids.iter().all(|id| it.settled.contains(id));
+            self.pump_until("acknowledgements", is_done);
+            self.settled.clear();
+        }
+    }
+
     /// The next message.
     pub(crate) fn next(&mut self) -> Message {
         self.pump_until("message", |it| !it.messages.is_empty());
@@ -246,5 +271,7 @@ fn good(packet_id: PacketId) -> Ack<'static> {
     Ack::plain(packet_id, ReasonCode::Success)
 }
 
+/// Messages that are published before acknowledgements are awaited.
+const WINDOW: usize = 15;
 /// How long nothing has to come until nothing more is expected.
 const QUIET_MS: u64 = 700;

@@ -16,7 +16,7 @@ const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
 const BOTH: &str = "[[bridges.both]]\nfilters = [\"t/#\"]";
 const STATE: &str = "$SYS/broker/bridge/up/state";
 
-fn numbers(count: usize) -> Vec<String> {
+pub(crate) fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|it| it.to_string()).collect()
 }
 

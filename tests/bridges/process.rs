@@ -1,8 +1,9 @@
 //! Brokers in processes of their own, ended by their process ids.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -38,12 +39,25 @@ pub(crate) fn directory() -> PathBuf {
 impl Broker {
     /// A node of ours on a port, with this configuration besides.
     pub(crate) fn tidewire(port: u16, config: &str) -> Self {
-        let directory = directory();
+        Self::tidewire_in(directory(), port, config)
+    }
+
+    /// As [`Broker::tidewire`], without a store.
+    pub(crate) fn tidewire_in_memory(port: u16, config: &str) -> Self {
+        Self::start(directory(), port, config, "memory")
+    }
+
+    /// Ours, with the store of an earlier process.
+    pub(crate) fn tidewire_in(directory: PathBuf, port: u16, config: &str) -> Self {
+        Self::start(directory, port, config, "lmdb")
+    }
+
+    fn start(directory: PathBuf, port: u16, config: &str, engine: &str) -> Self {
         let file = directory.join("tidewire.toml");
         let text = format!(
-            "shards = 2\nsys_interval_seconds = 1\n{config}\n[store]\nengine = \"lmdb\"\n\
+            "shards = 2\nsys_interval_seconds = 1\n{config}\n[store]\nengine = \"{engine}\"\n\
              directory = \"{}\"\nmap_bytes_max = 67108864\n[mqtt]\nshutdown_seconds = 1\n\
-             [log]\nlevel = \"error\"\n",
+             [log]\nlevel = \"warn\"\n",
             directory.join("store").display()
         );
         let text = if text.contains("[[listeners]]") {
@@ -58,6 +72,7 @@ impl Broker {
             .arg("-c")
             .arg(&file)
             .stdout(Stdio::piped())
+            .stderr(log_in(&directory))
             .spawn()
             .expect("started");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -103,8 +118,29 @@ impl Broker {
         self.end();
     }
 
+    /// kill -9; answers the directory with the store.
+    pub(crate) fn kill_and_keep(mut self) -> PathBuf {
+        self.end();
+        std::mem::take(&mut self.directory)
+    }
+
+    /// SIGTERM, and the end; answers the directory with the store.
+    pub(crate) fn stop_and_keep(mut self) -> PathBuf {
+        self.terminate();
+        std::mem::take(&mut self.directory)
+    }
+
+    /// What the node of ours has logged from warnings on.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join(LOG)).expect("a log")
+    }
+
     /// SIGTERM, and the end.
     pub(crate) fn stop(mut self) {
+        self.terminate();
+    }
+
+    fn terminate(&mut self) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").arg(&pid).status().expect("kill");
         assert!(sent.success());
@@ -133,6 +169,14 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.end();
-        let _ = std::fs::remove_dir_all(&self.directory);
+        if !self.directory.as_os_str().is_empty() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
     }
 }
+
+fn log_in(directory: &Path) -> Stdio {
+    File::create(directory.join(LOG)).expect("a log").into()
+}
+
+const LOG: &str = "log";
