@@ -261,7 +261,7 @@ fn restore(shards: &mut [Shard], shared: &Shared, recovered: Recovered, now_ms: 
     }
     for delayed in recovered.delayed {
         if let Some(shard) = shards.first_mut() {
-            shard.restore_delayed(delayed);
+            shard.restore_delayed(&delayed);
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct Queue {
     /// The backlog can be read once this batch is committed.
     fence: Ticket,
     is_loading: bool,
+    /// How many at the front of the backlog the reader was asked for.
+    asked: usize,
     /// Dropped, to be settled in the store.
     dropped: Vec<Stored>,
 }
@@ -148,39 +150,33 @@ impl Queue {
     /// The reader was asked for what [`Queue::to_load`] has named.
     pub fn begin_load(&mut self) {
         self.is_loading = true;
+        self.asked = LOAD_MAX.min(self.backlog.len());
     }
 
-    /// The reader's answer, in order: what it left out before its last message is gone.
+    /// The reader's answer, in order: what it left out before its last message is gone. It says
+    /// nothing about what was dropped since it was asked.
     pub fn end_load(&mut self, loaded: Vec<Delivery>) {
         self.is_loading = false;
-        let is_empty = loaded.is_empty();
+        let mut asked = std::mem::take(&mut self.asked);
+        if loaded.is_empty() {
+            self.forget_oldest(asked);
+        }
         for delivery in loaded {
-            let Some(stored) = delivery.stored else {
+            let mut ids = self.backlog.iter().take(asked).map(|it| it.id);
+            let Some(at) = ids.position(|id| delivery.stored.is_some_and(|it| it.id == id)) else {
                 continue;
             };
-            // The oldest may have been dropped in the meantime.
-            while let Some(waiting) = self.backlog.front().copied() {
-                if waiting.id > stored.id && !self.is_waiting(stored.id) {
-                    break;
-                }
-                self.backlog.pop_front();
-                if waiting.id == stored.id {
-                    self.bytes = self.bytes - waiting.bytes as usize + delivery.message.bytes();
-                    self.deliveries.push_back(delivery);
-                    break;
-                }
-                self.bytes -= waiting.bytes as usize;
-            }
-        }
-        if is_empty {
-            for waiting in self.backlog.drain(..LOAD_MAX.min(self.backlog.len())) {
-                self.bytes -= waiting.bytes as usize;
-            }
+            self.forget_oldest(at + 1);
+            asked -= at + 1;
+            self.bytes += delivery.message.bytes();
+            self.deliveries.push_back(delivery);
         }
     }
 
-    fn is_waiting(&self, id: MessageId) -> bool {
-        self.backlog.iter().take(LOAD_MAX).any(|it| it.id == id)
+    fn forget_oldest(&mut self, count: usize) {
+        for waiting in self.backlog.drain(..count) {
+            self.bytes -= waiting.bytes as usize;
+        }
     }
 
     /// Appends deliveries that the caller has bounded.
@@ -287,6 +283,7 @@ impl Queue {
             self.dropped.extend(delivery.stored);
         } else if let Some(waiting) = self.backlog.pop_front() {
             self.bytes -= waiting.bytes as usize;
+            self.asked = self.asked.saturating_sub(1);
             // Only durable queues have a backlog, and only their own messages are in it.
             self.dropped.extend(self.queue.map(|queue| Stored {
                 queue,
@@ -312,3 +309,77 @@ const DELIVERIES_KEPT: usize = 16;
 const READY_MAX: usize = 64;
 /// Messages read back at once.
 const LOAD_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Header;
+
+    fn name() -> QueueId {
+        QueueId::of(7)
+    }
+
+    fn delivery(id: u64) -> Delivery {
+        let id = MessageId(id);
+        Delivery {
+            message: Message::new("a", &[], b"content", Header::default()),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: None,
+            group: None,
+            stored: Some(Stored {
+                queue: name(),
+                id,
+                order: id,
+            }),
+        }
+    }
+
+    fn ids(queue: &mut Queue) -> Vec<u64> {
+        std::iter::from_fn(|| queue.next(0))
+            .filter_map(|it| it.stored.map(|stored| stored.id.0))
+            .collect()
+    }
+
+    /// A queue that waits for the reader's answer about all of `backlog`.
+    fn loading(backlog: &[u64]) -> Queue {
+        let mut queue = Queue::default();
+        queue.restore(name(), backlog.iter().copied().map(MessageId));
+        assert!(queue.to_load().is_some());
+        queue.begin_load();
+        queue
+    }
+
+    #[test]
+    fn what_is_dropped_while_it_is_read_takes_nothing_else_with_it() {
+        // Two shards have published: the order is not that of the numbers.
+        let mut queue = loading(&[50, 20, 51, 21]);
+        let limits = Limits {
+            queue_messages_max: 4,
+            queue_overflow: QueueOverflow::DropOldest,
+            ..Limits::default()
+        };
+        let pushed = queue.push(delivery(60), &limits, Ticket(1));
+        assert_eq!(pushed, Pushed::DroppedOldest(1));
+        queue.end_load([50, 20, 51, 21].map(delivery).into());
+        assert_eq!(ids(&mut queue), [20, 51, 21]);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_answer_ends_only_what_was_asked_for() {
+        let backlog: Vec<u64> = (1..=LOAD_MAX as u64 + 10).collect();
+        let mut queue = loading(&backlog);
+        queue.drop_oldest();
+        queue.end_load(Vec::new());
+        assert_eq!(queue.len(), 10);
+    }
+
+    #[test]
+    fn what_the_reader_leaves_out_is_gone_and_the_rest_is_asked_for_again() {
+        let mut queue = loading(&[1, 2, 3, 4]);
+        queue.end_load([2, 3].map(delivery).into());
+        assert_eq!(ids(&mut queue), [2, 3]);
+        assert_eq!(queue.to_load().map(|it| it.0), Some(vec![MessageId(4)]));
+    }
+}

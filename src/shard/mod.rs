@@ -21,6 +21,7 @@ mod outgoing;
 mod pace;
 mod publish;
 mod receive;
+mod refused;
 mod restore;
 mod retained;
 mod rights;
