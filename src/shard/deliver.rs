@@ -56,8 +56,7 @@ impl Shard {
         if receivers.is_empty() {
             return true;
         }
-        // Wills and delayed messages are accepted already: there is a reserve for them.
-        if outgoing.origin.is_some() && self.shared.store.is_full() {
+        if !outgoing.is_promised && self.shared.store.is_full() {
             return false;
         }
         let id = self.durable.next_id();

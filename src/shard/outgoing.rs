@@ -18,6 +18,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) stored: Option<MessageId>,
     /// The packet it came in; `None` for what the broker publishes by itself.
     pub(super) origin: Option<Origin>,
+    /// Promised earlier, such as a will: it may use the reserve of a full store.
+    pub(super) is_promised: bool,
     shared: Option<Message>,
 }
 
@@ -35,6 +37,7 @@ impl<'a> Outgoing<'a> {
             header,
             stored: None,
             origin: None,
+            is_promised: false,
             shared: None,
         }
     }
@@ -47,6 +50,7 @@ impl<'a> Outgoing<'a> {
             header: message.header(),
             stored: None,
             origin: None,
+            is_promised: false,
             shared: Some(message.clone()),
         }
     }

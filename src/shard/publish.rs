@@ -275,7 +275,7 @@ impl Shard {
             self.durable.record(Operation::ClearRetained { topic });
             return Ok(());
         }
-        if self.shared.store.is_full() {
+        if !outgoing.is_promised && self.shared.store.is_full() {
             let bytes_max = self.shared.config.limits.retained_bytes_max;
             return Err(RetainedFull::Bytes { bytes_max });
         }
