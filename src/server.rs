@@ -318,7 +318,8 @@ impl ShardThread {
         let is_first = self.shard.id() == ShardId(0);
         let store = Arc::clone(&self.shared.store);
         let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes, store));
-        driver.schedule_flush();
+        // What has expired over the downtime ends before anybody connects.
+        driver.flush();
         let flushing = spawn_local({
             let driver = Rc::clone(&driver);
             async move { driver.run().await }

@@ -11,7 +11,7 @@ fn small(megabytes: u32) -> String {
 
 fn fill(broker: &Program, topic: &str) -> usize {
     let mut writer = broker.passing("filling");
-    let padding = "x".repeat(8_000);
+    let padding = "x".repeat(32_000);
     for count in 0..10_000 {
         match writer.publish(topic, 1 + (count % 2) as u8, &format!("{count} {padding}")) {
             0 => {}
@@ -27,7 +27,7 @@ fn fill(broker: &Program, topic: &str) -> usize {
 #[test]
 fn durable_publishes_are_refused_and_accepted_again_once_drained() {
     let directory = Directory::new();
-    let lines = small(4);
+    let lines = small(16);
     let mut broker = Program::start_with(&directory, &lines);
     broker.leave_subscribed("reader", "a", 2);
     for _ in 0..3 {
@@ -143,7 +143,7 @@ fn a_client_of_3_1_1_is_disconnected_when_its_message_finds_no_room() {
 #[test]
 fn delayed_messages_and_wills_that_were_accepted_use_the_reserve() {
     let directory = Directory::new();
-    let broker = Program::start_with(&directory, &small(4));
+    let broker = Program::start_with(&directory, &small(16));
     broker.leave_subscribed("delayed", "d", 1);
     broker.leave_subscribed("reader", "a", 1);
     let mut writer = broker.passing("writer");
