@@ -71,6 +71,15 @@ impl Message {
         Self { bytes }
     }
 
+    /// The same message of another publisher: keys of an earlier process mean nothing.
+    pub(crate) fn by(&self, publisher: u64) -> Self {
+        let header = Header {
+            publisher,
+            ..self.header()
+        };
+        Self::from_parts(self.topic_bytes(), self.forwarded(), self.payload(), header)
+    }
+
     /// Stands for a message whose content is still to be read back.
     pub fn absent() -> Self {
         Self::from_parts(&[], &[], &[], Header::default())

@@ -267,7 +267,7 @@ fn restore(
     }
     for delayed in recovered.delayed {
         if let Some(shard) = shards.first_mut() {
-            shard.restore_delayed(delayed);
+            shard.restore_delayed(&delayed);
         }
     }
     bridges
@@ -325,7 +325,8 @@ impl ShardThread {
         let is_first = self.shard.id() == ShardId(0);
         let store = Arc::clone(&self.shared.store);
         let driver = Rc::new(Driver::new(self.shard, self.clock, self.mailboxes, store));
-        driver.schedule_flush();
+        // What has expired over the downtime ends before anybody connects.
+        driver.flush();
         let flushing = spawn_local({
             let driver = Rc::clone(&driver);
             async move { driver.run().await }

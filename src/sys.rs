@@ -8,6 +8,7 @@ use crate::message::{Header, Message};
 use crate::metrics::{Counter, ShardMetrics, sum};
 use crate::net::driver::Driver;
 use crate::shard::Shared;
+use crate::store::Status;
 
 /// Publishes the state of the broker at every interval. Never ends.
 pub(crate) async fn run(
@@ -48,7 +49,9 @@ fn state(
 ) -> Vec<(&'static str, String)> {
     let connected = sum(metrics, |it| &it.connections);
     let sessions = sum(metrics, |it| &it.sessions);
-    let retained = shared.retained.count();
+    let store = shared.store.status();
+    let retained = shared.retained.count() as u64 + store.retained_count;
+    let retained_bytes = shared.retained.bytes() as u64 + store.retained_bytes;
     let mut topics = vec![
         ("version", format!("tidewire {}", env!("CARGO_PKG_VERSION"))),
         ("uptime", format!("{} seconds", now_ms / 1_000)),
@@ -65,11 +68,34 @@ fn state(
         ),
         ("retained messages/count", retained.to_string()),
         ("store/messages/count", retained.to_string()),
-        ("store/messages/bytes", shared.retained.bytes().to_string()),
+        ("store/messages/bytes", retained_bytes.to_string()),
     ];
+    if shared.store.is_durable() {
+        topics.extend(store_state(&store));
+    }
     let counted = COUNTERS.map(|(topic, counter)| (topic, sum(metrics, counter).to_string()));
     topics.extend(counted);
     topics
+}
+
+/// What a durable store does, and whether it has room.
+fn store_state(store: &Status) -> [(&'static str, String); 7] {
+    let mean_us = store.commit_us_total.checked_div(store.commits);
+    [
+        ("store/commits", store.commits.to_string()),
+        ("store/operations", store.operations.to_string()),
+        (
+            "store/commit latency/mean",
+            format!("{} microseconds", mean_us.unwrap_or(0)),
+        ),
+        (
+            "store/commit latency/maximum",
+            format!("{} microseconds", store.commit_us_max),
+        ),
+        ("store/pending/bytes", store.pending_bytes.to_string()),
+        ("store/used/bytes", store.used_bytes.to_string()),
+        ("store/is full", u8::from(store.is_full).to_string()),
+    ]
 }
 
 type CounterOf = fn(&ShardMetrics) -> &Counter;

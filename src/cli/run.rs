@@ -72,6 +72,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut watch = Watch::new(arguments.config.clone(), &config);
         let pid_file = config.pid_file.clone();
+        warn_of_memory(store.engine);
         let mut server = Server::start(config)?;
         // Not before: a second broker by mistake must not take the file of the first.
         let _pid_file = pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -164,6 +165,16 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
         writeln!(out, "permissions are valid: {} rule(s)", rules.rule_count())?;
     }
     Ok(())
+}
+
+/// Whoever relies on acknowledgements has to know that they promise nothing.
+fn warn_of_memory(engine: StoreEngine) {
+    if engine == StoreEngine::Memory {
+        tracing::warn!(
+            "nothing is stored: sessions, waiting messages, retained messages and delayed wills \
+             end with the process, acknowledged or not; `--store DIR` keeps them"
+        );
+    }
 }
 
 fn greet(addresses: &[String], store: &StoreConfig) -> io::Result<()> {

@@ -54,9 +54,11 @@ pub struct Queue {
     backlog: VecDeque<Waiting>,
     /// Its name in the store, once it has a backlog.
     queue: Option<QueueId>,
-    /// The backlog can be read once this batch is committed.
-    fence: Ticket,
+    /// How many at the front of the backlog can be read once which batch is committed, in order.
+    fences: VecDeque<(Ticket, usize)>,
     is_loading: bool,
+    /// How many at the front of the backlog the reader was asked for.
+    asked: usize,
     /// Dropped, to be settled in the store.
     dropped: Vec<Stored>,
 }
@@ -113,7 +115,7 @@ impl Queue {
                     bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
                 });
                 self.queue = Some(stored.queue);
-                self.fence = fence;
+                self.count_in(fence, 1);
             }
             _ => self.deliveries.push_back(delivery),
         }
@@ -127,17 +129,48 @@ impl Queue {
     /// What an earlier process has left, in order.
     pub fn restore(&mut self, queue: QueueId, ids: impl Iterator<Item = MessageId>) {
         self.queue = Some(queue);
+        let before = self.backlog.len();
         self.backlog.extend(ids.map(|id| Waiting { id, bytes: 0 }));
+        self.count_in(Ticket::default(), self.backlog.len() - before);
     }
 
     /// What to read back next, and the batch that has to be committed before; `None` if nothing
-    /// is to be read or it is on its way.
-    pub fn to_load(&self) -> Option<(Vec<MessageId>, Ticket)> {
-        let is_wanted = self.deliveries.is_empty() && !self.backlog.is_empty() && !self.is_loading;
-        is_wanted.then(|| {
-            let ids = self.backlog.iter().take(LOAD_MAX).map(|it| it.id).collect();
-            (ids, self.fence)
-        })
+    /// is to be read or it is on its way. While messages keep coming, those before are read.
+    pub fn to_load(&self, committed: Ticket) -> Option<(Vec<MessageId>, Ticket)> {
+        if !self.deliveries.is_empty() || self.is_loading {
+            return None;
+        }
+        let first = self.fences.front()?.0;
+        let readable = self
+            .fences
+            .iter()
+            .take_while(|(fence, _)| *fence <= committed.max(first));
+        let count = readable
+            .map(|(_, count)| count)
+            .sum::<usize>()
+            .min(LOAD_MAX);
+        let ids = self.backlog.iter().take(count).map(|it| it.id).collect();
+        Some((ids, first))
+    }
+
+    fn count_in(&mut self, fence: Ticket, count: usize) {
+        match self.fences.back_mut() {
+            Some((last, counted)) if *last == fence => *counted += count,
+            _ if count > 0 => self.fences.push_back((fence, count)),
+            _ => {}
+        }
+    }
+
+    /// So many left the front of the backlog.
+    fn count_out(&mut self, mut count: usize) {
+        while let Some((_, counted)) = self.fences.front_mut() {
+            if *counted > count {
+                *counted -= count;
+                return;
+            }
+            count -= *counted;
+            self.fences.pop_front();
+        }
     }
 
     /// Its name in the store, once it has a backlog.
@@ -146,41 +179,36 @@ impl Queue {
     }
 
     /// The reader was asked for what [`Queue::to_load`] has named.
-    pub fn begin_load(&mut self) {
+    pub fn begin_load(&mut self, asked: usize) {
         self.is_loading = true;
+        self.asked = asked;
     }
 
-    /// The reader's answer, in order: what it left out before its last message is gone.
+    /// The reader's answer, in order: what it left out before its last message is gone. It says
+    /// nothing about what was dropped since it was asked.
     pub fn end_load(&mut self, loaded: Vec<Delivery>) {
         self.is_loading = false;
-        let is_empty = loaded.is_empty();
+        let mut asked = std::mem::take(&mut self.asked);
+        if loaded.is_empty() {
+            self.forget_oldest(asked);
+        }
         for delivery in loaded {
-            let Some(stored) = delivery.stored else {
+            let mut ids = self.backlog.iter().take(asked).map(|it| it.id);
+            let Some(at) = ids.position(|id| delivery.stored.is_some_and(|it| it.id == id)) else {
                 continue;
             };
-            // The oldest may have been dropped in the meantime.
-            while let Some(waiting) = self.backlog.front().copied() {
-                if waiting.id > stored.id && !self.is_waiting(stored.id) {
-                    break;
-                }
-                self.backlog.pop_front();
-                if waiting.id == stored.id {
-                    self.bytes = self.bytes - waiting.bytes as usize + delivery.message.bytes();
-                    self.deliveries.push_back(delivery);
-                    break;
-                }
-                self.bytes -= waiting.bytes as usize;
-            }
-        }
-        if is_empty {
-            for waiting in self.backlog.drain(..LOAD_MAX.min(self.backlog.len())) {
-                self.bytes -= waiting.bytes as usize;
-            }
+            self.forget_oldest(at + 1);
+            asked -= at + 1;
+            self.bytes += delivery.message.bytes();
+            self.deliveries.push_back(delivery);
         }
     }
 
-    fn is_waiting(&self, id: MessageId) -> bool {
-        self.backlog.iter().take(LOAD_MAX).any(|it| it.id == id)
+    fn forget_oldest(&mut self, count: usize) {
+        for waiting in self.backlog.drain(..count) {
+            self.bytes -= waiting.bytes as usize;
+        }
+        self.count_out(count);
     }
 
     /// Appends deliveries that the caller has bounded.
@@ -286,7 +314,9 @@ impl Queue {
         if let Some(delivery) = self.pop_front() {
             self.dropped.extend(delivery.stored);
         } else if let Some(waiting) = self.backlog.pop_front() {
+            self.count_out(1);
             self.bytes -= waiting.bytes as usize;
+            self.asked = self.asked.saturating_sub(1);
             // Only durable queues have a backlog, and only their own messages are in it.
             self.dropped.extend(self.queue.map(|queue| Stored {
                 queue,
@@ -312,3 +342,110 @@ const DELIVERIES_KEPT: usize = 16;
 const READY_MAX: usize = 64;
 /// Messages read back at once.
 const LOAD_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Header;
+
+    fn name() -> QueueId {
+        QueueId::of(7)
+    }
+
+    fn delivery(id: u64) -> Delivery {
+        let id = MessageId(id);
+        Delivery {
+            message: Message::new("a", &[], b"content", Header::default()),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: None,
+            group: None,
+            stored: Some(Stored {
+                queue: name(),
+                id,
+                order: id,
+            }),
+        }
+    }
+
+    fn ids(queue: &mut Queue) -> Vec<u64> {
+        std::iter::from_fn(|| queue.next(0))
+            .filter_map(|it| it.stored.map(|stored| stored.id.0))
+            .collect()
+    }
+
+    /// A queue that waits for the reader's answer about all of `backlog`.
+    fn loading(backlog: &[u64]) -> Queue {
+        let mut queue = Queue::default();
+        queue.restore(name(), backlog.iter().copied().map(MessageId));
+        let ids = queue.to_load(Ticket::default()).map(|it| it.0);
+        queue.begin_load(ids.map_or(0, |ids| ids.len()));
+        queue
+    }
+
+    #[test]
+    fn what_is_committed_is_read_back_while_more_keeps_coming() {
+        let mut queue = Queue::default();
+        let limits = Limits::default();
+        for id in 0..READY_MAX as u64 {
+            queue.push(delivery(id), &limits, Ticket(1));
+        }
+        for (id, ticket) in [(100, 2), (101, 2), (102, 3), (103, 4)] {
+            queue.push(delivery(id), &limits, Ticket(ticket));
+        }
+        while queue.next(0).is_some() {}
+        let shown = |load: Option<(Vec<MessageId>, Ticket)>| {
+            load.map(|(ids, fence)| (ids.iter().map(|id| id.0).collect::<Vec<_>>(), fence))
+        };
+        assert_eq!(
+            shown(queue.to_load(Ticket(1))),
+            Some((vec![100, 101], Ticket(2)))
+        );
+        assert_eq!(
+            shown(queue.to_load(Ticket(3))),
+            Some((vec![100, 101, 102], Ticket(2)))
+        );
+        queue.begin_load(3);
+        queue.push(delivery(104), &limits, Ticket(5));
+        queue.end_load([100, 101, 102].map(delivery).to_vec());
+        while queue.next(0).is_some() {}
+        assert_eq!(
+            shown(queue.to_load(Ticket(4))),
+            Some((vec![103], Ticket(4)))
+        );
+    }
+
+    #[test]
+    fn what_is_dropped_while_it_is_read_takes_nothing_else_with_it() {
+        // Two shards have published: the order is not that of the numbers.
+        let mut queue = loading(&[50, 20, 51, 21]);
+        let limits = Limits {
+            queue_messages_max: 4,
+            queue_overflow: QueueOverflow::DropOldest,
+            ..Limits::default()
+        };
+        let pushed = queue.push(delivery(60), &limits, Ticket(1));
+        assert_eq!(pushed, Pushed::DroppedOldest(1));
+        queue.end_load([50, 20, 51, 21].map(delivery).into());
+        assert_eq!(ids(&mut queue), [20, 51, 21]);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_answer_ends_only_what_was_asked_for() {
+        let backlog: Vec<u64> = (1..=LOAD_MAX as u64 + 10).collect();
+        let mut queue = loading(&backlog);
+        queue.drop_oldest();
+        queue.end_load(Vec::new());
+        assert_eq!(queue.len(), 10);
+    }
+
+    #[test]
+    fn what_the_reader_leaves_out_is_gone_and_the_rest_is_asked_for_again() {
+        let mut queue = loading(&[1, 2, 3, 4]);
+        queue.end_load([2, 3].map(delivery).into());
+        assert_eq!(ids(&mut queue), [2, 3]);
+        let next = queue.to_load(Ticket::default()).map(|it| it.0);
+        assert_eq!(next, Some(vec![MessageId(4)]));
+    }
+}

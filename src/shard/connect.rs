@@ -111,7 +111,9 @@ impl Shard {
             return;
         };
         self.announce_presence(session, true);
-        self.restore_in_flight(session);
+        if self.restore_in_flight(session) {
+            return;
+        }
         self.resend_in_flight(session, now_ms);
         self.send_waiting(session, now_ms);
     }
@@ -136,7 +138,8 @@ impl Shard {
         connection.is_closing = true;
         self.timers.add(now_ms + CLOSING_MS, Timer::Abandon(key));
         let session = connection.session;
-        if connection.version == ProtocolVersion::V5 {
+        // [MQTT-3.2.0-1]: nothing is sent before CONNACK.
+        if connection.version == ProtocolVersion::V5 && connection.awaits_connack.is_none() {
             let reference = self.shared.config.mqtt.server_reference.as_deref();
             let packet = Packet::Disconnect(Disconnect {
                 reason,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidewire_protocol::codec::{DeliveryHeader, QoS};
 
+use super::durable::Published;
 use super::outgoing::Outgoing;
 use super::{Key, Shard, key_of, publisher_of, publisher_of_bridge};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
@@ -30,7 +31,7 @@ impl Shard {
             return Routed::Taken;
         }
         self.close_run();
-        if !self.store_for(&routes, outgoing, publisher) {
+        if !self.store_for(&routes, outgoing) {
             return Routed::StoreFull;
         }
         for on_shard in routes.shards() {
@@ -45,12 +46,7 @@ impl Shard {
     }
 
     /// Keeps the message for its durable receivers; false if there is no room.
-    fn store_for(
-        &mut self,
-        routes: &Routes,
-        outgoing: &mut Outgoing<'_>,
-        publisher: Option<Key>,
-    ) -> bool {
+    fn store_for(&mut self, routes: &Routes, outgoing: &mut Outgoing<'_>) -> bool {
         let header = outgoing.header;
         if header.qos == QoS::AtMostOnce || !routes.has_stored() {
             return true;
@@ -60,13 +56,13 @@ impl Shard {
         if receivers.is_empty() {
             return true;
         }
-        if self.shared.store.is_full() {
+        if !outgoing.is_promised && self.shared.store.is_full() {
             return false;
         }
         let id = self.durable.next_id();
         outgoing.stored = Some(id);
-        if let Some(publisher) = publisher {
-            self.durable.confirm_to(publisher, id);
+        if let Some(origin) = outgoing.origin {
+            self.durable.confirm(origin, Published::Message(id));
         }
         self.durable.record(Operation::PutMessage {
             id,

@@ -9,6 +9,7 @@ use tidewire_protocol::codec::{PacketId, QoS};
 use super::client::{Connection, Session};
 use super::{BridgeReport, Key, Mail, Shard};
 use crate::exchange::{BridgeId, GroupId, ShardId};
+use crate::message::Message;
 use crate::queue::{Delivery, Stored};
 use crate::store::{
     InFlightRecord, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
@@ -30,8 +31,8 @@ pub(super) struct Durable {
     ids: MessageIds,
     /// Connections with held packets.
     holding: Vec<Key>,
-    /// Who published the messages that are not committed yet.
-    unconfirmed: VecDeque<(Ticket, MessageId, Key)>,
+    /// What was published and is not committed yet.
+    unconfirmed: VecDeque<Unconfirmed>,
     loads: Vec<(RequestId, Load)>,
     asked: HashMap<RequestId, Asker>,
     last_request: u64,
@@ -54,6 +55,30 @@ pub(super) enum Asker {
     Retained(Key),
     /// A bridge, for waiting messages.
     Bridge(BridgeId),
+}
+
+/// Something published that is not committed yet.
+#[derive(Debug)]
+struct Unconfirmed {
+    ticket: Ticket,
+    origin: Origin,
+    published: Published,
+}
+
+/// Which packet published something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) connection: Key,
+    pub(super) session: Option<Key>,
+    /// `None`: nobody waits for an acknowledgement.
+    pub(super) packet_id: Option<PacketId>,
+}
+
+/// What it published.
+#[derive(Debug)]
+pub(super) enum Published {
+    Message(MessageId),
+    Retained(Message),
 }
 
 /// What the driver passes to the store.
@@ -108,9 +133,30 @@ impl Durable {
         self.operations.len() > self.mark
     }
 
-    /// Who is to be told if the store has no room for a message after all.
-    pub(super) fn confirm_to(&mut self, publisher: Key, id: MessageId) {
-        self.unconfirmed.push_back((self.ticket, id, publisher));
+    /// What the packet at hand publishes, should the store have no room for it after all.
+    pub(super) fn confirm(&mut self, origin: Origin, published: Published) {
+        self.unconfirmed.push_back(Unconfirmed {
+            ticket: self.ticket,
+            origin,
+            published,
+        });
+    }
+
+    /// Takes out who has published what the store refuses.
+    pub(super) fn take_refused(
+        &mut self,
+        messages: &[MessageId],
+        retained: &[Box<str>],
+    ) -> Vec<Origin> {
+        let is_refused = |it: &Unconfirmed| match &it.published {
+            Published::Message(id) => messages.contains(id),
+            Published::Retained(message) => {
+                let topic = message.topic_bytes();
+                retained.iter().any(|it| it.as_bytes() == topic)
+            }
+        };
+        let refused = self.unconfirmed.iter().filter(|it| is_refused(it));
+        refused.map(|it| it.origin).collect()
     }
 
     /// Moves what was appended after `start` to where it waits for the open batch.
@@ -164,6 +210,12 @@ impl Durable {
         self.wants_commit |= fence == self.ticket;
     }
 
+    /// As [`Durable::fence`], and the batch is submitted even if it is empty.
+    pub(super) fn fence_of_change(&mut self) -> Ticket {
+        self.wants_commit = true;
+        self.ticket
+    }
+
     /// Asks now if everything up to the fence can be read, else after the commit.
     pub(super) fn ask(&mut self, asker: Asker, fence: Ticket, load: Load) -> Option<RequestId> {
         if fence > self.committed {
@@ -205,7 +257,14 @@ impl Shard {
     pub(super) fn take_report(&mut self, report: Report, now_ms: u64) {
         match report {
             Report::Committed { ticket } => self.committed(ticket, now_ms),
-            Report::Refused { messages, .. } => self.refused_by_store(&messages, now_ms),
+            Report::Refused {
+                mut messages,
+                delayed,
+                retained,
+            } => {
+                messages.extend(delayed);
+                self.refused_by_store(&messages, &retained, now_ms);
+            }
             Report::Loaded { request, messages } => match self.durable.asked.remove(&request) {
                 Some(Asker::Queue(key)) => self.queue_loaded(key, messages, now_ms),
                 Some(Asker::Group(group)) => self.group_loaded(group, messages, now_ms),
@@ -230,7 +289,7 @@ impl Shard {
     fn committed(&mut self, ticket: Ticket, now_ms: u64) {
         self.durable.committed = ticket;
         let unconfirmed = &mut self.durable.unconfirmed;
-        while unconfirmed.front().is_some_and(|it| it.0 <= ticket) {
+        while unconfirmed.front().is_some_and(|it| it.ticket <= ticket) {
             unconfirmed.pop_front();
         }
         let is_due = |it: &(Ticket, BridgeId, BridgeReport)| it.0 <= ticket;
@@ -282,24 +341,6 @@ impl Shard {
         if connection.awaits_connack.is_some_and(|it| it <= ticket) {
             connection.awaits_connack = None;
             self.begin_service(key, now_ms);
-        }
-    }
-
-    /// [`Store::is_full`] comes too late for these: whoever published them gets no answer.
-    fn refused_by_store(&mut self, messages: &[MessageId], now_ms: u64) {
-        let publishers: Vec<Key> = self
-            .durable
-            .unconfirmed
-            .iter()
-            .filter(|(_, id, _)| messages.contains(id))
-            .map(|(_, _, publisher)| *publisher)
-            .collect();
-        for key in publishers {
-            if let Some(connection) = self.connections.lookup_mut(key) {
-                connection.held.clear();
-            }
-            let reason = tidewire_protocol::codec::ReasonCode::QuotaExceeded;
-            self.disconnect(key, reason, "the store is full", now_ms);
         }
     }
 
@@ -401,12 +442,14 @@ impl Shard {
         let Some(session) = self.sessions.lookup_mut(key) else {
             return;
         };
-        let (Some(queue), Some((ids, fence))) = (session.store, session.queue.to_load()) else {
+        let to_load = session.queue.to_load(self.durable.committed);
+        let (Some(queue), Some((ids, fence))) = (session.store, to_load) else {
             return;
         };
+        let count = ids.len();
         let load = Load::Messages { queue, ids };
         if self.durable.ask(Asker::Queue(key), fence, load).is_some() {
-            session.queue.begin_load();
+            session.queue.begin_load(count);
         }
     }
 
@@ -427,9 +470,10 @@ impl Shard {
         let Some(queue) = group.waiting.store() else {
             return;
         };
+        let count = ids.len();
         let load = Load::Messages { queue, ids };
         if self.durable.ask(Asker::Group(id), fence, load).is_some() {
-            group.waiting.begin_load();
+            group.waiting.begin_load(count);
         }
     }
 

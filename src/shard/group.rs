@@ -7,7 +7,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tidewire_protocol::codec::{PublishProperties, QoS};
+use tidewire_protocol::session::InFlight;
 
+use super::client::Session;
 use super::{Key, Mail, Member, Shard, key_of};
 use crate::auth::acl::Action;
 use crate::config::{Mqtt, ShareStrategy};
@@ -270,6 +272,31 @@ impl Shard {
         }
     }
 
+    /// A session ends with messages in flight that groups have lent: QoS 2 messages go to nobody
+    /// else [MQTT-4.8.2-5].
+    pub(super) fn end_lent(&mut self, session: &Session) {
+        let mut returned: Vec<((GroupId, ShardId), Vec<Delivery>)> = Vec::new();
+        for (_, in_flight) in session.outbound.iter() {
+            let InFlight::Published(qos, delivery) = in_flight else {
+                continue;
+            };
+            let Some(lender) = delivery.group else {
+                continue;
+            };
+            if qos == QoS::ExactlyOnce {
+                self.settle_stored(delivery.stored);
+                continue;
+            }
+            match returned.iter_mut().find(|(it, _)| *it == lender) {
+                Some((_, deliveries)) => deliveries.push(delivery.clone()),
+                None => returned.push((lender, vec![delivery.clone()])),
+            }
+        }
+        for ((group, home), deliveries) in returned {
+            self.send_mail(home, Mail::GroupReturn { group, deliveries });
+        }
+    }
+
     /// Gives waiting messages to members with credit.
     pub(super) fn lend(&mut self, id: GroupId, now_ms: u64) {
         let sharing = &self.shared.config.mqtt;
@@ -294,7 +321,7 @@ impl Shard {
         }
         let dropped = group.waiting.take_dropped();
         let to_load = match group.is_reachable() {
-            true => group.waiting.to_load(),
+            true => group.waiting.to_load(self.durable.committed_ticket()),
             false => None,
         };
         dropped

@@ -21,6 +21,7 @@ mod outgoing;
 mod pace;
 mod publish;
 mod receive;
+mod refused;
 mod restore;
 mod retained;
 mod rights;
@@ -321,6 +322,7 @@ impl Shard {
     /// Publishes a message of the broker itself, such as `$SYS`.
     pub fn publish_message(&mut self, message: &Message, now_ms: u64) {
         let mut outgoing = Outgoing::of(message);
+        outgoing.is_promised = true;
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
             tracing::warn!(topic = message.topic(), %error, "message not retained");
         }

@@ -2,6 +2,7 @@
 
 use tidewire_protocol::codec::QoS;
 
+use super::durable::Origin;
 use crate::message::{Header, Message};
 use crate::store::MessageId;
 
@@ -15,6 +16,10 @@ pub(super) struct Outgoing<'a> {
     pub(super) header: Header,
     /// Its name in the store, if a durable queue receives it.
     pub(super) stored: Option<MessageId>,
+    /// The packet it came in; `None` for what the broker publishes by itself.
+    pub(super) origin: Option<Origin>,
+    /// Promised earlier, such as a will: it may use the reserve of a full store.
+    pub(super) is_promised: bool,
     shared: Option<Message>,
 }
 
@@ -31,6 +36,8 @@ impl<'a> Outgoing<'a> {
             payload,
             header,
             stored: None,
+            origin: None,
+            is_promised: false,
             shared: None,
         }
     }
@@ -42,6 +49,8 @@ impl<'a> Outgoing<'a> {
             payload: message.payload(),
             header: message.header(),
             stored: None,
+            origin: None,
+            is_promised: false,
             shared: Some(message.clone()),
         }
     }

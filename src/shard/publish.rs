@@ -7,6 +7,7 @@ use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
 use super::deliver::Routed;
+use super::durable::{Origin, Published};
 use super::mount::mounted;
 use super::outgoing::Outgoing;
 use super::timers::Timer;
@@ -174,6 +175,11 @@ impl Shard {
                 .map_or(0, |session| publisher_of(self.receiver(session))),
         };
         let mut outgoing = Outgoing::borrowed(topic, &forwarded, publish.payload, header);
+        outgoing.origin = Some(Origin {
+            connection: key,
+            session: self.session_of(key),
+            packet_id: publish.packet_id,
+        });
         let reason = match delay_seconds {
             Some(seconds) => self.delay(&mut outgoing, seconds, now_ms),
             None => self.retain_and_route(key, topic, &mut outgoing, now_ms),
@@ -269,15 +275,14 @@ impl Shard {
             self.durable.record(Operation::ClearRetained { topic });
             return Ok(());
         }
-        let limits = &self.shared.config.limits;
-        let status = self.shared.store.status();
-        let (count_max, bytes_max) = (limits.retained_messages_max, limits.retained_bytes_max);
-        // The writer knows the exact numbers; it keeps the limits in any case.
-        if status.retained_count >= count_max as u64 {
-            return Err(RetainedFull::Count { count_max });
-        }
-        if status.is_full || status.retained_bytes >= bytes_max as u64 {
+        if !outgoing.is_promised && self.shared.store.is_full() {
+            let bytes_max = self.shared.config.limits.retained_bytes_max;
             return Err(RetainedFull::Bytes { bytes_max });
+        }
+        // Only the writer knows whether the topic is a new one: it keeps the limits.
+        if let Some(origin) = outgoing.origin {
+            self.durable
+                .confirm(origin, Published::Retained(message.clone()));
         }
         self.durable.record(Operation::SetRetained { message });
         Ok(())
@@ -298,6 +303,9 @@ impl Shard {
         if let Some(id) = stored {
             if self.shared.store.is_full() {
                 return ReasonCode::QuotaExceeded;
+            }
+            if let Some(origin) = outgoing.origin {
+                self.durable.confirm(origin, Published::Message(id));
             }
             self.durable.record(Operation::PutDelayed {
                 id,

@@ -238,9 +238,13 @@ impl Shard {
                 return;
             }
             session.expiry_seconds = seconds.min(expiry_max);
+            self.keep_session(session_key);
         }
         // [MQTT-3.14.4-3]: any other reason publishes the will.
-        if disconnect.reason == ReasonCode::Success && session.will.take().is_some() {
+        if disconnect.reason == ReasonCode::Success
+            && let Some(session) = self.sessions.lookup_mut(session_key)
+            && session.will.take().is_some()
+        {
             self.keep_will(session_key);
         }
         self.detach_session(key, now_ms);

@@ -1,8 +1,9 @@
 //! What an earlier process has left: sessions, groups and delayed messages.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{PacketId, Subscription};
+use tidewire_protocol::codec::{PacketId, QoS, Subscription};
 use tidewire_protocol::session::InFlight;
 
 use super::client::{Session, WillMessage};
@@ -93,9 +94,10 @@ impl Shard {
         for id in received {
             session.awaiting_release.insert(*id);
         }
+        let sent: HashSet<MessageId> = in_flight.iter().filter_map(|it| it.1.message).collect();
+        waiting.retain(|it| !sent.contains(it));
         for (packet_id, record) in in_flight {
             let delivery = record.message.map(|id| {
-                waiting.retain(|it| *it != id);
                 let delivery = Delivery {
                     message: Message::absent(),
                     qos: record.qos,
@@ -181,30 +183,37 @@ impl Shard {
     }
 
     /// A message to be published later.
-    pub fn restore_delayed(&mut self, delayed: RecoveredDelayed) {
-        self.delay_until(delayed.message, Some(delayed.id), delayed.due_at_ms);
+    pub fn restore_delayed(&mut self, delayed: &RecoveredDelayed) {
+        let message = delayed.message.by(0);
+        self.delay_until(message, Some(delayed.id), delayed.due_at_ms);
     }
 
-    /// Asks for the content of what was in flight, before anything is sent to the session.
-    pub(super) fn restore_in_flight(&mut self, key: Key) {
+    /// Asks for the content of what was in flight, before anything is sent to the session; false
+    /// if there is nothing to ask for.
+    pub(super) fn restore_in_flight(&mut self, key: Key) -> bool {
         let Some(session) = self.sessions.lookup(key) else {
-            return;
+            return false;
         };
         let (true, Some(queue)) = (session.is_restoring, session.store) else {
-            return;
+            return false;
         };
         let load = Load::Messages {
             queue,
             ids: absent(session).into_iter().map(|(_, id)| id).collect(),
         };
         self.durable
-            .ask(Asker::InFlight(key), Ticket::default(), load);
+            .ask(Asker::InFlight(key), Ticket::default(), load)
+            .is_some()
     }
 
     pub(super) fn in_flight_loaded(&mut self, key: Key, messages: Vec<Loaded>, now_ms: u64) {
         let Some(session) = self.sessions.lookup_mut(key) else {
             return;
         };
+        if !session.is_restoring {
+            // Asked for again by a later connection, and answered already.
+            return;
+        }
         let is_end = messages.is_empty();
         let missing = absent(session);
         for loaded in messages {
@@ -224,12 +233,28 @@ impl Shard {
             self.restore_in_flight(key);
             return;
         }
-        for (packet_id, _) in missing {
-            session.outbound.release(packet_id);
-        }
         session.is_restoring = false;
+        for (packet_id, _) in missing {
+            self.release_missing(key, packet_id);
+        }
         self.resend_in_flight(key, now_ms);
         self.send_waiting(key, now_ms);
+    }
+}
+
+impl Shard {
+    /// A message in flight has expired while the broker was down. The client may have seen a QoS 2
+    /// message: PUBREL tells it that the identifier is free again.
+    fn release_missing(&mut self, key: Key, packet_id: PacketId) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        match session.outbound.release(packet_id) {
+            Some(delivery) if delivery.qos == QoS::ExactlyOnce => {
+                self.keep_released(key, packet_id, &delivery);
+            }
+            _ => self.free_in_flight(key, packet_id),
+        }
     }
 }
 

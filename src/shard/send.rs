@@ -226,15 +226,17 @@ fn transmit(
         .send(delivery.qos, delivery)
         .expect("the window is smaller than the number of packet identifiers");
     if let Some(delivery) = session.outbound.published(packet_id) {
-        let start = connection.out.tail().len();
-        write_delivery(connection, delivery, Some(packet_id), false, now_ms);
         let is_kept = keep_in_flight(session, durable, packet_id);
         // Sent before its identifier is kept, it could be sent again under another one.
         if is_kept
             && delivery.qos == QoS::ExactlyOnce
             && let Some(key) = session.connection
         {
+            let start = connection.out.tail().len();
+            write_overtaken(connection, delivery, packet_id, now_ms);
             durable.hold(key, connection, start);
+        } else {
+            write_delivery(connection, delivery, Some(packet_id), false, now_ms);
         }
     }
     Transmitted::InFlight { payload_bytes }
@@ -336,6 +338,24 @@ fn write_delivery(
     let topic = message.topic_bytes();
     let is_written =
         connection.write_publish(&header, topic, message.forwarded(), message.payload());
+    debug_assert!(is_written, "the caller has asked");
+}
+
+/// Writes a delivery that waits for a commit, while others go ahead of it.
+fn write_overtaken(
+    connection: &mut Connection,
+    delivery: &Delivery,
+    packet_id: PacketId,
+    now_ms: u64,
+) {
+    let header = header_of(delivery, Some(packet_id), false, now_ms);
+    let message = &delivery.message;
+    let is_written = connection.write_overtaken_publish(
+        &header,
+        message.topic_bytes(),
+        message.forwarded(),
+        message.payload(),
+    );
     debug_assert!(is_written, "the caller has asked");
 }
 

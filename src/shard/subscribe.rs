@@ -152,6 +152,10 @@ impl Shard {
             return;
         }
         session.version = version;
+        self.keep_session(key);
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
         let mount_point = session.mount_point.clone();
         let subscriptions: Vec<(Box<str>, Subscribed)> = session
             .subscriptions

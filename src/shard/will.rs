@@ -105,6 +105,7 @@ impl Shard {
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
+        self.end_lent(&session);
         if let Some(queue) = store {
             self.durable.record(Operation::RemoveSession { queue });
         }

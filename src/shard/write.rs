@@ -56,6 +56,28 @@ impl Connection {
         true
     }
 
+    /// As [`Connection::write_publish`], for a packet that later ones may overtake: it defines no
+    /// alias.
+    pub(super) fn write_overtaken_publish(
+        &mut self,
+        header: &DeliveryHeader<'_>,
+        topic: &[u8],
+        forwarded: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        let shown = mount::shown(self.mount_point.as_deref(), topic);
+        let form = shown.map(|it| self.known_form(it));
+        let aliases = match form {
+            Some(TopicForm::Defines(_)) => self.outbound_aliases.take(),
+            _ => None,
+        };
+        let is_written = self.write_publish(header, topic, forwarded, payload);
+        if aliases.is_some() {
+            self.outbound_aliases = aliases;
+        }
+        is_written
+    }
+
     /// Appends the packets of a run, all of one topic; answers how many the client takes.
     pub(super) fn write_run(&mut self, run: &[u8]) -> u64 {
         let topic = topic_of(run).unwrap_or_default();

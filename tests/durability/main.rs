@@ -1,0 +1,21 @@
+//! The promise of the store on the whole program: what was acknowledged survives kill -9.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod backlog;
+mod client;
+mod commands;
+mod full;
+mod groups;
+mod identity;
+mod in_flight;
+mod kill;
+mod party;
+mod program;
+mod retained;
+mod sessions;
+mod start;
+mod sys;
