@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::EnhancedAuthentication;
-use super::acl::Subject;
+use super::acl::{Rule, Subject};
 use crate::config::SessionTakeover;
 
 /// Who a client has proved to be with its CONNECT.
@@ -22,6 +22,12 @@ pub struct Identity {
     pub groups: Arc<[Box<str>]>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
+    /// Rules that the proof itself names.
+    pub own_rules: Option<Arc<[Rule]>>,
+    /// Whether the proof says that no rule concerns the client.
+    pub is_superuser: bool,
+    /// When the proof ends, by the broker's clock.
+    pub expires_at_ms: Option<u64>,
     /// For a client that named an authentication method.
     pub enhanced: Option<Enhanced>,
 }
@@ -45,6 +51,8 @@ impl Identity {
             certificate: self.certificate.clone(),
             groups: Arc::clone(&self.groups),
             address: self.address,
+            own_rules: self.own_rules.clone(),
+            is_superuser: self.is_superuser,
         }
     }
 }

@@ -35,7 +35,7 @@ impl Server {
         let waiting = keep_fixed(&self.shared.config, &mut config);
         // What can fail comes first.
         let before = &self.shared;
-        let authenticator = authenticator(&config, Some(&self.authenticator))?;
+        let authenticator = authenticator(&config, self.clock, Some(&self.authenticator))?;
         let acl = Acl::load(&config.acl).map_err(StartError::from)?;
         let open = self.doors.borrow().clone();
         let planned = plan_doors(&config, &authenticator, self.clock, &open);

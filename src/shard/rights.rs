@@ -10,6 +10,7 @@ use super::Reconfiguration;
 use super::client::Subscribed;
 use super::mount::mounted;
 use super::subscribe::{ANY_LEVELS, mounted_of};
+use super::timers::Timer;
 use super::{Key, Shard, key_of};
 use crate::auth::acl::{Action, Rights, Subject};
 use crate::exchange::{Destination, Routes, Target};
@@ -89,6 +90,22 @@ impl Shard {
         }
     }
 
+    /// Ends a connection whose proof has expired. Looks again within minutes, so that the timers of
+    /// connections that are long gone do not pile up.
+    pub(super) fn check_proof(&mut self, key: Key, now_ms: u64) {
+        let connection = self.connections.lookup(key);
+        let Some(expires_at_ms) = connection.and_then(|it| it.proof_expires_at_ms) else {
+            return;
+        };
+        if expires_at_ms <= now_ms {
+            let why = "the proof of the identity has expired";
+            self.disconnect(key, ReasonCode::MaximumConnectTime, why, now_ms);
+        } else {
+            let due_ms = expires_at_ms.min(now_ms + PROOF_CHECK_MS);
+            self.timers.add(due_ms, Timer::ProofExpiry(key));
+        }
+    }
+
     /// Whether the client of a connection may publish to the topic.
     pub(super) fn may_send(&self, key: Key, topic: &str, retain: bool) -> bool {
         let session = self.session_of(key).and_then(|it| self.sessions.lookup(it));
@@ -158,7 +175,8 @@ impl Shard {
 
     /// Whether rights may have changed since these routes of another shard were looked up.
     pub(super) fn is_doubtful(&self, routes: &Routes) -> bool {
-        self.shared.acl.has_rules() && !self.shared.exchange.is_current(routes)
+        (self.shared.acl.has_rules() || self.shared.config.auth.gives_rules())
+            && !self.shared.exchange.is_current(routes)
     }
 
     /// Whether a receiver of routes from before may receive the topic now.
@@ -172,3 +190,6 @@ impl Shard {
         }
     }
 }
+
+/// Between two looks at a proof that holds.
+const PROOF_CHECK_MS: u64 = 300_000;

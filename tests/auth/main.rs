@@ -11,3 +11,6 @@ mod enhanced;
 mod password;
 mod scram_client;
 mod takeover;
+mod token;
+mod token_login;
+mod token_signer;

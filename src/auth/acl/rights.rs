@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::action::Action;
 use super::pattern::{Names, can_be_level};
-use super::rule::Effect;
+use super::rule::{Effect, Rule};
 use super::rule_set::{Reach, RuleSet, Verdict};
 
 /// Everything about a client that rules ask for.
@@ -24,6 +24,10 @@ pub struct Subject {
     pub groups: Arc<[Box<str>]>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
+    /// Rules that the proof itself names: they come before all others.
+    pub own_rules: Option<Arc<[Rule]>>,
+    /// Whether the proof says that no rule concerns the client.
+    pub is_superuser: bool,
 }
 
 /// What one client may do: a plain value that never waits and never fails.
