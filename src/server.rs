@@ -14,7 +14,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 
 use crate::auth::acl::{Acl, AclError};
-use crate::auth::{Authenticator, KeyError, Known, PasswordFile, PasswordFileError, Tokens};
+use crate::auth::{
+    Authenticator, HttpBackEnd, HttpBackEndError, KeyError, Known, PasswordFile, PasswordFileError,
+    Tokens,
+};
 use crate::bridge;
 use crate::bridge::{BridgeError, Bridges};
 use crate::clock::Clock;
@@ -78,6 +81,9 @@ pub enum StartError {
     /// The keys of tokens cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The authentication server cannot be asked.
+    #[error(transparent)]
+    Http(#[from] HttpBackEndError),
     /// A bridge is configured in a way that cannot work.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
@@ -278,6 +284,7 @@ fn authenticator(
     let known = Known {
         users: users.map(PasswordFile::read).transpose()?.map(Arc::new),
         tokens: Tokens::load(&config.auth.jwt)?.map(Arc::new),
+        http: HttpBackEnd::new(&config.auth.http, clock)?.map(Arc::new),
     };
     let authenticator = Authenticator::start(known, &config.auth, &config.limits, clock, before)?;
     Ok(Arc::new(authenticator))

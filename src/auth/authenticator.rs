@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::credentials::{Credentials, Denial, Proof, Verdict};
 use super::enhanced::EnhancedAuthentication;
+use super::http::HttpBackEnd;
 use super::jwt::{TokenError, Tokens};
 use super::password_file::PasswordFile;
 use super::workers::{Job, Workers};
@@ -19,6 +20,8 @@ pub struct Authenticator {
     known: Known,
     clock: Clock,
     hashing: Option<Arc<Workers>>,
+    /// Threads of their own: a slow server keeps no password waiting.
+    asking: Option<Arc<Workers>>,
 }
 
 /// What logins are checked against.
@@ -28,6 +31,8 @@ pub struct Known {
     pub users: Option<Arc<PasswordFile>>,
     /// The keys of tokens, if there are any.
     pub tokens: Option<Arc<Tokens>>,
+    /// The server that is asked, if there is one.
+    pub http: Option<Arc<HttpBackEnd>>,
 }
 
 /// More logins wait than are allowed to.
@@ -53,10 +58,16 @@ impl Authenticator {
             let threads = Workers::start(auth.hashing_threads, limits.logins_waiting_max)?;
             hashing = Some(Arc::new(threads));
         }
+        let mut asking = before.and_then(|it| it.asking.clone());
+        if known.http.is_some() && asking.is_none() {
+            let threads = Workers::start(auth.http.requests_max, limits.logins_waiting_max)?;
+            asking = Some(Arc::new(threads));
+        }
         Ok(Self {
             known,
             clock,
             hashing,
+            asking,
         })
     }
 
@@ -70,6 +81,7 @@ impl Authenticator {
         match way {
             Authentication::Password => self.known.users.is_some(),
             Authentication::Jwt => self.known.tokens.is_some(),
+            Authentication::Http => self.known.http.is_some(),
         }
     }
 
@@ -83,13 +95,14 @@ impl Authenticator {
         way: Authentication,
         credentials: &Arc<Credentials>,
     ) -> Option<Result<oneshot::Receiver<Verdict>, Busy>> {
-        let work: Work = match way {
-            Authentication::Password => self.password_work(credentials)?,
-            Authentication::Jwt => self.token_work(credentials)?,
+        let (work, threads) = match way {
+            Authentication::Password => (self.password_work(credentials)?, &self.hashing),
+            Authentication::Jwt => (self.token_work(credentials)?, &self.hashing),
+            Authentication::Http => (self.question(credentials)?, &self.asking),
         };
         let (verdict, receiver) = oneshot::channel();
         let job = Job { work, verdict };
-        let submitted = self.hashing.as_ref()?.submit(job);
+        let submitted = threads.as_ref()?.submit(job);
         Some(submitted.map(|()| receiver).map_err(|_| Busy))
     }
 
@@ -105,6 +118,12 @@ impl Authenticator {
         token_in(tokens.config().token_in, credentials)?;
         let (credentials, clock) = (Arc::clone(credentials), self.clock);
         Some(Box::new(move || check_token(&tokens, &credentials, clock)))
+    }
+
+    fn question(&self, credentials: &Arc<Credentials>) -> Option<Work> {
+        let http = Arc::clone(self.known.http.as_ref()?);
+        let credentials = Arc::clone(credentials);
+        Some(Box::new(move || http.check(&credentials)))
     }
 
     /// Begins enhanced authentication; `None` if nobody can log in by it. `secret` is random.

@@ -57,6 +57,9 @@ pub enum Denial {
     /// They do not belong together.
     #[error("wrong password")]
     Password,
+    /// Nobody can say so far.
+    #[error("the authentication server gives no answer: {0}")]
+    Unavailable(String),
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),

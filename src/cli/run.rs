@@ -60,6 +60,7 @@ impl RunError {
                 | Self::Start(
                     StartError::Users(_)
                         | StartError::Keys(_)
+                        | StartError::Http(_)
                         | StartError::Acl(_)
                         | StartError::Bridge(_)
                 )

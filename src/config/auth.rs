@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::Secret;
+
 /// How clients prove who they are, on every listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
@@ -16,6 +18,8 @@ pub struct Auth {
     pub order: Vec<Authentication>,
     /// Signed tokens.
     pub jwt: Jwt,
+    /// A server that is asked.
+    pub http: Http,
 }
 
 impl Default for Auth {
@@ -24,8 +28,13 @@ impl Default for Auth {
             password_file: None,
             hashing_threads: 0,
             session_takeover: SessionTakeover::default(),
-            order: vec![Authentication::Jwt, Authentication::Password],
+            order: vec![
+                Authentication::Jwt,
+                Authentication::Password,
+                Authentication::Http,
+            ],
             jwt: Jwt::default(),
+            http: Http::default(),
         }
     }
 }
@@ -33,12 +42,12 @@ impl Default for Auth {
 impl Auth {
     /// Whether a proof may say what its client may do.
     pub fn gives_rules(&self) -> bool {
-        self.jwt.is_on() && !self.jwt.acl_claim.is_empty()
+        self.http.url.is_some() || (self.jwt.is_on() && !self.jwt.acl_claim.is_empty())
     }
 
     /// Whether user names are proved by more than the password file.
     pub fn has_more_than_passwords(&self) -> bool {
-        self.jwt.is_on()
+        self.jwt.is_on() || self.http.url.is_some()
     }
 }
 
@@ -49,6 +58,41 @@ pub enum Authentication {
     Password,
     /// A signed token.
     Jwt,
+    /// A server that is asked.
+    Http,
+}
+
+/// A server that is asked about logins by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where questions go; `None` asks nobody.
+    pub url: Option<String>,
+    /// The value of the header Authorization.
+    pub authorization: Option<Secret>,
+    /// Authorities that sign the server's certificate, a PEM file; `None` takes the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long an answer may take.
+    pub timeout_milliseconds: u32,
+    /// Questions at the same time, each on a thread.
+    pub requests_max: u16,
+    /// How long an answer is remembered, 0 = not at all.
+    pub cache_seconds: u32,
+    /// Answers remembered at the same time.
+    pub cache_entries_max: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            url: None,
+            authorization: None,
+            ca_file: None,
+            timeout_milliseconds: 3_000,
+            requests_max: 4,
+            cache_seconds: 30,
+            cache_entries_max: 10_000,
+        }
+    }
 }
 
 /// Signed tokens: JSON Web Tokens in the compact form.

@@ -33,7 +33,16 @@ pub(super) const LISTS: [&str; 8] = [
 ];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 7] = ["auth", "auth.jwt", "acl", "limits", "mqtt", "store", "log"];
+pub(super) const TABLES: [&str; 8] = [
+    "auth",
+    "auth.jwt",
+    "auth.http",
+    "acl",
+    "limits",
+    "mqtt",
+    "store",
+    "log",
+];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
@@ -47,6 +56,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         BRIDGE_BOTH,
         AUTH,
         JWT,
+        HTTP,
         ACL,
         ACL_GROUP,
         ACL_RULE,
@@ -229,6 +239,16 @@ keys!(JWT: "auth.jwt.", |config, _| Some(&mut config.auth.jwt), {
     user_name_claim ANY;
     client_id_claim ANY;
     acl_claim ANY;
+});
+
+keys!(HTTP: "auth.http.", |config, _| Some(&mut config.auth.http), {
+    url ANY;
+    authorization ANY;
+    ca_file ANY;
+    timeout_milliseconds (1, 60_000);
+    requests_max (1, 64);
+    cache_seconds (0, 86_400);
+    cache_entries_max POSITIVE;
 });
 
 keys!(ACL: "acl.", |config, _| Some(&mut config.acl), {

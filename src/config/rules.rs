@@ -44,6 +44,12 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
     }
     check_sharing(&config.mqtt)?;
     check_jwt(&config.auth.jwt)?;
+    let url = config.auth.http.url.as_deref().unwrap_or("https://");
+    demand(
+        "auth.http.url",
+        url.starts_with("http://") || url.starts_with("https://"),
+        "must begin with http:// or https://",
+    )?;
     check_limits(&config.limits)?;
     super::bridge_rules::check(config)
 }

@@ -272,7 +272,7 @@ words! {
         "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic,
         "hash_property" => HashProperty
     }
-    Authentication { "password" => Password, "jwt" => Jwt }
+    Authentication { "password" => Password, "jwt" => Jwt, "http" => Http }
     TokenPlace { "password" => Password, "user_name" => UserName }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
     BridgeKind { "mqtt" => Mqtt }

@@ -30,6 +30,8 @@ pub(crate) enum LoginError {
     Password { user_name: String },
     #[error("{0}")]
     Token(TokenError),
+    #[error("{0}")]
+    Unavailable(Denial),
     #[error("the certificate has no name of the kind that counts here")]
     NoName,
     #[error("too many logins of the user failed")]
@@ -70,6 +72,7 @@ impl LoginError {
             Denial::Token(TokenError::OtherClientId) => Self::OtherClientId,
             Denial::Token(TokenError::OtherUserName) => Self::OtherName,
             Denial::Token(source) => Self::Token(source),
+            Denial::Unavailable(_) => Self::Unavailable(denial),
         }
     }
 
@@ -88,6 +91,7 @@ impl LoginError {
             Self::OtherClientId => ReasonCode::ClientIdentifierNotValid,
             Self::Password { .. } | Self::Token(_) => ReasonCode::BadUserNameOrPassword,
             Self::Busy(_) | Self::Stopped => ReasonCode::ServerBusy,
+            Self::Unavailable(_) => ReasonCode::ServerUnavailable,
             Self::Method { .. } => ReasonCode::BadAuthenticationMethod,
             Self::Enhanced { source, .. } => source.reason(),
             // [MQTT-3.1.2-30]

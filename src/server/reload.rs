@@ -105,6 +105,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         "store" store;
         "log" log;
         "auth.hashing_threads" auth.hashing_threads;
+        "auth.http.requests_max" auth.http.requests_max;
         "limits.logins_waiting_max" limits.logins_waiting_max;
         "limits.connections_max" limits.connections_max;
         "limits.mailbox_bytes_max" limits.mailbox_bytes_max;

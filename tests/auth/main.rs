@@ -8,6 +8,8 @@
 mod broker;
 mod command;
 mod enhanced;
+mod http;
+mod http_server;
 mod password;
 mod scram_client;
 mod takeover;

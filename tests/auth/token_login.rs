@@ -130,7 +130,7 @@ fn passwords_and_tokens_are_accepted_side_by_side_in_the_order_of_the_listener()
 }
 
 /// The answer to a SUBSCRIBE of MQTT 5.0 for one filter.
-fn subscribe(client: &mut super::broker::Client, filter: &str) -> u8 {
+pub(crate) fn subscribe(client: &mut super::broker::Client, filter: &str) -> u8 {
     let length = u8::try_from(filter.len()).unwrap();
     let head = [0x82, 6 + length, 0, 1, 0, 0, length];
     client.send_bytes(&[&head, filter.as_bytes(), &[0]].concat());
