@@ -146,6 +146,7 @@ fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
         return Verdict::Allowed(Box::new(Proof {
             user_name: Some(user_name.into()),
             has_password: true,
+            password_mark: users.mark(user_name),
             ..Proof::default()
         }));
     }

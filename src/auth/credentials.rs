@@ -41,6 +41,8 @@ pub struct Proof {
     pub user_name: Option<Arc<str>>,
     /// Whether the password file says so.
     pub has_password: bool,
+    /// What the password file has of the user.
+    pub password_mark: Option<u64>,
     /// The only client id that the client may have, if there is one.
     pub client_id: Option<Arc<str>>,
     /// Rules that come before all others.
@@ -70,6 +72,7 @@ impl Proof {
     pub fn apply(self, identity: &mut Identity) {
         identity.user_name = self.user_name;
         identity.has_password = self.has_password;
+        identity.password_mark = self.password_mark;
         identity.client_id = self.client_id.or_else(|| identity.client_id.take());
         identity.own_rules = self.own_rules;
         identity.is_superuser = self.is_superuser;

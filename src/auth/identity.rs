@@ -14,6 +14,8 @@ pub struct Identity {
     pub user_name: Option<Arc<str>>,
     /// Whether the password file says so: the user name is gone with its line.
     pub has_password: bool,
+    /// What the password file had of the user: another password ends the connection.
+    pub password_mark: Option<u64>,
     /// Name in the certificate that the client showed.
     pub certificate: Option<Arc<str>>,
     /// The only client id that it may have, if there is one.
@@ -47,6 +49,7 @@ impl Identity {
         Subject {
             user_name: self.user_name.clone(),
             has_password: self.has_password,
+            password_mark: self.password_mark,
             client_id: Arc::clone(client_id),
             certificate: self.certificate.clone(),
             groups: Arc::clone(&self.groups),

@@ -157,6 +157,7 @@ async fn identify(
         return Ok(Identity {
             user_name: proved.user_name,
             has_password: true,
+            password_mark: proved.password_mark,
             enhanced: proved.enhanced,
             ..shown
         });
@@ -317,6 +318,7 @@ impl Dialogue<'_> {
             return Err(LoginError::failed(&authentication, source));
         }
         Ok(Identity {
+            password_mark: authentication.password_mark(),
             user_name,
             enhanced: Some(Enhanced {
                 last_data,

@@ -56,28 +56,51 @@ impl Shard {
                 continue;
             };
             let subject = session.rights.subject();
-            if !self.is_known(subject) {
+            let is_other = !self.is_known(subject);
+            if self.is_gone(subject) {
                 let rights = Rights::nothing(subject.clone());
                 self.expel(key, rights, now_ms);
             } else if is_new_acl && !session.rights.is_provisional() {
                 let rights = self.shared.acl.rights(subject.clone());
                 self.set_rights(key, Arc::new(rights), now_ms);
             }
+            if is_other {
+                self.ask_again(key, now_ms);
+            }
         }
         new.applied.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether the password file that proved a user name still has it.
+    /// Whether the password file that proved a user name still has it, with the same password.
     pub(super) fn is_known(&self, subject: &Subject) -> bool {
-        let Some(user_name) = subject
-            .user_name
-            .as_deref()
-            .filter(|_| subject.has_password)
-        else {
-            return true;
-        };
+        self.proved_user(subject).is_none_or(|user_name| {
+            let users = self.shared.users.as_ref();
+            users.is_some_and(|users| match subject.password_mark {
+                Some(mark) => users.mark(user_name) == Some(mark),
+                None => users.knows(user_name),
+            })
+        })
+    }
+
+    /// Whether the password file that proved a user name has it no longer.
+    fn is_gone(&self, subject: &Subject) -> bool {
         let users = self.shared.users.as_ref();
-        users.is_some_and(|users| users.knows(user_name))
+        self.proved_user(subject)
+            .is_some_and(|it| !users.is_some_and(|users| users.knows(it)))
+    }
+
+    fn proved_user<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
+        let user_name = subject.user_name.as_deref();
+        user_name.filter(|_| subject.has_password)
+    }
+
+    /// Ends the connection of a client with a password of before; its session stays for the user.
+    fn ask_again(&mut self, key: Key, now_ms: u64) {
+        let connection = self.sessions.lookup(key).and_then(|it| it.connection);
+        if let Some(connection) = connection {
+            let why = "the user has another password";
+            self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
+        }
     }
 
     /// Ends the connection of a client without any right; its will is not sent.

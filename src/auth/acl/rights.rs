@@ -16,6 +16,8 @@ pub struct Subject {
     pub user_name: Option<Arc<str>>,
     /// Whether the user name was proved by the password file.
     pub has_password: bool,
+    /// What the password file had of the user then; `None` if that is not known any more.
+    pub password_mark: Option<u64>,
     /// As in CONNECT, or assigned.
     pub client_id: Arc<str>,
     /// Name in the certificate that the client showed.
