@@ -14,7 +14,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 
 use crate::auth::acl::{Acl, AclError};
-use crate::auth::{Authenticator, PasswordFile, PasswordFileError};
+use crate::auth::{
+    Authenticator, HttpBackEnd, HttpBackEndError, KeyError, Known, PasswordFile, PasswordFileError,
+    Tokens,
+};
 use crate::bridge;
 use crate::bridge::{BridgeError, BridgeQueues, Bridges};
 use crate::clock::Clock;
@@ -75,6 +78,12 @@ pub enum StartError {
     /// The users cannot be read.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// The keys of tokens cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The authentication server cannot be asked.
+    #[error(transparent)]
+    Http(#[from] HttpBackEndError),
     /// A bridge is configured in a way that cannot work.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
@@ -93,7 +102,7 @@ impl Server {
         let shard_count = shard_count(&config);
         let shards = usize::from(shard_count);
         let clock = Clock::start();
-        let authenticator = authenticator(&config, None)?;
+        let authenticator = authenticator(&config, clock, None)?;
         let acl = Acl::load(&config.acl)?;
         let planned = plan_doors(&config, &authenticator, clock, &[])?;
         let open: Doors = planned.into_iter().map(PlannedDoor::open).collect();
@@ -275,11 +284,16 @@ fn restore(
 
 fn authenticator(
     config: &Config,
+    clock: Clock,
     before: Option<&Authenticator>,
 ) -> Result<Arc<Authenticator>, StartError> {
     let users = config.auth.password_file.as_deref();
-    let users = users.map(PasswordFile::read).transpose()?;
-    let authenticator = Authenticator::start(users, &config.auth, &config.limits, before)?;
+    let known = Known {
+        users: users.map(PasswordFile::read).transpose()?.map(Arc::new),
+        tokens: Tokens::load(&config.auth.jwt)?.map(Arc::new),
+        http: HttpBackEnd::new(&config.auth.http, clock)?.map(Arc::new),
+    };
+    let authenticator = Authenticator::start(known, &config.auth, &config.limits, clock, before)?;
     Ok(Arc::new(authenticator))
 }
 

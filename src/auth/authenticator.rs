@@ -5,76 +5,189 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::credentials::{Credentials, Denial, Proof, Verdict};
 use super::enhanced::EnhancedAuthentication;
-use super::hashing::{HashingPool, Job};
+use super::http::HttpBackEnd;
+use super::jwt::{TokenError, Tokens};
 use super::password_file::PasswordFile;
-use crate::config::{Auth, Limits};
+use super::workers::{Job, Workers};
+use crate::clock::Clock;
+use crate::config::{Auth, Authentication, Limits, TokenPlace};
 
-/// Checks logins against the password file, if there is one.
-#[derive(Debug, Default)]
+/// Checks logins in every way that is set up.
+#[derive(Debug)]
 pub struct Authenticator {
-    users: Option<Arc<PasswordFile>>,
-    pool: Option<Arc<HashingPool>>,
+    known: Known,
+    clock: Clock,
+    hashing: Option<Arc<Workers>>,
+    /// Threads of their own: a slow server keeps no password waiting.
+    asking: Option<Arc<Workers>>,
+}
+
+/// What logins are checked against.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The users of the password file, if there is one.
+    pub users: Option<Arc<PasswordFile>>,
+    /// The keys of tokens, if there are any.
+    pub tokens: Option<Arc<Tokens>>,
+    /// The server that is asked, if there is one.
+    pub http: Option<Arc<HttpBackEnd>>,
 }
 
 /// More logins wait than are allowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many logins wait for their password to be checked")]
+#[error("too many logins wait to be checked")]
 pub struct Busy;
 
 impl Authenticator {
-    /// With the users of a password file. The threads of `before` go on, if it has any.
+    /// The threads of `before` go on, if it has any.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn start(
-        users: Option<PasswordFile>,
+        known: Known,
         auth: &Auth,
         limits: &Limits,
+        clock: Clock,
         before: Option<&Self>,
     ) -> io::Result<Self> {
-        let mut pool = before.and_then(|it| it.pool.clone());
-        if users.is_some() && pool.is_none() {
-            let started = HashingPool::start(auth.hashing_threads, limits.logins_waiting_max)?;
-            pool = Some(Arc::new(started));
+        let mut hashing = before.and_then(|it| it.hashing.clone());
+        let is_used = known.users.is_some() || known.tokens.is_some();
+        if is_used && hashing.is_none() {
+            let threads = Workers::start(auth.hashing_threads, limits.logins_waiting_max)?;
+            hashing = Some(Arc::new(threads));
+        }
+        let mut asking = before.and_then(|it| it.asking.clone());
+        if known.http.is_some() && asking.is_none() {
+            let threads = Workers::start(auth.http.requests_max, limits.logins_waiting_max)?;
+            asking = Some(Arc::new(threads));
         }
         Ok(Self {
-            users: users.map(Arc::new),
-            pool,
+            known,
+            clock,
+            hashing,
+            asking,
         })
     }
 
     /// Whose password is checked, if any.
     pub fn users(&self) -> Option<&Arc<PasswordFile>> {
-        self.users.as_ref()
+        self.known.users.as_ref()
     }
 
-    /// Begins the check of a password; the verdict comes later. `None` if there is nothing to check
-    /// it against.
+    /// Whether a way is set up.
+    pub fn has(&self, way: Authentication) -> bool {
+        match way {
+            Authentication::Password => self.known.users.is_some(),
+            Authentication::Jwt => self.known.tokens.is_some(),
+            Authentication::Http => self.known.http.is_some(),
+        }
+    }
+
+    /// Begins to check credentials in one way; the verdict comes later. `None` if that way is not
+    /// set up, or has nothing to look at.
     ///
     /// # Errors
     /// Too many wait already.
-    pub fn check_password(
+    pub fn ask(
         &self,
-        user_name: &str,
-        password: &[u8],
-    ) -> Option<Result<oneshot::Receiver<bool>, Busy>> {
-        let (users, pool) = (self.users.as_ref()?, self.pool.as_ref()?);
-        let (verdict, receiver) = oneshot::channel();
-        let job = Job {
-            users: Arc::clone(users),
-            user_name: user_name.to_owned(),
-            password: password.to_owned(),
-            verdict,
+        way: Authentication,
+        credentials: &Arc<Credentials>,
+    ) -> Option<Result<oneshot::Receiver<Verdict>, Busy>> {
+        let (work, threads) = match way {
+            Authentication::Password => (self.password_work(credentials)?, &self.hashing),
+            Authentication::Jwt => (self.token_work(credentials)?, &self.hashing),
+            Authentication::Http => (self.question(credentials)?, &self.asking),
         };
-        Some(pool.submit(job).map(|()| receiver).map_err(|_| Busy))
+        let (verdict, receiver) = oneshot::channel();
+        let job = Job { work, verdict };
+        let submitted = threads.as_ref()?.submit(job);
+        Some(submitted.map(|()| receiver).map_err(|_| Busy))
+    }
+
+    fn password_work(&self, credentials: &Arc<Credentials>) -> Option<Work> {
+        credentials.user_name.as_ref()?;
+        let users = Arc::clone(self.known.users.as_ref()?);
+        let credentials = Arc::clone(credentials);
+        Some(Box::new(move || check_password(&users, &credentials)))
+    }
+
+    fn token_work(&self, credentials: &Arc<Credentials>) -> Option<Work> {
+        let tokens = Arc::clone(self.known.tokens.as_ref()?);
+        token_in(tokens.config().token_in, credentials)?;
+        let (credentials, clock) = (Arc::clone(credentials), self.clock);
+        Some(Box::new(move || check_token(&tokens, &credentials, clock)))
+    }
+
+    fn question(&self, credentials: &Arc<Credentials>) -> Option<Work> {
+        let http = Arc::clone(self.known.http.as_ref()?);
+        let credentials = Arc::clone(credentials);
+        Some(Box::new(move || http.check(&credentials)))
     }
 
     /// Begins enhanced authentication; `None` if nobody can log in by it. `secret` is random.
     pub fn enhanced(&self, secret: [u8; 32]) -> Option<EnhancedAuthentication> {
-        let users = self.users.as_ref()?;
+        let users = self.known.users.as_ref()?;
         users
             .has_verifiers()
             .then(|| EnhancedAuthentication::new(Arc::clone(users), secret))
+    }
+}
+
+/// A check, to be made on another thread.
+type Work = Box<dyn FnOnce() -> Verdict + Send>;
+
+fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
+    let user_name = credentials.user_name.as_deref().unwrap_or_default();
+    let password = credentials.password.as_deref().unwrap_or_default();
+    // Before anything else, and for unknown users as well: time tells nobody who exists.
+    if users.has(user_name, password) {
+        return Verdict::Allowed(Box::new(Proof {
+            user_name: Some(user_name.into()),
+            has_password: true,
+            password_mark: users.mark(user_name),
+            ..Proof::default()
+        }));
+    }
+    if users.knows(user_name) {
+        Verdict::Denied(Denial::Password)
+    } else {
+        Verdict::Ignored
+    }
+}
+
+fn token_in(place: TokenPlace, credentials: &Credentials) -> Option<&[u8]> {
+    let bytes = match place {
+        TokenPlace::Password => credentials.password.as_deref(),
+        TokenPlace::UserName => credentials.user_name.as_deref().map(str::as_bytes),
+    };
+    bytes.filter(|bytes| Tokens::is_token(bytes))
+}
+
+fn check_token(tokens: &Tokens, credentials: &Credentials, clock: Clock) -> Verdict {
+    let Some(token) = token_in(tokens.config().token_in, credentials) else {
+        return Verdict::Ignored;
+    };
+    let (unix_ms, now_ms) = (clock.calendar_unix_ms(), clock.now_ms());
+    let claimed = match tokens.config().token_in {
+        // Before MQTT 5.0 a password comes with a user name, be it empty.
+        TokenPlace::Password => credentials.user_name.as_deref().filter(|it| !it.is_empty()),
+        TokenPlace::UserName => None,
+    };
+    match tokens.check(token, &credentials.client_id, unix_ms) {
+        Ok(claims) if claimed.is_some_and(|it| *it != *claims.user_name) => {
+            Verdict::Denied(TokenError::OtherUserName.into())
+        }
+        Ok(claims) => Verdict::Allowed(Box::new(Proof {
+            user_name: Some(claims.user_name),
+            client_id: claims.client_id,
+            own_rules: claims.rules,
+            expires_at_ms: claims
+                .expires_unix_ms
+                .map(|it| now_ms.saturating_add(it.saturating_sub(unix_ms))),
+            ..Proof::default()
+        })),
+        Err(error) => Verdict::Denied(error.into()),
     }
 }

@@ -91,6 +91,11 @@ impl EnhancedAuthentication {
         self.user_name.as_ref()
     }
 
+    /// What the password file had of the client.
+    pub fn password_mark(&self) -> Option<u64> {
+        self.users.mark(self.user_name.as_deref()?)
+    }
+
     /// Who the client says it is, for the log.
     pub fn claimed_name(&self) -> &str {
         &self.claimed_name

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::EnhancedAuthentication;
-use super::acl::Subject;
+use super::acl::{Rule, Subject};
 use crate::config::SessionTakeover;
 
 /// Who a client has proved to be with its CONNECT.
@@ -14,6 +14,8 @@ pub struct Identity {
     pub user_name: Option<Arc<str>>,
     /// Whether the password file says so: the user name is gone with its line.
     pub has_password: bool,
+    /// What the password file had of the user: another password ends the connection.
+    pub password_mark: Option<u64>,
     /// Name in the certificate that the client showed.
     pub certificate: Option<Arc<str>>,
     /// The only client id that it may have, if there is one.
@@ -22,6 +24,12 @@ pub struct Identity {
     pub groups: Arc<[Box<str>]>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
+    /// Rules that the proof itself names.
+    pub own_rules: Option<Arc<[Rule]>>,
+    /// Whether the proof says that no rule concerns the client.
+    pub is_superuser: bool,
+    /// When the proof ends, by the broker's clock.
+    pub expires_at_ms: Option<u64>,
     /// For a client that named an authentication method.
     pub enhanced: Option<Enhanced>,
 }
@@ -41,10 +49,13 @@ impl Identity {
         Subject {
             user_name: self.user_name.clone(),
             has_password: self.has_password,
+            password_mark: self.password_mark,
             client_id: Arc::clone(client_id),
             certificate: self.certificate.clone(),
             groups: Arc::clone(&self.groups),
             address: self.address,
+            own_rules: self.own_rules.clone(),
+            is_superuser: self.is_superuser,
         }
     }
 }

@@ -1,23 +1,30 @@
 //! Who a client is, and what it may do.
 //!
-//! Owns the password file, the check of passwords on threads of their own, and SCRAM-SHA-256. It
-//! refuses to know sockets: a login comes in as text and bytes, and is answered by a verdict.
+//! Owns the password file, the keys of tokens, the check of logins on threads of their own, and
+//! SCRAM-SHA-256. It refuses to know client connections: a login comes in as text and bytes, and is
+//! answered by a verdict.
 
 pub mod acl;
 mod authenticator;
 mod certificate;
+mod credentials;
+mod der;
 mod enhanced;
-mod hashing;
+mod http;
 mod identity;
+mod jwt;
 mod password;
 mod password_file;
 mod scram;
+mod workers;
 
-pub use authenticator::{Authenticator, Busy};
+pub use authenticator::{Authenticator, Busy, Known};
 pub use certificate::name_of as name_of_certificate;
+pub use credentials::{Credentials, Denial, Proof, Verdict};
 pub use enhanced::{Answer, EnhancedAuthentication, EnhancedError, METHOD};
-pub use hashing::HashingPool;
+pub use http::{HttpBackEnd, HttpBackEndError};
 pub use identity::{Enhanced, Identity, may_take_over};
+pub use jwt::{Claims, KeyError, TokenError, Tokens};
 pub use password::{HashError, PasswordHash};
 pub(crate) use password_file::user_of_line;
 pub use password_file::{

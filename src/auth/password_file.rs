@@ -166,6 +166,14 @@ impl PasswordFile {
         self.places.contains_key(user_name)
     }
 
+    /// Tells a user's line from any other that the file may have for it later.
+    pub fn mark(&self, user_name: &str) -> Option<u64> {
+        let user = self.users.get(*self.places.get(user_name)?)?;
+        let line = digest::digest(&digest::SHA256, user.line(user_name).as_bytes());
+        let first = line.as_ref().first_chunk().copied()?;
+        Some(u64::from_be_bytes(first))
+    }
+
     /// What SCRAM checks the proof of a user against; one that no proof fits to for users who are
     /// unknown or have none. `None` if nobody has one.
     pub fn verifier(&self, user_name: &str) -> Option<ScramVerifier> {

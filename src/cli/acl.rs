@@ -41,6 +41,7 @@ fn subject(arguments: &AclTestArguments) -> Subject {
             .map(|it| it.as_str().into())
             .collect(),
         address: arguments.address,
+        ..Subject::default()
     }
 }
 

@@ -9,7 +9,7 @@ use super::files;
 use super::pid_file::{PidFile, PidFileError};
 use super::watch::Watch;
 use crate::auth::acl::{Acl, AclError};
-use crate::auth::{PasswordFile, PasswordFileError};
+use crate::auth::{KeyError, PasswordFile, PasswordFileError, Tokens};
 use crate::bridge::{self, BridgeError};
 use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
 use crate::server::{ReloadError, Server, StartError};
@@ -23,6 +23,9 @@ pub enum RunError {
     /// The password file is wrong.
     #[error(transparent)]
     Users(#[from] PasswordFileError),
+    /// The keys of tokens are wrong.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// A bridge is wrong.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
@@ -51,9 +54,16 @@ impl RunError {
             Self::Config(_)
                 | Self::Users(_)
                 | Self::Bridge(_)
+                | Self::Keys(_)
                 | Self::Acl(_)
                 | Self::NoPidFile
-                | Self::Start(StartError::Users(_) | StartError::Acl(_) | StartError::Bridge(_))
+                | Self::Start(
+                    StartError::Users(_)
+                        | StartError::Keys(_)
+                        | StartError::Http(_)
+                        | StartError::Acl(_)
+                        | StartError::Bridge(_)
+                )
         )
     }
 }
@@ -134,6 +144,7 @@ async fn reload(
 /// What a valid configuration names.
 pub(super) struct Valid {
     users: Option<PasswordFile>,
+    tokens: Option<Tokens>,
     rules: Acl,
 }
 
@@ -142,6 +153,7 @@ pub(super) fn validate(config: &Config) -> Result<Valid, RunError> {
     let users = config.auth.password_file.as_deref();
     Ok(Valid {
         users: users.map(PasswordFile::read).transpose()?,
+        tokens: Tokens::load(&config.auth.jwt)?,
         rules: Acl::load(&config.acl)?,
     })
 }
@@ -150,7 +162,11 @@ pub(super) fn validate(config: &Config) -> Result<Valid, RunError> {
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     let config = arguments.config_with(files::check)?;
     bridge::check(&config)?;
-    let Valid { users, rules } = validate(&config)?;
+    let Valid {
+        users,
+        tokens,
+        rules,
+    } = validate(&config)?;
     let listeners = config.listeners.len();
     let mut out = io::stdout().lock();
     writeln!(out, "configuration is valid: {listeners} listener(s)")?;
@@ -160,6 +176,9 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
     if let Some(users) = users {
         let count = users.user_count();
         writeln!(out, "password file is valid: {count} user(s)")?;
+    }
+    if let Some(tokens) = tokens {
+        writeln!(out, "keys of tokens are valid: {}", tokens.key_count())?;
     }
     if rules.has_rules() {
         writeln!(out, "permissions are valid: {} rule(s)", rules.rule_count())?;

@@ -84,6 +84,24 @@ pub enum AclAction {
     Share,
 }
 
+impl AclAction {
+    /// The action that a rule means by a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "all" => Self::All,
+            "read" => Self::Read,
+            "write" => Self::Write,
+            "publish" => Self::Publish,
+            "subscribe" => Self::Subscribe,
+            "receive" => Self::Receive,
+            "will" => Self::Will,
+            "retain" => Self::Retain,
+            "share" => Self::Share,
+            _ => return None,
+        })
+    }
+}
+
 /// What becomes of a subscription that is wider than the rights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WideSubscriptions {

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::Secret;
+
 /// How clients prove who they are, on every listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
     /// The users and what is kept of their passwords; `None` if no password is checked.
     pub password_file: Option<PathBuf>,
@@ -11,6 +13,210 @@ pub struct Auth {
     pub hashing_threads: u16,
     /// Who may take a session over from the user that had it last.
     pub session_takeover: SessionTakeover,
+    /// What credentials are shown to, one after the other until one decides; what is not set up is
+    /// passed over.
+    pub order: Vec<Authentication>,
+    /// Signed tokens.
+    pub jwt: Jwt,
+    /// A server that is asked.
+    pub http: Http,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            password_file: None,
+            hashing_threads: 0,
+            session_takeover: SessionTakeover::default(),
+            order: vec![
+                Authentication::Jwt,
+                Authentication::Password,
+                Authentication::Http,
+            ],
+            jwt: Jwt::default(),
+            http: Http::default(),
+        }
+    }
+}
+
+impl Auth {
+    /// Whether a proof may say what its client may do.
+    pub fn gives_rules(&self) -> bool {
+        self.http.url.is_some() || (self.jwt.is_on() && !self.jwt.acl_claim.is_empty())
+    }
+
+    /// Whether user names are proved by more than the password file.
+    pub fn has_more_than_passwords(&self) -> bool {
+        self.jwt.is_on() || self.http.url.is_some()
+    }
+}
+
+/// One way to check credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// The password file, and SCRAM.
+    Password,
+    /// A signed token.
+    Jwt,
+    /// A server that is asked.
+    Http,
+}
+
+/// A server that is asked about logins by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where questions go; `None` asks nobody.
+    pub url: Option<String>,
+    /// The value of the header Authorization.
+    pub authorization: Option<Secret>,
+    /// Authorities that sign the server's certificate, a PEM file; `None` takes the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long an answer may take.
+    pub timeout_milliseconds: u32,
+    /// Questions at the same time, each on a thread.
+    pub requests_max: u16,
+    /// How long an answer is remembered, 0 = not at all.
+    pub cache_seconds: u32,
+    /// Answers remembered at the same time.
+    pub cache_entries_max: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            url: None,
+            authorization: None,
+            ca_file: None,
+            timeout_milliseconds: 3_000,
+            requests_max: 4,
+            cache_seconds: 30,
+            cache_entries_max: 10_000,
+        }
+    }
+}
+
+/// Signed tokens: JSON Web Tokens in the compact form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwt {
+    /// A secret for HMAC, or a PEM file with one public key.
+    pub key_file: Option<PathBuf>,
+    /// How [`Jwt::key_file`] signs; tokens that say otherwise are refused.
+    pub algorithm: Option<JwtAlgorithm>,
+    /// A JSON Web Key Set.
+    pub jwks_file: Option<PathBuf>,
+    /// Where in CONNECT the token is.
+    pub token_in: TokenPlace,
+    /// Accepted `iss`; empty accepts every token that the keys have signed.
+    pub issuers: Vec<String>,
+    /// Accepted `aud`; empty accepts every token that the keys have signed.
+    pub audiences: Vec<String>,
+    /// How far the clocks of signer and broker may be apart.
+    pub leeway_seconds: u32,
+    /// Whether a token without `exp` is refused.
+    pub expiry_required: bool,
+    /// The claim that is the user name.
+    pub user_name_claim: String,
+    /// The claim that has to equal the client id, if the token has it; empty asks for none.
+    pub client_id_claim: String,
+    /// The claim with the rules of the client; empty reads none.
+    pub acl_claim: String,
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        Self {
+            key_file: None,
+            algorithm: None,
+            jwks_file: None,
+            token_in: TokenPlace::default(),
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            leeway_seconds: 10,
+            expiry_required: true,
+            user_name_claim: "sub".into(),
+            client_id_claim: "client_id".into(),
+            acl_claim: "acl".into(),
+        }
+    }
+}
+
+impl Jwt {
+    /// Whether tokens are accepted at all.
+    pub fn is_on(&self) -> bool {
+        self.key_file.is_some() || self.jwks_file.is_some()
+    }
+}
+
+/// Where in CONNECT a token is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// The password.
+    #[default]
+    Password,
+    /// The user name.
+    UserName,
+}
+
+/// How a token is signed.
+///
+/// # Source
+/// RFC 7518 section 3.1, RFC 8037.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the specification say all")]
+pub enum JwtAlgorithm {
+    Hs256,
+    Hs384,
+    Hs512,
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
+impl JwtAlgorithm {
+    /// The algorithm that a token or a key names.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let all = Self::ALL.iter();
+        all.copied().find(|it| it.name() == name)
+    }
+
+    /// The name in tokens and keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    const ALL: [Self; 12] = [
+        Self::Hs256,
+        Self::Hs384,
+        Self::Hs512,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
 }
 
 /// Who may connect with the client id of a session that somebody else had.

@@ -33,7 +33,16 @@ pub(super) const LISTS: [&str; 8] = [
 ];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 6] = ["auth", "acl", "limits", "mqtt", "store", "log"];
+pub(super) const TABLES: [&str; 8] = [
+    "auth",
+    "auth.jwt",
+    "auth.http",
+    "acl",
+    "limits",
+    "mqtt",
+    "store",
+    "log",
+];
 
 /// Every key there is.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
@@ -46,6 +55,8 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         BRIDGE_IN,
         BRIDGE_BOTH,
         AUTH,
+        JWT,
+        HTTP,
         ACL,
         ACL_GROUP,
         ACL_RULE,
@@ -114,6 +125,7 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.outer),
     certificate_name ANY;
     certificate_as ANY;
     unix_peer_as_user ANY;
+    auth ANY;
     allow_anonymous ANY;
     mount_point ANY;
     connections_max POSITIVE;
@@ -212,6 +224,31 @@ keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {
     password_file ANY;
     hashing_threads (0, 64);
     session_takeover ANY;
+    order ANY;
+});
+
+keys!(JWT: "auth.jwt.", |config, _| Some(&mut config.auth.jwt), {
+    key_file ANY;
+    algorithm ANY;
+    jwks_file ANY;
+    token_in ANY;
+    issuers ANY;
+    audiences ANY;
+    leeway_seconds (0, 3600);
+    expiry_required ANY;
+    user_name_claim ANY;
+    client_id_claim ANY;
+    acl_claim ANY;
+});
+
+keys!(HTTP: "auth.http.", |config, _| Some(&mut config.auth.http), {
+    url ANY;
+    authorization ANY;
+    ca_file ANY;
+    timeout_milliseconds (1, 60_000);
+    requests_max (1, 64);
+    cache_seconds (0, 86_400);
+    cache_entries_max POSITIVE;
 });
 
 keys!(ACL: "acl.", |config, _| Some(&mut config.acl), {

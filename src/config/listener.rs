@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use tidewire_protocol::codec::ProtocolVersion;
 
+use super::Authentication;
+
 /// One address the broker accepts connections on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -31,6 +33,8 @@ pub struct Listener {
     pub certificate_as: CertificateAs,
     /// Whether the user of the process behind a unix socket is the user name.
     pub unix_peer_as_user: bool,
+    /// What credentials are shown to here; `None` follows [`super::Auth::order`].
+    pub auth: Option<Vec<Authentication>>,
     /// Whether clients may come without credentials; `None` follows [`super::Config`].
     pub allow_anonymous: Option<bool>,
     /// Put before the topics of all clients of this listener, so that they see nothing else.
@@ -71,6 +75,7 @@ impl Default for Listener {
             certificate_name: CertificateName::CommonName,
             certificate_as: CertificateAs::Nothing,
             unix_peer_as_user: false,
+            auth: None,
             allow_anonymous: None,
             mount_point: None,
             connections_max: None,

@@ -25,7 +25,7 @@ mod value;
 use std::path::{Path, PathBuf};
 
 pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
-pub use auth::{Auth, SessionTakeover};
+pub use auth::{Auth, Authentication, Http, Jwt, JwtAlgorithm, SessionTakeover, TokenPlace};
 pub use bridge::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, Secret, ServerOrder,
 };
@@ -108,6 +108,9 @@ impl Config {
             files.extend(listener.client_crl.as_deref());
         }
         files.extend(self.auth.password_file.as_deref());
+        files.extend(self.auth.jwt.key_file.as_deref());
+        files.extend(self.auth.jwt.jwks_file.as_deref());
+        files.extend(self.auth.http.ca_file.as_deref());
         files.extend(self.acl.file.as_deref());
         files
     }

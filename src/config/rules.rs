@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tidewire_protocol::topic::Topic;
 
 use super::{
-    AclRule, CertificateAs, ClientCertificates, Config, Limits, Listener, Mqtt, ShareStrategy,
+    AclRule, CertificateAs, ClientCertificates, Config, Jwt, Limits, Listener, Mqtt, ShareStrategy,
     Transport,
 };
 
@@ -43,8 +43,28 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         check_rule(rule).map_err(within)?;
     }
     check_sharing(&config.mqtt)?;
+    check_jwt(&config.auth.jwt)?;
+    let url = config.auth.http.url.as_deref().unwrap_or("https://");
+    demand(
+        "auth.http.url",
+        url.starts_with("http://") || url.starts_with("https://"),
+        "must begin with http:// or https://",
+    )?;
     check_limits(&config.limits)?;
     super::bridge_rules::check(config)
+}
+
+fn check_jwt(jwt: &Jwt) -> Result<(), Broken> {
+    demand(
+        "auth.jwt.algorithm",
+        jwt.key_file.is_none() || jwt.algorithm.is_some(),
+        "is needed with key_file: how does the key sign?",
+    )?;
+    demand(
+        "auth.jwt.user_name_claim",
+        !jwt.user_name_claim.is_empty(),
+        "must name a claim",
+    )
 }
 
 fn check_rule(rule: &AclRule) -> Result<(), Broken> {

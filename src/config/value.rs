@@ -7,9 +7,10 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    AclAction, AclEffect, BridgeKind, BridgeProtocol, BridgeRetain, CertificateAs, CertificateName,
-    ClientCertificates, LogLevel, Network, QueueOverflow, Secret, ServerOrder, SessionTakeover,
-    ShareStrategy, StoreEngine, Transport, UnixMode, UnixOwner, WideSubscriptions,
+    AclAction, AclEffect, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, CertificateAs,
+    CertificateName, ClientCertificates, JwtAlgorithm, LogLevel, Network, QueueOverflow, Secret,
+    ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace, Transport, UnixMode,
+    UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -175,6 +176,8 @@ texts! {
     PathBuf: "a path", |text| (!text.is_empty()).then(|| text.into()),
         |path| path.display().to_string();
     Network: "an IP address or a network such as 10.0.0.0/8", Network::parse, ToString::to_string;
+    JwtAlgorithm: "an algorithm such as \"HS256\", \"RS256\", \"PS256\", \"ES256\" or \"EdDSA\"",
+        JwtAlgorithm::of_name, |it| it.name().to_owned();
     IpAddr: "an IP address", |text| text.parse().ok(), ToString::to_string;
     UnixOwner: "a user and group such as \"mqtt:mqtt\", each a name or a number",
         |text| text.parse().ok(), ToString::to_string;
@@ -269,6 +272,8 @@ words! {
         "balanced" => Balanced, "sticky" => Sticky, "hash_topic" => HashTopic,
         "hash_property" => HashProperty
     }
+    Authentication { "password" => Password, "jwt" => Jwt, "http" => Http }
+    TokenPlace { "password" => Password, "user_name" => UserName }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
     BridgeKind { "mqtt" => Mqtt }
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }

@@ -263,6 +263,7 @@ mod tests {
     use tokio::task::spawn_local;
 
     use super::*;
+    use crate::auth::{Authenticator, Known};
     use crate::clock::Clock;
     use crate::config::{Config, Listener};
     use crate::exchange::{Exchange, ShardId};
@@ -297,7 +298,10 @@ mod tests {
         };
         config.limits.write_buffer_bytes_max = WRITE_BUFFER_BYTES_MAX;
         let clock = Clock::start();
-        let doors = plan_doors(&config, &Arc::default(), clock, &[]).expect("open");
+        let known = Known::default();
+        let authenticator = Authenticator::start(known, &config.auth, &config.limits, clock, None);
+        let authenticator = Arc::new(authenticator.expect("no thread"));
+        let doors = plan_doors(&config, &authenticator, clock, &[]).expect("open");
         let door = doors.into_iter().map(PlannedDoor::open).next();
         let door = door.expect("a listener").door();
         let (near, far) = UnixStream::pair().expect("pair");

@@ -219,6 +219,10 @@ impl House<'_> {
             },
             anonymous,
             authenticator: Arc::clone(self.authenticator),
+            order: match &listener.auth {
+                Some(order) => order.clone(),
+                None => config.auth.order.clone(),
+            },
             limits: config.limits.clone(),
             reason_strings: config.mqtt.reason_strings,
             waiting_room: Arc::clone(&self.waiting_room),

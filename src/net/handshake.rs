@@ -24,7 +24,7 @@ use super::transport::Transport;
 use super::waiting_room::{HeldBytes, WaitingRoom};
 use super::websocket::{self, WebSocketError, WebSocketSettings};
 use crate::auth::{Authenticator, Identity};
-use crate::config::{self, Limits};
+use crate::config::{self, Authentication, Limits};
 use crate::shard::{home_of, refusal, text_of};
 
 /// What the connections of one listener go through.
@@ -34,6 +34,8 @@ pub(crate) struct Door {
     pub(crate) websocket: WebSocketSettings,
     pub(crate) anonymous: Anonymous,
     pub(crate) authenticator: Arc<Authenticator>,
+    /// What credentials are shown to, in order.
+    pub(crate) order: Vec<Authentication>,
     pub(crate) limits: Limits,
     /// Whether refusals are explained in words.
     pub(crate) reason_strings: bool,

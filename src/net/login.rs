@@ -1,6 +1,7 @@
 //! Who the client of a CONNECT is: its password is checked, or AUTH packets are exchanged.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidewire_protocol::codec::{
@@ -8,7 +9,6 @@ use tidewire_protocol::codec::{
     UserProperties, decode, encode,
 };
 use tokio::io::AsyncWriteExt;
-use tokio::sync::oneshot;
 
 use super::handshake::{Door, connect_of, random_bytes, read_more};
 use super::listener::user_name_of;
@@ -16,10 +16,10 @@ use super::socket::PeerAddress;
 use super::transport::Transport;
 use super::waiting_room::HeldBytes;
 use crate::auth::{
-    Answer, Busy, Enhanced, EnhancedAuthentication, EnhancedError, Identity, METHOD,
-    name_of_certificate,
+    Answer, Busy, Credentials, Denial, Enhanced, EnhancedAuthentication, EnhancedError, Identity,
+    METHOD, Proof, TokenError, Verdict, name_of_certificate,
 };
-use crate::config::CertificateAs;
+use crate::config::{Authentication, CertificateAs};
 
 /// Why a client is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +28,17 @@ pub(crate) enum LoginError {
     Anonymous,
     #[error("wrong password or unknown user {user_name:?}")]
     Password { user_name: String },
+    #[error("{0}")]
+    Token(TokenError),
+    #[error("{0}")]
+    Unavailable(Denial),
     #[error("the certificate has no name of the kind that counts here")]
     NoName,
     #[error("too many logins of the user failed")]
     Banned,
     #[error("another user name than the one that the connection proves")]
     OtherName,
-    #[error("another client id than the one that the certificate stands for")]
+    #[error("another client id than the one that the certificate or token stands for")]
     OtherClientId,
     #[error("{0}")]
     Busy(#[from] Busy),
@@ -60,6 +64,18 @@ pub(crate) enum LoginError {
 }
 
 impl LoginError {
+    fn denied(denial: Denial, connect: &Connect<'_>) -> Self {
+        match denial {
+            Denial::Password => Self::Password {
+                user_name: shown(connect.user_name.unwrap_or_default()),
+            },
+            Denial::Token(TokenError::OtherClientId) => Self::OtherClientId,
+            Denial::Token(TokenError::OtherUserName) => Self::OtherName,
+            Denial::Token(source) => Self::Token(source),
+            Denial::Unavailable(_) => Self::Unavailable(denial),
+        }
+    }
+
     fn failed(authentication: &EnhancedAuthentication, source: EnhancedError) -> Self {
         Self::Enhanced {
             user_name: shown(authentication.claimed_name()),
@@ -73,8 +89,9 @@ impl LoginError {
             Self::Anonymous | Self::NoName | Self::OtherName => ReasonCode::NotAuthorized,
             Self::Banned => ReasonCode::Banned,
             Self::OtherClientId => ReasonCode::ClientIdentifierNotValid,
-            Self::Password { .. } => ReasonCode::BadUserNameOrPassword,
+            Self::Password { .. } | Self::Token(_) => ReasonCode::BadUserNameOrPassword,
             Self::Busy(_) | Self::Stopped => ReasonCode::ServerBusy,
+            Self::Unavailable(_) => ReasonCode::ServerUnavailable,
             Self::Method { .. } => ReasonCode::BadAuthenticationMethod,
             Self::Enhanced { source, .. } => source.reason(),
             // [MQTT-3.1.2-30]
@@ -103,14 +120,13 @@ pub(super) async fn log_in(
     let identity = identify(door, transport, packet, rest, held).await;
     let failed = match &identity {
         Err(LoginError::Password { .. }) => user_name,
+        // Its user name may be the token itself.
+        Err(LoginError::Token(_)) => Some(""),
         Err(LoginError::Enhanced { user_name, .. }) => Some(user_name.as_str()),
         _ => None,
     };
     if let Some(user_name) = failed {
-        let address = match transport.peer() {
-            PeerAddress::Ip(address) => Some(address.ip()),
-            PeerAddress::Unix => None,
-        };
+        let address = address_of(transport);
         logins.failed(address, user_name, &door.limits);
     }
     identity
@@ -141,6 +157,7 @@ async fn identify(
         return Ok(Identity {
             user_name: proved.user_name,
             has_password: true,
+            password_mark: proved.password_mark,
             enhanced: proved.enhanced,
             ..shown
         });
@@ -149,13 +166,9 @@ async fn identify(
     if identity.user_name.is_some() {
         return Ok(identity);
     }
-    if let Some(user_name) = connect.user_name {
-        let password = connect.password.unwrap_or_default();
-        if let Some(verdict) = door.authenticator.check_password(user_name, password) {
-            identity.has_password = true;
-            identity.user_name = Some(await_verdict(user_name, verdict?).await?);
-            return Ok(identity);
-        }
+    if let Some(proof) = check_credentials(door, transport, &connect, &identity).await? {
+        proof.apply(&mut identity);
+        return Ok(identity);
     }
     // A verified client certificate is an identity; without one the client is anonymous.
     let has_certificate = certificate_of(transport).is_some();
@@ -210,24 +223,63 @@ fn certificate_of(transport: &Transport) -> Option<&[u8]> {
 
 /// [MQTT-4.12.0-1]
 fn begin_enhanced(door: &Door, method: &str) -> Result<EnhancedAuthentication, LoginError> {
+    let is_checked = door.order.contains(&Authentication::Password);
     let offered = door.authenticator.enhanced(random_bytes());
+    let offered = offered.filter(|_| is_checked);
     let refused = || LoginError::Method {
         method: shown(method),
     };
     offered.filter(|_| method == METHOD).ok_or_else(refused)
 }
 
-async fn await_verdict(
-    user_name: &str,
-    verdict: oneshot::Receiver<bool>,
-) -> Result<Arc<str>, LoginError> {
-    let is_right = verdict.await.map_err(|_| LoginError::Stopped)?;
-    if !is_right {
-        return Err(LoginError::Password {
-            user_name: shown(user_name),
-        });
+/// Shows the credentials to one after the other until one decides; `None` for a client without a
+/// user name whom nobody knows, and where nothing is checked.
+async fn check_credentials(
+    door: &Door,
+    transport: &Transport,
+    connect: &Connect<'_>,
+    shown_already: &Identity,
+) -> Result<Option<Proof>, LoginError> {
+    if connect.user_name.is_none() && connect.password.is_none() {
+        return Ok(None);
     }
-    Ok(user_name.into())
+    let credentials = Arc::new(Credentials {
+        client_id: connect.client_id.to_owned(),
+        user_name: connect.user_name.map(str::to_owned),
+        password: connect.password.map(<[u8]>::to_vec),
+        address: address_of(transport),
+        certificate: shown_already.certificate.clone(),
+    });
+    for way in &door.order {
+        let Some(verdict) = door.authenticator.ask(*way, &credentials) else {
+            continue;
+        };
+        match verdict?.await.map_err(|_| LoginError::Stopped)? {
+            Verdict::Allowed(proof) => return accepted(*proof, shown_already).map(Some),
+            Verdict::Denied(denial) => return Err(LoginError::denied(denial, connect)),
+            Verdict::Ignored => {}
+        }
+    }
+    let is_checked = door.order.iter().any(|way| door.authenticator.has(*way));
+    if is_checked && connect.user_name.is_some() {
+        return Err(LoginError::denied(Denial::Password, connect));
+    }
+    Ok(None)
+}
+
+/// A proof that names a client id has to agree with the certificate.
+fn accepted(proof: Proof, shown_already: &Identity) -> Result<Proof, LoginError> {
+    match (&proof.client_id, &shown_already.client_id) {
+        (Some(one), Some(other)) if one != other => Err(LoginError::OtherClientId),
+        _ => Ok(proof),
+    }
+}
+
+fn address_of(transport: &Transport) -> Option<IpAddr> {
+    match transport.peer() {
+        PeerAddress::Ip(address) => Some(address.ip().to_canonical()),
+        PeerAddress::Unix => None,
+    }
 }
 
 /// AUTH packets between CONNECT and CONNACK.
@@ -266,6 +318,7 @@ impl Dialogue<'_> {
             return Err(LoginError::failed(&authentication, source));
         }
         Ok(Identity {
+            password_mark: authentication.password_mark(),
             user_name,
             enhanced: Some(Enhanced {
                 last_data,

@@ -35,7 +35,7 @@ impl Server {
         let waiting = keep_fixed(&self.shared.config, &mut config);
         // What can fail comes first.
         let before = &self.shared;
-        let authenticator = authenticator(&config, Some(&self.authenticator))?;
+        let authenticator = authenticator(&config, self.clock, Some(&self.authenticator))?;
         let acl = Acl::load(&config.acl).map_err(StartError::from)?;
         let open = self.doors.borrow().clone();
         let planned = plan_doors(&config, &authenticator, self.clock, &open);
@@ -105,6 +105,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         "store" store;
         "log" log;
         "auth.hashing_threads" auth.hashing_threads;
+        "auth.http.requests_max" auth.http.requests_max;
         "limits.logins_waiting_max" limits.logins_waiting_max;
         "limits.connections_max" limits.connections_max;
         "limits.mailbox_bytes_max" limits.mailbox_bytes_max;

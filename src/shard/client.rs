@@ -78,6 +78,8 @@ pub(crate) struct Connection {
     pub(crate) is_bridge: bool,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) last_received_ms: u64,
+    /// When what the client has proved does not hold any more.
+    pub(crate) proof_expires_at_ms: Option<u64>,
     pub(crate) pace: PublishPace,
     pub(crate) aliases: InboundAliases,
     /// For a client that takes topic aliases.

@@ -204,6 +204,7 @@ impl Shard {
             is_bridge: connect.is_bridge,
             keep_alive_seconds: self.keep_alive_of(connect),
             last_received_ms: now_ms,
+            proof_expires_at_ms: identity.expires_at_ms,
             pace: Default::default(),
             aliases: Default::default(),
             outbound_aliases: self.outbound_aliases_of(connect),
@@ -363,6 +364,9 @@ impl Shard {
         }
         if let Some(connection) = self.connections.lookup_mut(connection) {
             connection.session = Some(key);
+        }
+        if identity.expires_at_ms.is_some() {
+            self.timers.add(0, Timer::ProofExpiry(connection));
         }
         self.keep_session(key);
         if has_will {

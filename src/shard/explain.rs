@@ -74,6 +74,7 @@ pub fn text_of(reason: ReasonCode) -> Option<&'static str> {
         ReasonCode::UnsupportedProtocolVersion => "the protocol version is not spoken here",
         ReasonCode::BadUserNameOrPassword => "the user name or password is wrong",
         ReasonCode::BadAuthenticationMethod => "the authentication method is not known here",
+        ReasonCode::ServerUnavailable => "logins cannot be checked now; try again later",
         ReasonCode::ServerBusy => "too many logins wait; try again later",
         ReasonCode::UnspecifiedError => "the broker has failed to do this",
         _ => return None,

@@ -284,6 +284,7 @@ impl Shard {
     pub fn tick(&mut self, now_ms: u64) {
         while let Some(timer) = self.timers.pop_due(now_ms) {
             match timer {
+                Timer::ProofExpiry(key) => self.check_proof(key, now_ms),
                 Timer::KeepAlive(key) => self.check_keep_alive(key, now_ms),
                 Timer::Abandon(key) => {
                     if let Some(connection) = self.connections.lookup_mut(key) {

@@ -122,7 +122,7 @@ impl Shard {
     fn has_other_proof(&self) -> bool {
         let listeners = &self.shared.config.listeners;
         let proves = |it: &Listener| it.certificate_as.is_user_name() || it.unix_peer_as_user;
-        listeners.iter().any(proves)
+        self.shared.config.auth.has_more_than_passwords() || listeners.iter().any(proves)
     }
 
     /// The connection was lost when the process ended.

@@ -10,6 +10,7 @@ use super::Reconfiguration;
 use super::client::Subscribed;
 use super::mount::mounted;
 use super::subscribe::{ANY_LEVELS, mounted_of};
+use super::timers::Timer;
 use super::{Key, Shard, key_of};
 use crate::auth::acl::{Action, Rights, Subject};
 use crate::exchange::{Destination, Routes, Target};
@@ -55,28 +56,51 @@ impl Shard {
                 continue;
             };
             let subject = session.rights.subject();
-            if !self.is_known(subject) {
+            let is_other = !self.is_known(subject);
+            if self.is_gone(subject) {
                 let rights = Rights::nothing(subject.clone());
                 self.expel(key, rights, now_ms);
             } else if is_new_acl && !session.rights.is_provisional() {
                 let rights = self.shared.acl.rights(subject.clone());
                 self.set_rights(key, Arc::new(rights), now_ms);
             }
+            if is_other {
+                self.ask_again(key, now_ms);
+            }
         }
         new.applied.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether the password file that proved a user name still has it.
+    /// Whether the password file that proved a user name still has it, with the same password.
     pub(super) fn is_known(&self, subject: &Subject) -> bool {
-        let Some(user_name) = subject
-            .user_name
-            .as_deref()
-            .filter(|_| subject.has_password)
-        else {
-            return true;
-        };
+        self.proved_user(subject).is_none_or(|user_name| {
+            let users = self.shared.users.as_ref();
+            users.is_some_and(|users| match subject.password_mark {
+                Some(mark) => users.mark(user_name) == Some(mark),
+                None => users.knows(user_name),
+            })
+        })
+    }
+
+    /// Whether the password file that proved a user name has it no longer.
+    fn is_gone(&self, subject: &Subject) -> bool {
         let users = self.shared.users.as_ref();
-        users.is_some_and(|users| users.knows(user_name))
+        self.proved_user(subject)
+            .is_some_and(|it| !users.is_some_and(|users| users.knows(it)))
+    }
+
+    fn proved_user<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
+        let user_name = subject.user_name.as_deref();
+        user_name.filter(|_| subject.has_password)
+    }
+
+    /// Ends the connection of a client with a password of before; its session stays for the user.
+    fn ask_again(&mut self, key: Key, now_ms: u64) {
+        let connection = self.sessions.lookup(key).and_then(|it| it.connection);
+        if let Some(connection) = connection {
+            let why = "the user has another password";
+            self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
+        }
     }
 
     /// Ends the connection of a client without any right; its will is not sent.
@@ -86,6 +110,22 @@ impl Shard {
         if let Some(connection) = connection {
             let why = "the user is gone";
             self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
+        }
+    }
+
+    /// Ends a connection whose proof has expired. Looks again within minutes, so that the timers of
+    /// connections that are long gone do not pile up.
+    pub(super) fn check_proof(&mut self, key: Key, now_ms: u64) {
+        let connection = self.connections.lookup(key);
+        let Some(expires_at_ms) = connection.and_then(|it| it.proof_expires_at_ms) else {
+            return;
+        };
+        if expires_at_ms <= now_ms {
+            let why = "the proof of the identity has expired";
+            self.disconnect(key, ReasonCode::MaximumConnectTime, why, now_ms);
+        } else {
+            let due_ms = expires_at_ms.min(now_ms + PROOF_CHECK_MS);
+            self.timers.add(due_ms, Timer::ProofExpiry(key));
         }
     }
 
@@ -158,7 +198,8 @@ impl Shard {
 
     /// Whether rights may have changed since these routes of another shard were looked up.
     pub(super) fn is_doubtful(&self, routes: &Routes) -> bool {
-        self.shared.acl.has_rules() && !self.shared.exchange.is_current(routes)
+        (self.shared.acl.has_rules() || self.shared.config.auth.gives_rules())
+            && !self.shared.exchange.is_current(routes)
     }
 
     /// Whether a receiver of routes from before may receive the topic now.
@@ -172,3 +213,6 @@ impl Shard {
         }
     }
 }
+
+/// Between two looks at a proof that holds.
+const PROOF_CHECK_MS: u64 = 300_000;

@@ -11,6 +11,8 @@ use super::slots::Key;
 pub(crate) enum Timer {
     /// The connection may have been silent for too long.
     KeepAlive(Key),
+    /// What the client of the connection has proved does not hold any more.
+    ProofExpiry(Key),
     /// A closing connection has had its time to take its last packet.
     Abandon(Key),
     /// The session may have been without a connection for too long.

@@ -8,6 +8,11 @@
 mod broker;
 mod command;
 mod enhanced;
+mod http;
+mod http_server;
 mod password;
 mod scram_client;
 mod takeover;
+mod token;
+mod token_login;
+mod token_signer;

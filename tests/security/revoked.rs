@@ -1,7 +1,7 @@
 //! Negative tests 27, 28 and 30: rights that go away while a client has them in use.
 
 use tidewire::config::StoreEngine;
-use tidewire_protocol::codec::{Publish, PublishProperties, ReasonCode};
+use tidewire_protocol::codec::{Connect, Publish, PublishProperties, ReasonCode};
 
 use super::broker::{Broker, lasting, login, users};
 use super::client::{Client, Q0, Q1, message, will};
@@ -122,6 +122,28 @@ fn a_deleted_user_is_disconnected_and_its_will_is_not_sent() {
     carol.expect_nothing();
     let (_, reason) = broker.connect_with(&login("alice", "alice"));
     assert_eq!(reason, ReasonCode::BadUserNameOrPassword);
+}
+
+#[test]
+fn a_user_with_another_password_is_disconnected_and_keeps_the_session() {
+    let (mut broker, _, mut carol) = broker();
+    let mut alice = broker.accepted(&lasting("alice", "device"));
+    alice.subscribe("a/#", Q1);
+    let others = users(&["bob", "carol"]);
+    let hash = tidewire::auth::PasswordHash::new(b"other", [9; 16]);
+    let changed = format!("{others}alice:{hash}\n");
+    broker.files.write("users", &changed);
+    broker.reload();
+    alice.expect_end(ReasonCode::NotAuthorized);
+    let (_, reason) = broker.connect_with(&lasting("alice", "device"));
+    assert_eq!(reason, ReasonCode::BadUserNameOrPassword);
+    carol.publish("a/1", Q1);
+    let connect = Connect {
+        password: Some(b"other"),
+        ..lasting("alice", "device")
+    };
+    let mut alice = broker.accepted(&connect);
+    assert_eq!(alice.expect_topics(1), ["a/1"]);
 }
 
 #[test]

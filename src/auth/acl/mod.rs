@@ -5,6 +5,7 @@
 
 mod action;
 mod file;
+mod own;
 mod pattern;
 mod rights;
 mod rule;
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 
 pub use action::Action;
 pub use file::{AclFileError, AclLineError};
+pub use own::{OwnRulesError, own_rules};
 pub use pattern::PatternError;
 pub use rights::{Decision, Rights, Subject};
 pub use rule::{Effect, Rule};
@@ -123,12 +125,15 @@ impl Acl {
     /// What a client may do.
     pub fn rights(&self, subject: Subject) -> Rights {
         let user_name = subject.user_name.as_deref();
-        let Some(rules) = &self.rules else {
-            return Rights::everything(subject);
-        };
-        if user_name.is_some_and(|it| self.superusers.contains(it)) {
+        let is_superuser = |it| self.superusers.contains(it);
+        if subject.is_superuser || user_name.is_some_and(is_superuser) {
             return Rights::everything(subject);
         }
+        let own = subject.own_rules.clone();
+        let rules = match (&self.rules, &own) {
+            (None, None) => return Rights::everything(subject),
+            (rules, _) => rules.as_deref().unwrap_or_default(),
+        };
         let of_user = user_name.and_then(|it| self.by_user.get(it));
         let mut numbers: Vec<u32> = of_user.into_iter().flatten().copied().collect();
         numbers.extend(&self.others);
@@ -138,7 +143,10 @@ impl Acl {
             rule.is_some_and(|rule| rule.who.has(&subject))
         });
         let grant = Grant::Rules(Rules {
-            set: self.set_of(rules, &numbers),
+            set: match own {
+                Some(own) => Arc::new(RuleSet::with_own(&own, rules, &numbers)),
+                None => self.set_of(rules, &numbers),
+            },
             reach: self.reach.unwrap_or(Reach::Whole),
         });
         Rights::new(subject, grant)

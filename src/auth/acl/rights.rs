@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::action::Action;
 use super::pattern::{Names, can_be_level};
-use super::rule::Effect;
+use super::rule::{Effect, Rule};
 use super::rule_set::{Reach, RuleSet, Verdict};
 
 /// Everything about a client that rules ask for.
@@ -16,6 +16,8 @@ pub struct Subject {
     pub user_name: Option<Arc<str>>,
     /// Whether the user name was proved by the password file.
     pub has_password: bool,
+    /// What the password file had of the user then; `None` if that is not known any more.
+    pub password_mark: Option<u64>,
     /// As in CONNECT, or assigned.
     pub client_id: Arc<str>,
     /// Name in the certificate that the client showed.
@@ -24,6 +26,10 @@ pub struct Subject {
     pub groups: Arc<[Box<str>]>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
+    /// Rules that the proof itself names: they come before all others.
+    pub own_rules: Option<Arc<[Rule]>>,
+    /// Whether the proof says that no rule concerns the client.
+    pub is_superuser: bool,
 }
 
 /// What one client may do: a plain value that never waits and never fails.

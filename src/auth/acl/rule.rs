@@ -27,6 +27,8 @@ pub(super) enum RuleOrigin {
     Key(usize),
     /// A line of the ACL file, counted from 1.
     Line(Arc<PathBuf>, usize),
+    /// The proof of an identity.
+    Proof,
 }
 
 /// Whom a rule is about: every list that is not empty has to hold the client.
@@ -75,6 +77,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
             RuleOrigin::Key(number) => write!(f, "acl.rules.{number}")?,
+            RuleOrigin::Proof => write!(f, "proof of the identity")?,
             RuleOrigin::Line(file, line) => write!(f, "{}:{line}", file.display())?,
         }
         let effect = match self.effect {

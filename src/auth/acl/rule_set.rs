@@ -54,17 +54,24 @@ pub(super) enum Reach {
 impl RuleSet {
     /// `numbers` says which of all rules, ascending.
     pub(super) fn new(all: &[Rule], numbers: &[u32]) -> Self {
-        let chosen = numbers.iter().filter_map(|number| {
-            let rule = all.get(*number as usize)?;
-            Some(SetRule {
-                effect: rule.effect,
-                actions: rule.actions,
-                pattern: rule.pattern.clone(),
-                number: *number,
-            })
-        });
+        Self::of(Self::chosen(all, numbers).collect())
+    }
+
+    /// Rules of one client alone, then others as in [`RuleSet::new`].
+    pub(super) fn with_own(own: &[Rule], all: &[Rule], numbers: &[u32]) -> Self {
+        let own = own.iter().map(|rule| SetRule::new(rule, u32::MAX));
+        let others = Self::chosen(all, numbers);
+        Self::of(own.chain(others).collect())
+    }
+
+    fn chosen(all: &[Rule], numbers: &[u32]) -> impl Iterator<Item = SetRule> {
+        let rule = |number: &u32| Some(SetRule::new(all.get(*number as usize)?, *number));
+        numbers.iter().filter_map(rule)
+    }
+
+    fn of(rules: Box<[SetRule]>) -> Self {
         let mut this = Self {
-            rules: chosen.collect(),
+            rules,
             nodes: vec![Node::default()],
         };
         for (place, rule) in (0u32..).zip(&this.rules) {
@@ -163,6 +170,15 @@ impl RuleSet {
 }
 
 impl SetRule {
+    fn new(rule: &Rule, number: u32) -> Self {
+        Self {
+            effect: rule.effect,
+            actions: rule.actions,
+            pattern: rule.pattern.clone(),
+            number,
+        }
+    }
+
     fn verdict(&self) -> Verdict {
         Verdict {
             effect: self.effect,

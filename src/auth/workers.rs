@@ -1,4 +1,4 @@
-//! Threads that compute password hashes, so that no shard waits for one.
+//! Threads that check logins, so that no shard waits for one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,21 +9,19 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::password_file::PasswordFile;
+use super::credentials::Verdict;
 
 /// A few threads with one bounded queue; ends them when dropped.
-pub struct HashingPool {
+pub(super) struct Workers {
     queue: Arc<Queue>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// A login that waits for its verdict.
 pub(super) struct Job {
-    pub(super) users: Arc<PasswordFile>,
-    pub(super) user_name: String,
-    pub(super) password: Vec<u8>,
+    pub(super) work: Box<dyn FnOnce() -> Verdict + Send>,
     /// Closed by a client that no longer waits.
-    pub(super) verdict: oneshot::Sender<bool>,
+    pub(super) verdict: oneshot::Sender<Verdict>,
 }
 
 struct Queue {
@@ -38,12 +36,12 @@ struct State {
     is_closed: bool,
 }
 
-impl HashingPool {
+impl Workers {
     /// Starts the threads; zero means a quarter of the cores, at least one.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(threads: u16, jobs_max: usize) -> io::Result<Self> {
+    pub(super) fn start(threads: u16, jobs_max: usize) -> io::Result<Self> {
         let count = match threads {
             0 => thread::available_parallelism()
                 .map_or(1, |cores| cores.get() / 4)
@@ -60,7 +58,7 @@ impl HashingPool {
         };
         for number in 0..count {
             let queue = Arc::clone(&this.queue);
-            let thread = thread::Builder::new().name(format!("hashing-{number}"));
+            let thread = thread::Builder::new().name(format!("login-{number}"));
             this.threads.push(thread.spawn(move || work(&queue))?);
         }
         Ok(this)
@@ -83,7 +81,7 @@ impl HashingPool {
     }
 }
 
-impl Drop for HashingPool {
+impl Drop for Workers {
     fn drop(&mut self) {
         let mut state = self.queue.state.lock();
         state.is_closed = true;
@@ -92,15 +90,15 @@ impl Drop for HashingPool {
         self.queue.has_work.notify_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a hashing thread panicked");
+                tracing::error!("a thread that checks logins panicked");
             }
         }
     }
 }
 
-impl fmt::Debug for HashingPool {
+impl fmt::Debug for Workers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HashingPool({} threads)", self.threads.len())
+        write!(f, "Workers({} threads)", self.threads.len())
     }
 }
 
@@ -108,13 +106,12 @@ fn work(queue: &Queue) {
     // Clients that are connected come before those that want to be: a flood of logins gets what the
     // shards leave over. Linux keeps a niceness per thread.
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "hashing runs at normal priority");
+        tracing::debug!(%error, "logins are checked at normal priority");
     }
     while let Some(job) = next_job(queue) {
         if !job.verdict.is_closed() {
-            let is_right = job.users.has(&job.user_name, &job.password);
             // The client may be gone by now.
-            let _ = job.verdict.send(is_right);
+            let _ = job.verdict.send((job.work)());
         }
     }
 }
@@ -136,43 +133,38 @@ const NICENESS: i32 = 10;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;
 
-    /// A hash of mosquitto_passwd's kind that takes the better part of a second.
-    const SLOW: &str = "slow:$7$400000$2bSkxZjOXB7wqEER$8ox8N1ION7JiLBsNQCGt+5jJ2qx9PH3ah3hvSryvX\
-                        JsoVf4Ahcuy9wWkbjWBV2+azksyOoyYjrANllfdQN93Sg==";
-
-    fn job(users: &Arc<PasswordFile>) -> (Job, oneshot::Receiver<bool>) {
+    /// Work that lasts until it is told to end, and where to wait for its verdict.
+    fn job() -> (Job, mpsc::Sender<()>, oneshot::Receiver<Verdict>) {
+        let (end, ended) = mpsc::channel();
         let (verdict, receiver) = oneshot::channel();
-        let job = Job {
-            users: Arc::clone(users),
-            user_name: "slow".into(),
-            password: b"wrong".into(),
-            verdict,
-        };
-        (job, receiver)
+        let work = Box::new(move || {
+            let _ = ended.recv();
+            Verdict::Ignored
+        });
+        (Job { work, verdict }, end, receiver)
     }
 
     #[test]
     fn the_queue_is_bounded_and_those_who_gave_up_make_room() {
-        let users = PasswordFile::parse(Path::new("users"), SLOW).expect("valid");
-        let users = Arc::new(users);
-        let pool = HashingPool::start(1, 1).expect("started");
-        let (job_at_work, at_work) = job(&users);
+        let pool = Workers::start(1, 1).expect("started");
+        let (job_at_work, end, at_work) = job();
         assert!(pool.submit(job_at_work).is_ok());
         while !pool.queue.state.lock().jobs.is_empty() {
             thread::sleep(Duration::from_millis(1));
         }
-        let (waiting_job, waiting) = job(&users);
+        let (waiting_job, _, waiting) = job();
         assert!(pool.submit(waiting_job).is_ok());
-        let (late_job, late) = job(&users);
+        let (late_job, end_late, late) = job();
         let late_job = pool.submit(late_job).expect_err("full");
         drop(waiting);
         assert!(pool.submit(late_job).is_ok());
-        assert_eq!(at_work.blocking_recv(), Ok(false));
-        assert_eq!(late.blocking_recv(), Ok(false));
+        drop((end, end_late));
+        assert!(matches!(at_work.blocking_recv(), Ok(Verdict::Ignored)));
+        assert!(matches!(late.blocking_recv(), Ok(Verdict::Ignored)));
     }
 }

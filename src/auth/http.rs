@@ -1,0 +1,279 @@
+//! Logins that a server elsewhere decides about, asked by HTTP.
+//!
+//! Whatever is not a clear answer refuses the client: a server that is down, slow or talks nonsense
+//! lets nobody in. Answers are remembered for a while, failures are not.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::{Value, json};
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+
+use super::acl::{Rule, own_rules};
+use super::credentials::{Credentials, Denial, Proof, Verdict};
+use super::scram::sign;
+use crate::clock::Clock;
+use crate::config;
+
+/// Asks the server, and remembers what it said.
+pub struct HttpBackEnd {
+    url: String,
+    authorization: Option<String>,
+    agent: Agent,
+    clock: Clock,
+    cache: Mutex<HashMap<[u8; 32], (Answer, u64)>>,
+    cache_ms: u64,
+    cache_entries_max: usize,
+    /// So that what is remembered of a password is of no use to anybody else.
+    secret: [u8; 32],
+}
+
+/// What the server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    Allow {
+        is_superuser: bool,
+        rules: Option<Arc<[Rule]>>,
+    },
+    Deny,
+    Ignore,
+}
+
+/// Why the back end cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpBackEndError {
+    /// The authorities.
+    #[error("auth.http.ca_file {}: {problem}", file.display())]
+    Authorities {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The system has no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(io::Error),
+}
+
+impl HttpBackEnd {
+    /// With its settings; `None` if there is no URL.
+    ///
+    /// # Errors
+    /// The authorities cannot be read.
+    pub fn new(config: &config::Http, clock: Clock) -> Result<Option<Self>, HttpBackEndError> {
+        let Some(url) = config.url.clone() else {
+            return Ok(None);
+        };
+        let mut secret = [0; 32];
+        let random = SystemRandom::new().fill(&mut secret);
+        random.map_err(|_| HttpBackEndError::Random(io::ErrorKind::Other.into()))?;
+        Ok(Some(Self {
+            url,
+            authorization: config.authorization.as_ref().map(|it| it.0.clone()),
+            agent: agent(config)?,
+            clock,
+            cache: Mutex::default(),
+            cache_ms: u64::from(config.cache_seconds) * 1_000,
+            cache_entries_max: config.cache_entries_max,
+            secret,
+        }))
+    }
+
+    /// Asks about a client, which may last as long as the time limit: never on a shard.
+    pub(super) fn check(&self, credentials: &Credentials) -> Verdict {
+        let Ok(body) = body_of(credentials) else {
+            return Verdict::Denied(Denial::Password);
+        };
+        let key = sign(&self.secret, body.as_bytes());
+        let answer = match self.remembered(&key) {
+            Some(answer) => answer,
+            None => match self.ask(&body) {
+                Ok(answer) => {
+                    self.remember(key, &answer);
+                    answer
+                }
+                Err(problem) => return Verdict::Denied(Denial::Unavailable(problem)),
+            },
+        };
+        match answer {
+            Answer::Allow {
+                is_superuser,
+                rules,
+            } => Verdict::Allowed(Box::new(Proof {
+                user_name: credentials.user_name.as_deref().map(Into::into),
+                own_rules: rules,
+                is_superuser,
+                ..Proof::default()
+            })),
+            Answer::Deny => Verdict::Denied(Denial::Password),
+            Answer::Ignore => Verdict::Ignored,
+        }
+    }
+
+    fn ask(&self, body: &str) -> Result<Answer, String> {
+        let mut request = self.agent.post(&self.url).content_type("application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let response = request.send(body).map_err(|error| error.to_string())?;
+        let status = response.status().as_u16();
+        if status != OK {
+            return Err(format!("status {status}"));
+        }
+        let body = response.into_body().into_with_config();
+        let body = body.limit(ANSWER_BYTES_MAX).read_to_vec();
+        read_answer(&body.map_err(|error| error.to_string())?)
+    }
+
+    fn remembered(&self, key: &[u8; 32]) -> Option<Answer> {
+        let now_ms = self.clock.now_ms();
+        let cache = self.cache.lock();
+        let (answer, ends_ms) = cache.get(key)?;
+        (*ends_ms > now_ms).then(|| answer.clone())
+    }
+
+    fn remember(&self, key: [u8; 32], answer: &Answer) {
+        if self.cache_ms == 0 {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        let mut cache = self.cache.lock();
+        if cache.len() >= self.cache_entries_max {
+            cache.retain(|_, (_, ends_ms)| *ends_ms > now_ms);
+        }
+        if cache.len() < self.cache_entries_max {
+            cache.insert(key, (answer.clone(), now_ms + self.cache_ms));
+        }
+    }
+}
+
+impl fmt::Debug for HttpBackEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpBackEnd(..)")
+    }
+}
+
+fn agent(config: &config::Http) -> Result<Agent, HttpBackEndError> {
+    let roots = match &config.ca_file {
+        Some(file) => authorities(file)?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let roots = roots
+        .iter()
+        .map(|it| Certificate::from_der(it).to_owned())
+        .collect();
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(default_provider()))
+        .root_certs(RootCerts::Specific(Arc::new(roots)))
+        .build();
+    let limit = Duration::from_millis(u64::from(config.timeout_milliseconds));
+    let settings = Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(limit))
+        .http_status_as_error(false)
+        // Credentials go where the operator says, and nowhere else.
+        .max_redirects(0)
+        .proxy(None)
+        .max_idle_connections_per_host(usize::from(config.requests_max))
+        .build();
+    Ok(settings.new_agent())
+}
+
+fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, HttpBackEndError> {
+    let wrong = |problem: String| HttpBackEndError::Authorities {
+        file: file.to_owned(),
+        problem,
+    };
+    let bytes = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|error| wrong(error.to_string()))?;
+    if found.is_empty() {
+        return Err(wrong("has no certificate".into()));
+    }
+    Ok(found)
+}
+
+/// The question; a password that is no text cannot be asked about.
+fn body_of(credentials: &Credentials) -> Result<String, std::str::Utf8Error> {
+    let password = credentials.password.as_deref();
+    let password = password.map(std::str::from_utf8).transpose()?;
+    let question = json!({
+        "client_id": credentials.client_id,
+        "user_name": credentials.user_name,
+        "password": password,
+        "address": credentials.address.map(|it| it.to_string()),
+        "certificate": credentials.certificate.as_deref(),
+    });
+    Ok(question.to_string())
+}
+
+/// A member of the wrong type makes the whole answer useless: it could have been a denial.
+fn read_answer(body: &[u8]) -> Result<Answer, String> {
+    let answer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let is_superuser = match answer.get("is_superuser") {
+        None => false,
+        Some(flag) => flag.as_bool().ok_or("`is_superuser` is no boolean")?,
+    };
+    let rules = match answer.get("acl") {
+        None => None,
+        Some(rules) => Some(own_rules(rules).map_err(|error| error.to_string())?.into()),
+    };
+    match answer.get("result").and_then(Value::as_str) {
+        Some("allow") => Ok(Answer::Allow {
+            is_superuser,
+            rules,
+        }),
+        Some("deny") => Ok(Answer::Deny),
+        Some("ignore") => Ok(Answer::Ignore),
+        _ => Err("`result` is none of allow, deny, ignore".into()),
+    }
+}
+
+const OK: u16 = 200;
+const ANSWER_BYTES_MAX: u64 = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clear_answer_is_one() {
+        let allowed = |is_superuser| Answer::Allow {
+            is_superuser,
+            rules: None,
+        };
+        for (body, answer) in [
+            (r#"{"result":"allow"}"#, allowed(false)),
+            (r#"{"result":"allow","is_superuser":true}"#, allowed(true)),
+            (r#"{"result":"deny","more":1}"#, Answer::Deny),
+            (r#"{"result":"ignore"}"#, Answer::Ignore),
+        ] {
+            assert_eq!(read_answer(body.as_bytes()), Ok(answer), "{body}");
+        }
+        for body in [
+            "",
+            "allow",
+            "{}",
+            "[]",
+            r#"{"result":"ALLOW"}"#,
+            r#"{"result":true}"#,
+            r#"{"result":"allow","is_superuser":"false"}"#,
+            r#"{"result":"allow","acl":{}}"#,
+            r#"{"result":"allow"} trailing"#,
+        ] {
+            assert!(read_answer(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

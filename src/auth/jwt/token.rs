@@ -1,0 +1,271 @@
+//! Tokens: parts, signature, claims.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use serde_json::{Map, Value};
+
+use super::key::Key;
+use super::key_file::{KeyError, is_hmac, load, warn_if_open};
+use crate::auth::acl::{OwnRulesError, Rule, own_rules};
+use crate::config::Jwt;
+
+/// Checks tokens.
+pub struct Tokens {
+    keys: Vec<Key>,
+    config: Jwt,
+}
+
+/// What a token says about its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The user name.
+    pub user_name: Arc<str>,
+    /// The only client id that may show the token, if it names one.
+    pub client_id: Option<Arc<str>>,
+    /// What the client may do before all other rules.
+    pub rules: Option<Arc<[Rule]>>,
+    /// Milliseconds since 1970 at which the token ends, leeway included.
+    pub expires_unix_ms: Option<u64>,
+}
+
+/// Why a token is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token in the compact form.
+    #[error("the token is malformed")]
+    Malformed,
+    /// An extension that has to be understood.
+    #[error("the token needs an extension (`crit`)")]
+    Critical,
+    /// `alg` and `kid` name no key, which is always so for `none`.
+    #[error("no key of the algorithm and id that the token names")]
+    NoKey,
+    /// Signed by someone else, or changed.
+    #[error("the signature of the token is wrong")]
+    Signature,
+    /// Too late.
+    #[error("the token has expired")]
+    Expired,
+    /// Too early.
+    #[error("the token is not valid yet")]
+    NotYet,
+    /// A claim that has to be there.
+    #[error("claim {0:?} of the token is missing or of the wrong type")]
+    Claim(String),
+    /// `iss` or `aud` is another.
+    #[error("claim {0:?} of the token is not one of those accepted")]
+    NotAccepted(&'static str),
+    /// A token of somebody else.
+    #[error("the token is for another client id")]
+    OtherClientId,
+    /// CONNECT claims another user name than the token.
+    #[error("the token is for another user name")]
+    OtherUserName,
+    /// The rules of the token.
+    #[error("the rules of the token: {0}")]
+    Rules(#[from] OwnRulesError),
+}
+
+impl Tokens {
+    /// With the keys that the configuration names; `None` if it names none.
+    ///
+    /// # Errors
+    /// A key file cannot be used.
+    pub fn load(config: &Jwt) -> Result<Option<Self>, KeyError> {
+        if !config.is_on() {
+            return Ok(None);
+        }
+        let keys = load(config)?;
+        if keys.iter().any(|key| is_hmac(key.algorithm)) {
+            let files = [&config.key_file, &config.jwks_file];
+            files
+                .into_iter()
+                .flatten()
+                .for_each(|file| warn_if_open(file));
+        }
+        Ok(Some(Self {
+            keys,
+            config: config.clone(),
+        }))
+    }
+
+    /// How many keys there are, at least one.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Where in CONNECT the token is, among others.
+    pub fn config(&self) -> &Jwt {
+        &self.config
+    }
+
+    /// Whether the bytes want to be a token: else they are for someone else to check.
+    pub fn is_token(bytes: &[u8]) -> bool {
+        let parts = Parts::of(bytes);
+        parts.is_some_and(|parts| object(parts.header).is_some_and(|it| it.contains_key("alg")))
+    }
+
+    /// Finds the token valid at a time, and for a client id unless that is empty.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self, token: &[u8], client_id: &str, unix_ms: u64) -> Result<Claims, TokenError> {
+        let parts = Parts::of(token).ok_or(TokenError::Malformed)?;
+        self.check_signature(&parts)?;
+        let claims = object(parts.payload).ok_or(TokenError::Malformed)?;
+        let expires_unix_ms = self.check_times(&claims, unix_ms)?;
+        self.check_accepted(&claims)?;
+        let rules = match claims.get(&self.config.acl_claim) {
+            Some(rules) if !self.config.acl_claim.is_empty() => Some(own_rules(rules)?.into()),
+            _ => None,
+        };
+        Ok(Claims {
+            user_name: name_of(&claims, &self.config.user_name_claim)?,
+            client_id: self.client_id_of(&claims, client_id)?,
+            rules,
+            expires_unix_ms,
+        })
+    }
+
+    fn check_signature(&self, parts: &Parts<'_>) -> Result<(), TokenError> {
+        let header = object(parts.header).ok_or(TokenError::Malformed)?;
+        if header.contains_key("crit") {
+            return Err(TokenError::Critical);
+        }
+        let algorithm = header.get("alg").and_then(Value::as_str);
+        let id = header.get("kid").map(|it| it.as_str().unwrap_or_default());
+        let signature = decoded(parts.signature).ok_or(TokenError::Malformed)?;
+        let fits = |key: &&Key| {
+            let is_named = id.is_none() || key.id.is_none() || key.id.as_deref() == id;
+            is_named && algorithm == Some(key.algorithm.name())
+        };
+        let mut keys = self.keys.iter().filter(fits).peekable();
+        keys.peek().ok_or(TokenError::NoKey)?;
+        let is_signed = keys.any(|key| key.has_signed(parts.signed.as_bytes(), &signature));
+        is_signed.then_some(()).ok_or(TokenError::Signature)
+    }
+
+    /// Answers when the token ends.
+    fn check_times(
+        &self,
+        claims: &Map<String, Value>,
+        unix_ms: u64,
+    ) -> Result<Option<u64>, TokenError> {
+        let leeway_ms = u64::from(self.config.leeway_seconds) * 1_000;
+        let expires = date_of(claims, "exp")?.map(|it| it.saturating_add(leeway_ms));
+        if expires.is_none() && self.config.expiry_required {
+            return Err(TokenError::Claim("exp".into()));
+        }
+        if expires.is_some_and(|it| it <= unix_ms) {
+            return Err(TokenError::Expired);
+        }
+        let begins = date_of(claims, "nbf")?.unwrap_or(0);
+        if begins > unix_ms.saturating_add(leeway_ms) {
+            return Err(TokenError::NotYet);
+        }
+        Ok(expires)
+    }
+
+    fn check_accepted(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let is_in = |list: &[String], value: Option<&Value>| {
+            let is_listed = |it: &Value| {
+                it.as_str()
+                    .is_some_and(|it| list.iter().any(|one| one == it))
+            };
+            list.is_empty()
+                || value.is_some_and(|value| match value {
+                    Value::Array(several) => several.iter().any(is_listed),
+                    one => is_listed(one),
+                })
+        };
+        if !is_in(
+            &self.config.issuers,
+            claims.get("iss").filter(|it| it.is_string()),
+        ) {
+            return Err(TokenError::NotAccepted("iss"));
+        }
+        if !is_in(&self.config.audiences, claims.get("aud")) {
+            return Err(TokenError::NotAccepted("aud"));
+        }
+        Ok(())
+    }
+
+    fn client_id_of(
+        &self,
+        claims: &Map<String, Value>,
+        client_id: &str,
+    ) -> Result<Option<Arc<str>>, TokenError> {
+        let claim = &self.config.client_id_claim;
+        if claim.is_empty() || !claims.contains_key(claim) {
+            return Ok(None);
+        }
+        let named = name_of(claims, claim)?;
+        if !client_id.is_empty() && *named != *client_id {
+            return Err(TokenError::OtherClientId);
+        }
+        Ok(Some(named))
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tokens({} keys)", self.keys.len())
+    }
+}
+
+/// The parts of a token, still in base64.
+struct Parts<'a> {
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    /// Header and payload as they were signed.
+    signed: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(token: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(token).ok()?;
+        let (signed, signature) = text.rsplit_once('.')?;
+        let (header, payload) = signed.split_once('.')?;
+        (!payload.contains('.')).then_some(Self {
+            header,
+            payload,
+            signature,
+            signed,
+        })
+    }
+}
+
+fn decoded(part: &str) -> Option<Vec<u8>> {
+    Base64UrlUnpadded::decode_vec(part).ok()
+}
+
+fn object(part: &str) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(&decoded(part)?) {
+        Ok(Value::Object(object)) => Some(object),
+        _ => None,
+    }
+}
+
+/// A date in milliseconds; one that is not a number is an error, never left out.
+fn date_of(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, TokenError> {
+    let Some(value) = claims.get(claim) else {
+        return Ok(None);
+    };
+    let seconds = value.as_f64().filter(|it| *it >= 0.0);
+    let seconds = seconds.ok_or_else(|| TokenError::Claim(claim.into()))?;
+    Ok(Some((seconds * 1_000.0) as u64))
+}
+
+/// A claim that can be a user name or client id.
+fn name_of(claims: &Map<String, Value>, claim: &str) -> Result<Arc<str>, TokenError> {
+    let name = claims.get(claim).and_then(Value::as_str);
+    let can_be = |it: &&str| {
+        !it.is_empty() && it.len() <= usize::from(u16::MAX) && !it.contains(char::is_control)
+    };
+    let name = name.filter(can_be);
+    name.map(Into::into)
+        .ok_or_else(|| TokenError::Claim(claim.into()))
+}
