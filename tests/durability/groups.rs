@@ -129,7 +129,7 @@ fn a_group_ends_with_its_last_member_and_its_messages_with_it() {
     let broker = broker.restart(&directory);
     let log = broker.log();
     assert!(
-        log.contains(" groups=0 ") && log.contains(" waiting=0 "),
+        log.contains("named_queues=0 ") && log.contains(" waiting=0 "),
         "{log}"
     );
 }
