@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 
+use tidewire::store::QueueId;
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 use tidewire_protocol::topic::{Topic, TopicFilter, matches};
 
@@ -106,7 +107,10 @@ impl Both {
         let Some(filter) = parse(&text) else {
             return Some(());
         };
-        let (id, shard) = self.exchange.join_group(group, filter, SHARDS);
+        let joined = self
+            .exchange
+            .join_group(group, filter, SHARDS, Some(group_queue()));
+        let (id, shard) = (joined.group, joined.home);
         assert!(shard.0 < SHARDS);
         let destination = Destination::Group { shard, group: id };
         let known = self
@@ -134,7 +138,7 @@ impl Both {
 
     fn leave_group(&mut self, group: &'static str, text: &str) {
         let filter = parse(text).expect("a valid filter");
-        let has_ended = self.exchange.leave_group(group, filter);
+        let has_ended = self.exchange.leave_group(group, filter).is_some();
         let key = (group, text.to_owned());
         let Some((members, destination)) = self.groups.get_mut(&key) else {
             assert!(!has_ended);
@@ -256,7 +260,13 @@ fn binding(input: &mut Input<'_>) -> Option<Binding> {
         subscription_id: NonZeroU32::new(u32::from(options >> 4)),
         version,
         store: None,
+        is_checked: false,
     })
+}
+
+/// Groups are durable, so that leaving tells when they have ended.
+fn group_queue() -> QueueId {
+    QueueId::of(1)
 }
 
 /// A group is bound with the widest options.
@@ -268,7 +278,8 @@ fn group_binding(destination: Destination) -> Binding {
         retain_as_published: true,
         subscription_id: None,
         version: ProtocolVersion::V5,
-        store: None,
+        store: Some(group_queue()),
+        is_checked: false,
     }
 }
 
