@@ -22,11 +22,12 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
+use tidewire_protocol::codec::Connect;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::arguments::{BenchArguments, Scenario};
-use super::client::{ClientError, Connection, Dialer, block_on, connect_packet};
+use super::client::{ClientError, Connection, Dialer, block_on};
 use crate::clock::Clock;
 use histogram::Histogram;
 use track::Faults;
@@ -97,7 +98,7 @@ impl Shared {
 
     async fn open(&self, role: &str, index: u32) -> Result<Connection, ClientError> {
         let id = format!("bench-{}-{role}{index}", std::process::id());
-        let connect = connect_packet(self.arguments.version, &id);
+        let connect = Connect::new(self.arguments.version, &id);
         self.dialer.open(connect, None).await
     }
 

@@ -11,8 +11,7 @@ use tidewire::auth::{PasswordHash, ScramVerifier, User};
 use tidewire::config::{Config, Listener};
 use tidewire::server::Server;
 use tidewire_protocol::codec::{
-    Auth, Connect, ConnectProperties, Packet, ProtocolVersion, ReasonCode, Receiver,
-    UserProperties, decode, encode,
+    Auth, Connect, Packet, ProtocolVersion, ReasonCode, Receiver, UserProperties, decode, encode,
 };
 
 pub(crate) const METHOD: &str = "SCRAM-SHA-256";
@@ -198,17 +197,7 @@ impl Client {
 
 /// A clean CONNECT of MQTT 5.0 without any user name.
 pub(crate) fn connect(client_id: &str) -> Connect<'_> {
-    Connect {
-        version: ProtocolVersion::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-    }
+    Connect::new(ProtocolVersion::V5, client_id)
 }
 
 pub(crate) fn login<'a>(client_id: &'a str, user_name: &'a str, password: &'a str) -> Connect<'a> {

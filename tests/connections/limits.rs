@@ -153,7 +153,7 @@ fn large_connect() -> Vec<u8> {
     body.extend(text(b"large"));
     body.push(0);
     body.extend(text(b"will"));
-    body.extend(text(&[b'x'; 60_000]));
+    body.extend(text([b'x'; 60_000]));
     packet(0x10, &body)
 }
 

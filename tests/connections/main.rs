@@ -17,3 +17,5 @@ mod proxy;
 mod slow;
 mod tls;
 mod websocket;
+#[path = "../wire/mod.rs"]
+mod wire;

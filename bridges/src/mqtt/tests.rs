@@ -1,8 +1,7 @@
 use std::num::NonZeroU16;
 
 use tidewire_protocol::codec::{
-    Ack, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Receiver,
-    decode, encode,
+    Ack, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Receiver, decode, encode,
 };
 
 use super::engine::{Engine, SessionAtServer};
@@ -103,11 +102,8 @@ fn publish(id: u16, qos: QoS, dup: bool) -> Packet<'static> {
     Packet::Publish(Publish {
         dup,
         qos,
-        retain: false,
-        topic: "t",
         packet_id: PacketId::new(id),
-        properties: PublishProperties::default(),
-        payload: b"x",
+        ..Publish::new("t", b"x")
     })
 }
 

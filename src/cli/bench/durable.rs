@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tidewire_protocol::codec::{Packet, PacketId, ProtocolVersion, QoS};
+use tidewire_protocol::codec::{Connect, Packet, PacketId, ProtocolVersion, QoS};
 use tokio::task::JoinSet;
 
 use super::Shared;
@@ -17,7 +17,7 @@ use super::sender::{Sender, Stamp};
 use super::shape::root;
 use super::subscriber::{receipt, subscribe};
 use crate::cli::arguments::BenchArguments;
-use crate::cli::client::{ClientError, Connection, ack, connect_packet};
+use crate::cli::client::{ClientError, Connection, ack};
 
 /// One run for each number of outstanding messages; fails when an acknowledged message did not come
 /// or one came twice.
@@ -123,7 +123,7 @@ async fn run_step(
 /// Opens the session that is away while messages are published; it is new or the one left.
 async fn open_session(shared: &Shared, index: u32) -> Result<Connection, ClientError> {
     let id = session_id(index);
-    let mut connect = connect_packet(shared.arguments.version, &id);
+    let mut connect = Connect::new(shared.arguments.version, &id);
     connect.clean_start = false;
     if shared.arguments.version == ProtocolVersion::V5 {
         connect.properties.session_expiry_seconds = Some(SESSION_SECONDS);
