@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidewire_protocol::codec::{
-    Auth, Connect, DecodeError, EncodeError, Packet, ProtocolVersion, ReasonCode, Receiver,
-    UserProperties, decode, encode,
+    Connect, DecodeError, EncodeError, Packet, ProtocolVersion, ReasonCode, Receiver, decode,
+    encode,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -329,15 +329,8 @@ impl Dialogue<'_> {
     }
 
     async fn send(&mut self, answer: &Answer) -> Result<(), LoginError> {
-        let packet = Packet::Auth(Auth {
-            reason: answer.reason,
-            authentication_method: Some(METHOD),
-            authentication_data: Some(&answer.data),
-            reason_string: None,
-            user_properties: UserProperties::default(),
-        });
         let mut bytes = Vec::new();
-        encode(&packet, ProtocolVersion::V5, &mut bytes)?;
+        encode(&answer.packet(), ProtocolVersion::V5, &mut bytes)?;
         self.transport.write_all(&bytes).await?;
         self.transport.flush().await?;
         Ok(())

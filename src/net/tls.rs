@@ -10,9 +10,7 @@ use tokio_rustls::rustls;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, pem,
-};
+use rustls::pki_types::{PrivateKeyDer, ServerName, pem};
 use rustls::server::{
     ClientHello, ParsedCertificate, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
     danger::ClientCertVerifier,
@@ -160,7 +158,7 @@ fn certified_key(
     key: &Path,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let chain = certificates(certificate)?;
+    let chain = pem_items(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(pem_error(key))?;
     CertifiedKey::from_der(chain, private, provider).map_err(|source| TlsError::Refused {
         path: key.to_owned(),
@@ -168,19 +166,9 @@ fn certified_key(
     })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(pem_error(path))?
-        .collect::<Result<_, _>>()
-        .map_err(pem_error(path))?;
-    if found.is_empty() {
-        return Err(pem_error(path)(pem::Error::NoItemsFound));
-    }
-    Ok(found)
-}
-
-fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
+/// All of one kind in a PEM file, which has to hold one at least.
+fn pem_items<T: PemObject>(path: &Path) -> Result<Vec<T>, TlsError> {
+    let found: Vec<_> = T::pem_file_iter(path)
         .map_err(pem_error(path))?
         .collect::<Result<_, _>>()
         .map_err(pem_error(path))?;
@@ -199,7 +187,7 @@ fn client_verifier(
     }
     let path = settings.client_ca.as_ref().ok_or(TlsError::NoClientCa)?;
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in pem_items(path)? {
         roots.add(certificate).map_err(|source| TlsError::Refused {
             path: path.clone(),
             source,
@@ -209,7 +197,7 @@ fn client_verifier(
     if let Some(path) = &settings.client_crl {
         // A list past its time says nothing of today.
         builder = builder
-            .with_crls(revocation_lists(path)?)
+            .with_crls(pem_items(path)?)
             .enforce_revocation_expiration();
     }
     let builder = match settings.client_certificates {

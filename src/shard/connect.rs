@@ -318,24 +318,8 @@ impl Shard {
             Some(_) => name.into(),
         };
         let key = self.sessions.insert(Session {
-            client_id: Arc::clone(client_id),
-            name: Arc::clone(&name),
             mount_point: mount_point.map(Into::into),
-            user_name: None,
-            rights: Arc::clone(rights),
-            store: None,
-            is_restoring: false,
-            connection: None,
-            version: connect.version,
-            expiry_seconds: 0,
-            expires_at_ms: None,
-            subscriptions: Default::default(),
-            outbound: Default::default(),
-            queue: Default::default(),
-            retained: Vec::new(),
-            awaiting_release: Default::default(),
-            will: None,
-            will_due_ms: None,
+            ..Session::new(Arc::clone(&name), Arc::clone(rights), connect.version)
         });
         self.metrics.sessions.add(1);
         self.directory.insert(name, key);

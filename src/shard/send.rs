@@ -150,9 +150,14 @@ impl Shard {
                 gone
             }
         };
-        self.settle_stored(settled.stored);
-        if let Some((group, home)) = settled.lender {
-            let session = self.receiver(key);
+        self.let_go(key, settled);
+    }
+
+    /// A delivery has left the session: a share group gets its credit back.
+    pub(super) fn let_go(&mut self, session: Key, gone: Gone) {
+        self.settle_stored(gone.stored);
+        if let Some((group, home)) = gone.lender {
+            let session = self.receiver(session);
             self.send_mail(
                 home,
                 Mail::GroupSettled {
@@ -167,13 +172,13 @@ impl Shard {
 
 /// A delivery that has left the session.
 #[derive(Clone, Copy, Default)]
-struct Gone {
+pub(super) struct Gone {
     lender: Option<(GroupId, ShardId)>,
     stored: Option<Stored>,
 }
 
 impl Gone {
-    fn of(delivery: &Delivery) -> Self {
+    pub(super) fn of(delivery: &Delivery) -> Self {
         Self {
             lender: delivery.group,
             stored: delivery.stored,
