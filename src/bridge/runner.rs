@@ -106,11 +106,6 @@ impl<C: Connector> Runner<C> {
         self
     }
 
-    /// What the rules of the way out may want.
-    pub(super) fn local_filters(&self) -> impl Iterator<Item = &str> {
-        self.map.local_filters()
-    }
-
     /// Connects, serves and connects again until the broker stops.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.report(State::Connecting);

@@ -356,7 +356,7 @@ fn a_bridge_that_cannot_work_is_refused_with_key_and_reason() {
         ),
         (
             out("").replacen("\n[[bridges.out", "\nca = \"ca.crt\"\n[[bridges.out", 1),
-            "`bridges.0.ca` is for servers with mqtts:// or wss://",
+            "`bridges.0.ca` is for servers with mqtts://, wss:// or amqps://",
         ),
         (
             bridge("password = 5"),
