@@ -79,6 +79,9 @@ pub trait Source: Send {
 
     /// What the remote refuses while the connection goes on, since the last call.
     fn troubles(&mut self) -> Vec<String>;
+
+    /// Whether the troubles have ended since the last call.
+    fn has_recovered(&mut self) -> bool;
 }
 
 /// The end of a submitted record.

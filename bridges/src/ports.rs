@@ -24,6 +24,7 @@ pub(crate) struct Boxes {
     pub(crate) settled: Vec<Settled>,
     pub(crate) received: Vec<Received>,
     pub(crate) troubles: Vec<String>,
+    pub(crate) has_recovered: bool,
     pub(crate) failure: Option<Failure>,
     /// Why the connection is to be closed, if it is.
     pub(crate) closing: Option<&'static str>,
@@ -127,6 +128,10 @@ impl Source for PortSource {
 
     fn troubles(&mut self) -> Vec<String> {
         std::mem::take(&mut self.ports.lock().troubles)
+    }
+
+    fn has_recovered(&mut self) -> bool {
+        std::mem::take(&mut self.ports.lock().has_recovered)
     }
 }
 

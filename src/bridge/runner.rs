@@ -424,6 +424,11 @@ impl<C: Connector> Runner<C> {
 
     fn look_for_troubles(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let troubles = link.source.troubles();
+        if link.source.has_recovered() && troubles.is_empty() {
+            self.report(State::Up {
+                remote: link.remote.clone(),
+            });
+        }
         if !troubles.is_empty() {
             self.report(State::Degraded {
                 remote: link.remote.clone(),

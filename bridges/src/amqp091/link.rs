@@ -225,6 +225,7 @@ impl Link {
             Some(Event::ConnectionUnblocked) => {
                 self.is_blocked = false;
                 self.progress = Instant::now();
+                self.ports.leave(|boxes| boxes.has_recovered = true);
             }
             Some(Event::Error(error)) => return Err(failure_of(error)),
             None => return Err(Failure::retry("the connection broke off")),

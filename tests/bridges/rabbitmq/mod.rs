@@ -179,6 +179,7 @@ fn a_blocked_connection_holds_messages_back(rabbit: &RabbitMq) {
     }
     assert!(there.poll("blocked").is_none());
     rabbit.control(&["set_vm_memory_high_watermark", "0.9"]);
+    watcher.wait_for(STATE, "\"state\":\"up\"");
     assert_eq!(there.get("blocked").payload, "first");
     for number in 0..100 {
         assert_eq!(there.get("blocked").payload, number.to_string());
