@@ -90,6 +90,8 @@ fn the_examples_load() {
     assert_eq!(load_shipped("central.toml").listeners.len(), 2);
     let bridges = load_shipped("bridges.toml").bridges;
     assert_eq!((bridges.len(), bridges[0].both.len()), (1, 1));
+    let rabbitmq = load_shipped("rabbitmq.toml").bridges;
+    assert_eq!(rabbitmq[0].kind, BridgeKind::Amqp091);
     let tls = load_shipped("tls.toml");
     assert_eq!(
         tls.listeners[0].client_certificates,

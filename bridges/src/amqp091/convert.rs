@@ -41,9 +41,13 @@ pub(super) fn properties_of(record: &Record) -> Result<BasicProperties, Failure>
     };
     let mut headers = headers_of(&record.headers)?;
     let mut properties = BasicProperties::default().with_delivery_mode(mode);
-    if let Some(at) = record.expires_at {
-        let left = at.saturating_duration_since(Instant::now()).as_millis();
-        properties = properties.with_expiration(short("expiration", &left.to_string())?);
+    let left = record
+        .expires_at
+        .map(|at| at.saturating_duration_since(Instant::now()));
+    // RabbitMQ closes the channel for more; who expires after 49 days may as well not expire.
+    if let Some(left) = left.filter(|it| it.as_millis() <= EXPIRATION_MS_MAX) {
+        let left = left.as_millis().to_string();
+        properties = properties.with_expiration(short("expiration", &left)?);
     }
     if let Some(at_ms) = record.timestamp_ms {
         properties = properties.with_timestamp(at_ms / 1_000);
@@ -75,6 +79,10 @@ pub(super) fn properties_of(record: &Record) -> Result<BasicProperties, Failure>
 fn headers_of(pairs: &[(String, String)]) -> Result<FieldTable, Failure> {
     let mut table = std::collections::BTreeMap::new();
     for (name, value) in pairs {
+        if ROUTING.contains(&name.as_str()) {
+            let text = format!("user property {name:?}: as a header it would route the message");
+            return Err(Failure::poison(text));
+        }
         let name = short("name of a user property", name)?;
         let value = AMQPValue::LongString(LongString::from(value.as_str()));
         let value = match table.remove(&name) {
@@ -159,6 +167,9 @@ fn text_of(value: &AMQPValue) -> Option<String> {
 
 const TRANSIENT: u8 = 1;
 const PERSISTENT: u8 = 2;
+const EXPIRATION_MS_MAX: u128 = 4_294_967_295;
+/// Headers by which a sender chooses further routing keys; only the configuration may.
+const ROUTING: [&str; 2] = ["CC", "BCC"];
 /// Correlation data that is no text.
 const CORRELATION: &str = "tidewire-correlation-data";
 
@@ -211,6 +222,30 @@ mod tests {
                 .reason
                 .starts_with("name of a user property of 256 bytes")
         );
+    }
+
+    #[test]
+    fn a_client_cannot_route_a_message_by_its_user_properties() {
+        for name in ["CC", "BCC"] {
+            let record = Record {
+                headers: vec![(name.into(), "admin.reboot".into())],
+                ..Record::default()
+            };
+            let failure = properties_of(&record).unwrap_err();
+            assert_eq!(failure.class, crate::Class::Poison);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_expiry_beyond_what_rabbitmq_takes_is_left_out() {
+        let expiring = |days: u64| {
+            let record = Record {
+                expires_at: Some(Instant::now() + Duration::from_secs(days * 86_400)),
+                ..Record::default()
+            };
+            properties_of(&record).unwrap().expiration().is_some()
+        };
+        assert_eq!((expiring(49), expiring(50)), (true, false));
     }
 
     #[test]

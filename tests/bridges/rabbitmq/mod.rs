@@ -59,9 +59,13 @@ fn every_qos_reaches_the_exchange_with_its_properties(rabbit: &RabbitMq) {
         assert_eq!(*has.content_type(), Some("text/plain".into()));
         assert_eq!(*has.reply_to(), Some("answers/1".into()));
         assert_eq!(*has.correlation_id(), Some("id-1".into()));
-        let left: u64 = has.expiration().as_ref().unwrap().as_str().parse().unwrap();
+        let left: u64 = has
+            .expiration()
+            .as_ref()
+            .and_then(|it| it.as_str().parse().ok())
+            .expect("an expiration");
         assert!((30_000..=60_000).contains(&left), "{left}");
-        let headers = has.headers().as_ref().unwrap().inner();
+        let headers = has.headers().as_ref().expect("headers").inner();
         let AMQPValue::FieldArray(values) = &headers["a"] else {
             panic!("{headers:?}");
         };
@@ -91,7 +95,7 @@ fn a_message_that_reaches_no_queue_goes_to_the_dead_letter_topic_and_holds_up_no
         assert_eq!(there.get("some").payload, number.to_string());
         let letter = dead.expect("dead", &number.to_string());
         let error = letter.headers.iter().find(|it| it.0 == "tidewire-error");
-        let error = &error.unwrap().1;
+        let error = &error.expect("an error").1;
         assert!(error.contains("312 NO_ROUTE"), "{error}");
         assert!(error.contains("t.nowhere"), "{error}");
     }
@@ -122,6 +126,22 @@ fn what_is_missing_over_there_is_said_in_its_words(rabbit: &RabbitMq) {
             "404 NOT_FOUND - no queue 'none' in vhost '/'",
         ),
     ];
+    rabbit.client().exchange_comes_and(
+        "gone",
+        || {
+            let lines = format!("exchange = \"gone\"\n{OUT}");
+            let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
+            wait_until_up(&ours);
+            ours
+        },
+        |ours| {
+            let mut watcher = Client::connect(&ours, "watcher");
+            watcher.subscribe(STATE);
+            Client::connect(&ours, "sender").publish("t/1", "late", Q1);
+            let down = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
+            assert!(down.contains("no exchange 'gone'"), "{down}");
+        },
+    );
     for (lines, words) in cases {
         let ours = Broker::tidewire(
             free_port(),

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+    QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use tidewire::clock::Clock;
 use tokio::runtime::Runtime;
 
@@ -202,6 +205,26 @@ impl Client {
             bound.await
         });
         made.expect("a bound queue");
+    }
+
+    /// An exchange that is there for the first part and not for the second.
+    pub(crate) fn exchange_comes_and<T>(
+        &self,
+        name: &str,
+        with: impl FnOnce() -> T,
+        without: impl FnOnce(T),
+    ) {
+        let (options, nothing) = (ExchangeDeclareOptions::default(), FieldTable::default());
+        let kind = ExchangeKind::Topic;
+        let made = self
+            .channel
+            .exchange_declare(name.into(), kind, options, nothing);
+        self.runtime.block_on(made).expect("an exchange");
+        let value = with();
+        let options = ExchangeDeleteOptions::default();
+        let deleted = self.channel.exchange_delete(name.into(), options);
+        self.runtime.block_on(deleted).expect("deleted");
+        without(value);
     }
 
     pub(crate) fn publish(&self, key: &str, payload: &str, properties: BasicProperties) {
