@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::process::{directory, free_port};
 
 /// RabbitMQ starts slowly where many tests share few cores.
-const START_MS: u64 = 90_000;
+const START_MS: u64 = 60_000;
 
 /// A running RabbitMQ; ended when dropped.
 pub(crate) struct RabbitMq {
@@ -48,16 +48,14 @@ impl RabbitMq {
             .spawn()
             .expect("epmd, which comes with rabbitmq-server");
         wait_until_open(epmd_port);
-        let child = spawn(&directory, ports);
-        let server = Self {
+        let child = spawn_until_open(&directory, ports);
+        Self {
             child,
             epmd,
             ports,
             port,
             directory,
-        };
-        wait_until_open(port);
-        server
+        }
     }
 
     /// kill -9, and the same node again.
@@ -75,8 +73,7 @@ impl RabbitMq {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(&self.directory, self.ports);
-        wait_until_open(self.port);
+        self.child = spawn_until_open(&self.directory, self.ports);
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -99,6 +96,21 @@ impl Drop for RabbitMq {
         let _ = self.epmd.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Starts the server; again if it ends, since a port of before may be in use for a moment.
+fn spawn_until_open(directory: &std::path::Path, ports: [u16; 3]) -> Child {
+    let clock = Clock::start();
+    let mut child = spawn(directory, ports);
+    while TcpStream::connect(("127.0.0.1", ports[0])).is_err() {
+        let output = || std::fs::read_to_string(directory.join("output"));
+        assert!(clock.now_ms() < START_MS, "no RabbitMQ: {:?}", output());
+        std::thread::sleep(Duration::from_millis(100));
+        if child.try_wait().expect("a child").is_some() {
+            child = spawn(directory, ports);
+        }
+    }
+    child
 }
 
 fn spawn(directory: &std::path::Path, ports: [u16; 3]) -> Child {
