@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-    QueueBindOptions, QueueDeclareOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -48,14 +48,15 @@ impl RabbitMq {
             .spawn()
             .expect("epmd, which comes with rabbitmq-server");
         wait_until_open(epmd_port);
-        let child = spawn_until_open(&directory, ports);
-        Self {
-            child,
+        let mut server = Self {
+            child: spawn(&directory, ports),
             epmd,
             ports,
             port,
             directory,
-        }
+        };
+        server.wait_until_open();
+        server
     }
 
     /// kill -9, and the same node again.
@@ -67,13 +68,33 @@ impl RabbitMq {
     pub(crate) fn kill(&mut self) {
         // The script, the virtual machine and its helpers are one group.
         let group = format!("-{}", self.child.id());
-        let killed = Command::new("kill").args(["-9", "--", &group]).status();
-        assert!(killed.expect("kill").success());
+        // It fails if the server has ended by itself.
+        let _ = Command::new("kill").args(["-9", "--", &group]).status();
         let _ = self.child.wait();
+        // The virtual machine is a grandchild: it may end later than the script.
+        let clock = Clock::start();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            assert!(clock.now_ms() < START_MS, "RabbitMQ does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn_until_open(&self.directory, self.ports);
+        self.child = spawn(&self.directory, self.ports);
+        self.wait_until_open();
+    }
+
+    /// Starts the server again if it ends, since a port of before may be in use for a moment.
+    fn wait_until_open(&mut self) {
+        let clock = Clock::start();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let output = || std::fs::read_to_string(self.directory.join("output"));
+            assert!(clock.now_ms() < START_MS, "no RabbitMQ: {:?}", output());
+            std::thread::sleep(Duration::from_millis(100));
+            if self.child.try_wait().expect("a child").is_some() {
+                self.child = spawn(&self.directory, self.ports);
+            }
+        }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -96,21 +117,6 @@ impl Drop for RabbitMq {
         let _ = self.epmd.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Starts the server; again if it ends, since a port of before may be in use for a moment.
-fn spawn_until_open(directory: &std::path::Path, ports: [u16; 3]) -> Child {
-    let clock = Clock::start();
-    let mut child = spawn(directory, ports);
-    while TcpStream::connect(("127.0.0.1", ports[0])).is_err() {
-        let output = || std::fs::read_to_string(directory.join("output"));
-        assert!(clock.now_ms() < START_MS, "no RabbitMQ: {:?}", output());
-        std::thread::sleep(Duration::from_millis(100));
-        if child.try_wait().expect("a child").is_some() {
-            child = spawn(directory, ports);
-        }
-    }
-    child
 }
 
 fn spawn(directory: &std::path::Path, ports: [u16; 3]) -> Child {
@@ -184,6 +190,8 @@ impl Client {
                 let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
                 let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
                 let channel = connection.create_channel().await?;
+                let confirms = ConfirmSelectOptions::default();
+                channel.confirm_select(confirms).await?;
                 lapin::Result::Ok((connection, channel))
             });
             if let Ok((connection, channel)) = connected {
@@ -239,6 +247,7 @@ impl Client {
         without(value);
     }
 
+    /// Publishes, and waits until the server has it on disk.
     pub(crate) fn publish(&self, key: &str, payload: &str, properties: BasicProperties) {
         let published = self.runtime.block_on(async {
             let options = BasicPublishOptions::default();
@@ -247,7 +256,8 @@ impl Client {
             let sent = channel.basic_publish(exchange, key.into(), options, payload, properties);
             sent.await?.await
         });
-        published.expect("published");
+        let confirmation = published.expect("published");
+        assert!(confirmation.is_ack(), "{confirmation:?}");
     }
 
     /// Takes what lies in a queue now, if anything does.
