@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures_core::Stream;
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::types::ShortString;
-use lapin::{Channel, Confirmation, Connection, Consumer, Event};
+use lapin::{Channel, Connection, Consumer, Event};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::confirms::{Confirm, Confirming, Confirms, Content};
 use super::convert::{exchange_separators, properties_of, record_of, short};
 use super::{Opened, Settings, failure_of};
 use crate::ports::Ports;
@@ -38,13 +39,11 @@ pub(super) struct Link {
     /// Not published yet: the window is full or the server has blocked us.
     waiting: VecDeque<Record>,
     /// Published and not confirmed, in this order.
-    unconfirmed: VecDeque<(u64, Confirming)>,
+    unconfirmed: Confirms,
     is_blocked: bool,
     /// The last confirm, or the first publish after a time without any in flight.
     progress: Instant,
 }
-
-type Confirming = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
 
 impl Link {
     pub(super) fn new(
@@ -62,7 +61,7 @@ impl Link {
             exchange: short("exchange", &settings.exchange).unwrap_or_default(),
             consumer: opened.consumer,
             waiting: VecDeque::new(),
-            unconfirmed: VecDeque::new(),
+            unconfirmed: Confirms::default(),
             is_blocked: false,
             progress: Instant::now(),
             settings,
@@ -97,7 +96,10 @@ impl Link {
                 event = poll_fn(|context| self.events.as_mut().poll_next(context)) => {
                     self.learn(event)?;
                 }
-                confirmed = confirmed(&mut self.unconfirmed) => self.confirm(confirmed)?,
+                settled = poll_fn(|context| self.unconfirmed.poll_settled(context)) => {
+                    self.settle(settled?);
+                    self.progress = Instant::now();
+                }
                 received = received(&mut self.consumer), if may_receive => {
                     self.receive(received)?;
                 }
@@ -135,63 +137,51 @@ impl Link {
     /// Publishes what the window has room for.
     fn publish(&mut self) {
         while !self.is_blocked
+            && !self.unconfirmed.is_unclear()
             && self.unconfirmed.len() < self.settings.inflight_max
             && let Some(record) = self.waiting.pop_front()
         {
             if self.unconfirmed.is_empty() {
                 self.progress = Instant::now();
             }
-            match self.publish_one(&record) {
-                Ok(confirming) => self.unconfirmed.push_back((record.sequence, confirming)),
-                Err(failure) => self.settle(record.sequence, Err(failure)),
+            let sequence = record.sequence;
+            match content_of(&record) {
+                Ok(content) => {
+                    let confirming = self.publish_one(content.clone());
+                    self.unconfirmed.push(sequence, content, confirming);
+                }
+                Err(failure) => {
+                    let result = Err(failure);
+                    self.settle(vec![Settled { sequence, result }]);
+                }
             }
         }
     }
 
-    fn publish_one(&self, record: &Record) -> Result<Confirming, Failure> {
-        let properties = properties_of(record)?;
-        let key = short("routing key", &exchange_separators(&record.topic))?;
+    fn publish_one(&self, content: Content) -> Confirming {
         let options = BasicPublishOptions {
             mandatory: self.settings.mandatory,
             immediate: false,
         };
         let (channel, exchange) = (self.publisher.clone(), self.exchange.clone());
-        let payload = record.payload.clone();
         let mut confirming: Confirming = Box::pin(async move {
+            let Content {
+                key,
+                payload,
+                properties,
+            } = content;
             let sent = channel.basic_publish(exchange, key, options, &payload, properties);
-            sent.await?.await
+            sent.await?.await.map(Confirm::from)
         });
         // The first poll puts it in line, so that the order of records is kept.
-        Ok(match begin(&mut confirming.as_mut()) {
+        match begin(&mut confirming.as_mut()) {
             Poll::Pending => confirming,
             Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
-        })
+        }
     }
 
-    fn confirm(&mut self, outcome: (u64, lapin::Result<Confirmation>)) -> Result<(), Failure> {
-        let (sequence, outcome) = outcome;
-        self.progress = Instant::now();
-        let result = match outcome.map_err(failure_of)? {
-            Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
-                Err(Failure::poison(format!(
-                    "returned by the server: {} {}, exchange {:?}, routing key {:?}",
-                    returned.reply_code,
-                    returned.reply_text,
-                    returned.delivery.exchange.as_str(),
-                    returned.delivery.routing_key.as_str(),
-                )))
-            }
-            Confirmation::Nack(None) => Err(Failure::retry("the server could not keep it")),
-            Confirmation::NotRequested => Err(Failure::retry("the channel gives no confirms")),
-        };
-        self.settle(sequence, result);
-        Ok(())
-    }
-
-    fn settle(&self, sequence: u64, result: Result<(), Failure>) {
-        let settled = Settled { sequence, result };
-        self.ports.leave(|boxes| boxes.settled.push(settled));
+    fn settle(&self, settled: Vec<Settled>) {
+        self.ports.leave(|boxes| boxes.settled.extend(settled));
     }
 
     fn receive(
@@ -258,22 +248,12 @@ fn begin<T>(future: &mut Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T
         .poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// The confirm of the oldest record; the server confirms in any order, we settle in ours.
-async fn confirmed(
-    unconfirmed: &mut VecDeque<(u64, Confirming)>,
-) -> (u64, lapin::Result<Confirmation>) {
-    poll_fn(|context| {
-        let Some((sequence, confirming)) = unconfirmed.front_mut() else {
-            return Poll::Pending;
-        };
-        let sequence = *sequence;
-        let polled = confirming.as_mut().poll(context);
-        polled.map(|outcome| {
-            unconfirmed.pop_front();
-            (sequence, outcome)
-        })
+fn content_of(record: &Record) -> Result<Content, Failure> {
+    Ok(Content {
+        properties: properties_of(record)?,
+        key: short("routing key", &exchange_separators(&record.topic))?,
+        payload: record.payload.clone(),
     })
-    .await
 }
 
 /// The next delivery, if anything is consumed.

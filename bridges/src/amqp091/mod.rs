@@ -4,6 +4,7 @@
 //! confirmed it; a delivery is acknowledged once the caller has accepted it. Nothing is declared:
 //! exchanges, queues and bindings are the server's affair.
 
+mod confirms;
 mod convert;
 mod link;
 mod runtime;

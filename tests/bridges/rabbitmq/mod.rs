@@ -100,6 +100,17 @@ fn a_message_that_reaches_no_queue_goes_to_the_dead_letter_topic_and_holds_up_no
         assert!(error.contains("312 NO_ROUTE"), "{error}");
         assert!(error.contains("t.nowhere"), "{error}");
     }
+    // Many in flight at once: each returned message has to be told from its neighbours.
+    for number in 0..300 {
+        sender.publish("t/some", &number.to_string(), Q0);
+        sender.publish("t/nowhere", &number.to_string(), Q0);
+    }
+    for number in 0..300 {
+        assert_eq!(there.get("some").payload, number.to_string());
+        let letter = dead.expect("dead", &number.to_string());
+        let topic = letter.headers.iter().find(|it| it.0 == "tidewire-topic");
+        assert_eq!(topic.expect("a topic").1, "t/nowhere");
+    }
     let key = "long/".repeat(60);
     sender.publish(&format!("t/{key}"), "long", Q1);
     let letter = dead.expect("dead", "long");
