@@ -237,7 +237,7 @@ fn a_qos_2_message_is_given_once_and_acknowledged_when_it_is_accepted() {
     party.receive(&publish(5, QoS::ExactlyOnce, true));
     assert!(party.written().is_empty());
     assert_eq!(party.engine.received.len(), 1);
-    let receipt = party.engine.received.pop().unwrap().receipt.0;
+    let receipt = party.engine.received.pop().unwrap().receipt;
     party.connect(SessionAtServer::Ours, Peer::default());
     party.receive(&publish(5, QoS::ExactlyOnce, true));
     party.engine.accept(receipt, &mut party.out);
@@ -258,7 +258,7 @@ fn a_receipt_of_an_earlier_connection_or_session_acknowledges_nothing_new() {
         .engine
         .received
         .drain(..)
-        .map(|it| it.receipt.0)
+        .map(|it| it.receipt)
         .collect();
     party.connect(SessionAtServer::None, Peer::default());
     party.receive(&publish(6, QoS::ExactlyOnce, false));
