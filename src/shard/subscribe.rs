@@ -199,7 +199,9 @@ impl Shard {
             return Err(refused(session, subscription.filter));
         }
         let before = session.subscriptions.get(subscription.filter).copied();
-        if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
+        let has_room = session.subscriptions.len() < limits.subscriptions_per_client_max
+            && !(session.store.is_some() && self.shared.store.is_exhausted());
+        if before.is_none() && !has_room {
             return Err(ReasonCode::QuotaExceeded);
         }
         let mut subscribed = Subscribed {

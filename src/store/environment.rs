@@ -105,6 +105,7 @@ pub(super) struct Environment {
     env: Env<WithoutTls>,
     tables: [Rows; Table::ALL.len()],
     path: PathBuf,
+    /// What the configuration allows; the map is larger by the reserve.
     map_bytes: u64,
     _lock: Lock,
 }
@@ -164,7 +165,6 @@ impl Environment {
             }
         };
         mark(directory)?;
-        let map_bytes = env.info().map_size as u64;
         Ok(Self {
             env,
             tables,
@@ -199,6 +199,11 @@ impl Environment {
 
     pub(super) fn map_bytes(&self) -> u64 {
         self.map_bytes
+    }
+
+    /// What the map has beyond, for deletes and the state of deliveries.
+    pub(super) fn reserve_bytes(&self) -> u64 {
+        reserve_bytes(self.map_bytes)
     }
 
     /// Bytes of the pages in use, free ones inside the file left out.
@@ -358,6 +363,9 @@ fn open_environment(
     directory: &Path,
     map_bytes: u64,
 ) -> Result<Env<WithoutTls>, StoreError> {
+    // Measured from the end of the file: a start always has the whole reserve.
+    let file_bytes = fs::metadata(path).map_or(0, |it| it.len());
+    let map_bytes = map_bytes.max(file_bytes) + reserve_bytes(map_bytes);
     let map_bytes = usize::try_from(map_bytes).unwrap_or(MAP_BYTES_32_BIT);
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options
@@ -372,6 +380,11 @@ fn open_environment(
     env.clear_stale_readers()
         .map_err(|source| engine_error(path, "its reader table cannot be cleared", source))?;
     Ok(env)
+}
+
+/// A delete copies the pages it touches before it frees any, so that a full map could not be drained.
+fn reserve_bytes(map_bytes: u64) -> u64 {
+    (map_bytes / 8).clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX)
 }
 
 fn check_schema(env: &Env<WithoutTls>, path: &Path, tables: &[Vec<u8>]) -> Result<(), StoreError> {
@@ -514,4 +527,7 @@ const READERS_MAX: u32 = 64;
 /// A multiple of the page size of every machine.
 const PAGE_BYTES_ANY: usize = 65_536;
 const TABLES_MAX: u32 = 32;
+/// Every page of the smallest map copied once.
+const RESERVE_BYTES_MIN: u64 = 4 << 20;
+const RESERVE_BYTES_MAX: u64 = 1 << 30;
 const MAP_BYTES_32_BIT: usize = 1 << 30;

@@ -105,6 +105,7 @@ impl<T> Inbox<T> {
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     pub(super) is_full: AtomicBool,
+    pub(super) is_exhausted: AtomicBool,
     pub(super) pending_bytes: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) operations: AtomicU64,

@@ -166,6 +166,7 @@ impl Store {
             reports: reports.clone(),
             epoch: clock.epoch(),
         };
+        writer.measure_room_at_start();
         durable.start("store-writer", move || writer.run())?;
         durable.start("store-reader", move || reader.run())?;
         let store = Self {
@@ -254,6 +255,13 @@ impl Store {
         self.durable
             .as_ref()
             .is_some_and(|it| it.gauges.is_full.load(Ordering::Relaxed))
+    }
+
+    /// Whether what is left is for deletes: nothing that grows may begin.
+    pub fn is_exhausted(&self) -> bool {
+        self.durable
+            .as_ref()
+            .is_some_and(|it| it.gauges.is_exhausted.load(Ordering::Relaxed))
     }
 
     /// Whether so much waits that publishers have to wait too.

@@ -17,5 +17,6 @@ mod party;
 mod program;
 mod retained;
 mod sessions;
+mod small_map;
 mod start;
 mod sys;

@@ -238,6 +238,7 @@ pub(crate) fn put_message(id: MessageId, payload: &[u8], queues: &[QueueId]) -> 
         id,
         message: message("a/b", payload),
         receivers: queues.iter().map(|queue| receiver(*queue)).collect(),
+        is_promised: false,
     }
 }
 
