@@ -6,11 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 
 use super::bytes::Damaged;
 use super::error::StoreError;
 use super::pages;
+use crate::config::Flushes;
 
 /// A table: rows in the order of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +138,16 @@ impl Environment {
         map_bytes: u64,
         presence: Presence,
     ) -> Result<Self, StoreError> {
+        Self::open_flushing(directory, map_bytes, presence, Flushes::EachCommit)
+    }
+
+    /// As [`Environment::open`], with another rule for flushes.
+    pub(super) fn open_flushing(
+        directory: &Path,
+        map_bytes: u64,
+        presence: Presence,
+        flushes: Flushes,
+    ) -> Result<Self, StoreError> {
         if presence == Presence::Expect && !directory.join(DATA_FILE).exists() {
             return Err(match directory.join(MARK_FILE).exists() {
                 true => missing(directory),
@@ -150,7 +161,7 @@ impl Environment {
         let path = directory.join(DATA_FILE);
         let is_marked = directory.join(MARK_FILE).exists();
         let tables = survey(&path, directory, is_marked)?;
-        let env = open_environment(&path, directory, map_bytes)?;
+        let env = open_environment(&path, directory, map_bytes, flushes)?;
         let result = match tables {
             Some(tables) if !tables.is_empty() => {
                 check_schema(&env, &path, &tables).and_then(|()| find_tables(&env, &path))
@@ -362,6 +373,7 @@ fn open_environment(
     path: &Path,
     directory: &Path,
     map_bytes: u64,
+    flushes: Flushes,
 ) -> Result<Env<WithoutTls>, StoreError> {
     // Measured from the end of the file: a start always has the whole reserve.
     let file_bytes = fs::metadata(path).map_or(0, |it| it.len());
@@ -372,6 +384,10 @@ fn open_environment(
         .map_size(map_bytes.next_multiple_of(PAGE_BYTES_ANY))
         .max_readers(READERS_MAX)
         .max_dbs(TABLES_MAX);
+    if flushes == Flushes::Never {
+        // SAFETY: only what survives a power cut depends on it.
+        unsafe { options.flags(EnvFlags::NO_SYNC) };
+    }
     // SAFETY: the map is only valid while nobody else changes the file. The directory is private to
     // its owner, its lock file is ours, every page in use was found inside the file, and no flag
     // weakens LMDB's own locking. The map is never resized.

@@ -123,7 +123,12 @@ impl Store {
             return Ok((store, Recovered::default()));
         }
         let map_bytes = config.map_bytes_max;
-        let environment = Environment::open(&config.directory, map_bytes, Presence::Create)?;
+        let environment = Environment::open_flushing(
+            &config.directory,
+            map_bytes,
+            Presence::Create,
+            config.flushes,
+        )?;
         let recovery = match recover(&environment, clock) {
             Ok(recovery) => recovery,
             Err(error) => {
