@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -82,6 +83,18 @@ impl<T> Inbox<T> {
             state.is_waiting = false;
         }
         !state.items.is_empty()
+    }
+
+    /// As [`Inbox::wait`], but not for longer; `None` when that time is over.
+    pub(super) fn wait_for(&self, time: Duration) -> Option<bool> {
+        let mut state = self.state.lock();
+        if state.items.is_empty() && !state.is_closed {
+            state.is_waiting = true;
+            self.wake.wait_for(&mut state, time);
+            state.is_waiting = false;
+        }
+        let is_over = state.items.is_empty() && !state.is_closed;
+        (!is_over).then_some(!state.items.is_empty())
     }
 
     /// Takes items while `is_wanted` says so, which is asked before each.

@@ -8,6 +8,7 @@ mod batch;
 mod bytes;
 mod changes;
 mod commit;
+mod disk_reserve;
 mod environment;
 mod error;
 mod id;
@@ -40,6 +41,7 @@ pub use recovery::{Recovered, RecoveredDelayed, RecoveredQueue, RecoveredSession
 pub use report::{Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket};
 
 use commit::RetainedMax;
+use disk_reserve::DiskReserve;
 use environment::{Environment, Presence};
 use id::IdCounters;
 use inbox::{Asked, Gauges, Inbox, Overlay, Submitted};
@@ -150,7 +152,8 @@ impl Store {
         };
         let environment = Arc::new(environment);
         let durable = Durable::new(config, Arc::clone(&environment));
-        let writer = Writer {
+        let mut writer = Writer {
+            disk_reserve: DiskReserve::of(environment.path()),
             environment: Arc::clone(&environment),
             inbox: Arc::clone(&durable.inbox),
             gauges: Arc::clone(&durable.gauges),

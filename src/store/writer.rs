@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use heed::MdbError;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use super::batch::{Batch, Prepared};
 use super::changes::NewMessage;
 use super::commit::{Commit, Committed, RetainedMax, Room, Totals, is_full};
+use super::disk_reserve::DiskReserve;
 use super::environment::{Environment, Table};
 use super::error::StoreError;
 use super::id::MessageId;
@@ -26,6 +28,7 @@ use crate::exchange::ShardId;
 /// Everything the writing thread owns.
 #[derive(Debug)]
 pub(super) struct Writer {
+    pub(super) disk_reserve: DiskReserve,
     pub(super) environment: Arc<Environment>,
     pub(super) inbox: Arc<Inbox<Submitted>>,
     pub(super) gauges: Arc<Gauges>,
@@ -63,7 +66,7 @@ impl Writer {
         self.gauges
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
         loop {
-            let has_batches = self.index.has_ended() || self.inbox.wait();
+            let has_batches = self.index.has_ended() || self.wait();
             if !has_batches {
                 break;
             }
@@ -76,6 +79,17 @@ impl Writer {
             }
             self.answer(waiters);
         }
+    }
+
+    /// Waits for a batch; meanwhile others may have made room on the disk.
+    fn wait(&mut self) -> bool {
+        while self.gauges.is_full.load(Ordering::Relaxed) {
+            if let Some(has_batches) = self.inbox.wait_for(ROOM_MEASURED_EVERY) {
+                return has_batches;
+            }
+            self.measure_room(self.gauges.used_bytes.load(Ordering::Relaxed));
+        }
+        self.inbox.wait()
     }
 
     /// Lets the interval pass: an idle store commits at once.
@@ -126,7 +140,7 @@ impl Writer {
         }
         let committed = match self.write(&prepared) {
             Ok(committed) => committed,
-            Err(error) if is_full(&error) => {
+            Err(error) if self.has_no_room(&error) => {
                 tracing::debug!(%error, "new messages are refused");
                 self.write_refusing(&mut prepared, waiters)
                     .map_err(|it| self.fatal(it))?
@@ -153,8 +167,14 @@ impl Writer {
     /// What was promised earlier may use half of the reserve; the rest is for deletes.
     fn room(&self) -> Room {
         let map_bytes = self.environment.map_bytes();
+        let file_bytes = self.environment.file_bytes();
+        let is_growing = !self.is_disk_below(self.config.disk_free_bytes_min.max(DISK_KEPT));
         Room {
-            used_bytes_max: map_bytes,
+            // A file that cannot grow keeps a part of itself for deletes.
+            used_bytes_max: match is_growing {
+                true => map_bytes,
+                false => map_bytes.min(file_bytes / 8 * 7),
+            },
             used_bytes_max_promised: map_bytes + self.environment.reserve_bytes() / 2,
         }
     }
@@ -168,7 +188,7 @@ impl Writer {
         if prepared.has_unpromised() {
             self.refuse_unpromised(prepared, waiters);
             match self.write(prepared) {
-                Err(error) if is_full(&error) => {}
+                Err(error) if self.has_no_room(&error) => {}
                 other => return other,
             }
         }
@@ -176,7 +196,7 @@ impl Writer {
             let promised = std::mem::take(&mut prepared.changes.messages);
             self.refuse(promised, waiters);
             match self.write(prepared) {
-                Err(error) if is_full(&error) => {}
+                Err(error) if self.has_no_room(&error) => {}
                 other => return other,
             }
         }
@@ -197,7 +217,7 @@ impl Writer {
             let piece = Prepared::of_removed(piece);
             committed = match self.write(&piece) {
                 Ok(committed) => committed,
-                Err(error) if !is_full(&error) => return Err(error),
+                Err(error) if !self.has_no_room(&error) => return Err(error),
                 Err(_) if count > 1 => {
                     count /= 4;
                     continue;
@@ -214,7 +234,7 @@ impl Writer {
     fn write_patiently(&mut self, prepared: &Prepared) -> Result<Committed, heed::Error> {
         for _ in 0..PATIENT_ATTEMPTS {
             match self.write(prepared) {
-                Err(error) if is_full(&error) => thread::sleep(PATIENCE),
+                Err(error) if self.has_no_room(&error) => thread::sleep(PATIENCE),
                 other => return other,
             }
         }
@@ -283,7 +303,7 @@ impl Writer {
     }
 
     /// Before the first publish is taken.
-    pub(super) fn measure_room_at_start(&self) {
+    pub(super) fn measure_room_at_start(&mut self) {
         let transaction = self.environment.read().ok();
         let used_bytes = transaction.and_then(|it| self.environment.used_bytes(&it).ok());
         if let Some(used_bytes) = used_bytes {
@@ -293,10 +313,12 @@ impl Writer {
     }
 
     /// Whether durable publishes are still welcome.
-    fn measure_room(&self, used_bytes: u64) {
+    fn measure_room(&mut self, used_bytes: u64) {
         let map_bytes = self.environment.map_bytes();
+        let file_bytes = self.environment.file_bytes();
+        self.disk_reserve.keep(file_bytes);
         let is_map_full = used_bytes >= map_bytes / 10 * 9;
-        let unused_bytes = self.environment.file_bytes().saturating_sub(used_bytes);
+        let unused_bytes = file_bytes.saturating_sub(used_bytes);
         let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH
             && self.is_disk_below(self.config.disk_free_bytes_min);
         let is_exhausted = used_bytes > self.room().used_bytes_max_promised
@@ -318,6 +340,16 @@ impl Writer {
         } else {
             tracing::info!(used_bytes, map_bytes, "the store has room again");
         }
+    }
+
+    /// Whether a transaction was undone for want of room. A write of several pages for which the
+    /// disk had room in part fails with EIO.
+    fn has_no_room(&self, error: &heed::Error) -> bool {
+        let is_cut_short = match error {
+            heed::Error::Io(error) => error.raw_os_error() == Some(Errno::IO.raw_os_error()),
+            _ => false,
+        };
+        is_full(error) || is_cut_short && self.is_disk_below(DISK_KEPT)
     }
 
     fn is_disk_below(&self, bytes: u64) -> bool {
@@ -382,6 +414,9 @@ const ENDED_PER_COMMIT: usize = 4_096;
 const FILE_UNUSED_ENOUGH: u64 = 16 << 20;
 /// Rows of messages removed by one commit when room is short.
 const REMOVED_PER_PIECE: usize = 64;
+const ROOM_MEASURED_EVERY: Duration = Duration::from_secs(1);
+/// Of the disk, whatever the configuration says: a commit of deletes needs some pages.
+const DISK_KEPT: u64 = 1 << 20;
 /// For two seconds.
 const PATIENT_ATTEMPTS: u32 = 100;
 const PATIENCE: Duration = Duration::from_millis(20);

@@ -8,6 +8,8 @@
 mod backlog;
 mod client;
 mod commands;
+mod disk;
+mod filling;
 mod full;
 mod groups;
 mod identity;

@@ -1,100 +1,12 @@
 //! A map of few megabytes, filled to the brim by publishers that do not wait for each other.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::client::{Client, Connect, Out, PATIENCE, PUBACK, PUBCOMP, PUBREC, PUBREL, Packet, ack};
+use crate::client::{Client, Connect, Out, Packet};
+use crate::filling::{drain, fill};
 use crate::program::{Directory, Program};
 
 const LINES: &str = "[store]\nmap_bytes_max = 4_194_304\ndisk_free_bytes_min = 0\n";
-/// On their way at once.
-const WINDOW_BYTES: usize = 2 << 20;
-
-/// Publishes until three windows in a row were refused to the last; answers what was accepted.
-fn fill(broker: &Program, number: &mut u32, qos: u8, bytes: usize) -> BTreeSet<u32> {
-    let mut writer = broker.passing("filling");
-    let window = u16::try_from(WINDOW_BYTES / (bytes + 100))
-        .unwrap()
-        .min(1_000);
-    let mut accepted = BTreeSet::new();
-    let mut refused_windows = 0;
-    while refused_windows < 3 {
-        assert!(accepted.len() < 200_000, "the store never fills");
-        let padding = "x".repeat(bytes);
-        let mut out = Vec::new();
-        for id in 1..=window {
-            let text = format!("{} {padding}", *number + u32::from(id));
-            let mut publish = Out::new("a", qos, &text);
-            publish.id = id;
-            out.extend(publish.encode(5));
-        }
-        writer.send(&out);
-        refused_windows += 1;
-        for _ in 0..window {
-            let (id, reason) = answer(&mut writer);
-            if reason == 0 {
-                refused_windows = 0;
-                accepted.insert(*number + u32::from(id));
-            } else {
-                assert_eq!(reason, 0x97);
-            }
-        }
-        *number += u32::from(window);
-    }
-    accepted
-}
-
-/// The end of one exchange.
-fn answer(writer: &mut Client) -> (u16, u8) {
-    loop {
-        match writer.packet() {
-            Packet::Ack {
-                first: PUBREC,
-                id,
-                reason: 0,
-            } => writer.send(&ack(PUBREL, id)),
-            Packet::Ack { id, reason, .. } => return (id, reason),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// Acknowledges as late as the broker bears it: each message in flight is a row in what room is
-/// left. What was refused may come too: the session had it before the store said no.
-fn drain(broker: &Program, id: &str, accepted: &BTreeSet<u32>) {
-    let mut reader = broker.resume(id);
-    reader.set_patience(Duration::from_millis(300));
-    let mut missing = accepted.clone();
-    let mut acks = Vec::new();
-    let mut releases = 0;
-    while !missing.is_empty() || releases > 0 {
-        match reader.next() {
-            Some(Packet::Publish(message)) => {
-                let number = message.text().split(' ').next().unwrap().parse().unwrap();
-                let is_new = missing.remove(&number);
-                assert!(is_new || !accepted.contains(&number), "{number} again");
-                let is_exact = message.qos == 2;
-                acks.extend(ack(if is_exact { PUBREC } else { PUBACK }, message.id));
-                releases += usize::from(is_exact);
-            }
-            Some(Packet::Ack {
-                first: PUBREL, id, ..
-            }) => {
-                releases -= 1;
-                reader.send(&ack(PUBCOMP, id));
-            }
-            Some(other) => panic!("{other:?}"),
-            None => {
-                assert!(!reader.is_ended && !acks.is_empty(), "{id} waits in vain");
-                reader.send(&std::mem::take(&mut acks));
-            }
-        }
-    }
-    reader.set_patience(PATIENCE);
-    reader.send(&acks);
-    reader.settled_behind_messages();
-    reader.disconnect(None);
-}
 
 fn fills_and_drains(qos: u8, bytes: usize) {
     let directory = Directory::new();
