@@ -62,7 +62,9 @@ impl Shard {
         self.metrics.connects.add(1);
         self.metrics.messages_received.add(1);
         let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
-        if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(name) {
+        let has_room = self.sessions.len() < sessions_max.max(1)
+            && !(self.shared.store.is_exhausted() && self.expiry_of(connect) > 0);
+        if !has_room && !self.directory.contains_key(name) {
             self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
             return Accepted { connection };
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -84,6 +85,18 @@ impl<T> Inbox<T> {
         !state.items.is_empty()
     }
 
+    /// As [`Inbox::wait`], but not for longer; `None` when that time is over.
+    pub(super) fn wait_for(&self, time: Duration) -> Option<bool> {
+        let mut state = self.state.lock();
+        if state.items.is_empty() && !state.is_closed {
+            state.is_waiting = true;
+            self.wake.wait_for(&mut state, time);
+            state.is_waiting = false;
+        }
+        let is_over = state.items.is_empty() && !state.is_closed;
+        (!is_over).then_some(!state.items.is_empty())
+    }
+
     /// Takes items while `is_wanted` says so, which is asked before each.
     pub(super) fn take_while(&self, mut is_wanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut state = self.state.lock();
@@ -105,6 +118,7 @@ impl<T> Inbox<T> {
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     pub(super) is_full: AtomicBool,
+    pub(super) is_exhausted: AtomicBool,
     pub(super) pending_bytes: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) operations: AtomicU64,
