@@ -117,8 +117,10 @@ struct Import {
     old_port: Option<u64>,
     old_address: Option<String>,
     auth: Table,
+    acl: Table,
     limits: Table,
     mqtt: Table,
+    store: Table,
     bridges: Vec<ImportedBridge>,
     place: Place,
 }
@@ -141,6 +143,7 @@ struct ImportedListener {
     ca: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
+    crl: Option<String>,
     wants_certificates: bool,
 }
 
@@ -200,7 +203,20 @@ impl Import {
                 self.root.set("allow_anonymous", option.flag()?);
             }
             "sys_interval" => self.root.set("sys_interval_seconds", option.number()?),
+            "pid_file" => self.root.set("pid_file", quoted(option.value)),
             "password_file" => self.auth.set("password_file", quoted(option.value)),
+            "acl_file" => self.acl.set("file", quoted(option.value)),
+            "max_keepalive" if option.number()? > 0 => {
+                self.mqtt.set("keep_alive_seconds_max", option.number()?);
+            }
+            "max_topic_alias" => self.mqtt.set("topic_alias_maximum", option.number()?),
+            "persistence" if option.flag()? => self.store.set("engine", quoted("lmdb")),
+            "persistence" => self.store.set("engine", quoted("memory")),
+            "persistence_location" => {
+                // A directory of its own: ours is readable for its owner alone.
+                let directory = format!("{}/tidewire", option.value.trim_end_matches('/'));
+                self.store.set("directory", quoted(&directory));
+            }
             "max_packet_size" if option.number()? > 0 => {
                 self.limits.set("packet_bytes_max", option.number()?);
             }
@@ -233,12 +249,17 @@ impl Import {
             "cafile",
             "certfile",
             "keyfile",
+            "crlfile",
             "require_certificate",
+            "use_identity_as_username",
+            "use_subject_as_username",
+            "mount_point",
             "allow_anonymous",
             "max_connections",
             "set_tcp_nodelay",
         ];
-        if !known.contains(&option.name) {
+        let is_half_a_level = option.name == "mount_point" && !option.value.ends_with('/');
+        if !known.contains(&option.name) || is_half_a_level {
             return Ok(false);
         }
         if self.listeners.is_empty() {
@@ -253,7 +274,17 @@ impl Import {
             "cafile" => listener.ca = Some(option.value.to_owned()),
             "certfile" => listener.certificate = Some(option.value.to_owned()),
             "keyfile" => listener.key = Some(option.value.to_owned()),
+            "crlfile" => listener.crl = Some(option.value.to_owned()),
             "require_certificate" => listener.wants_certificates = option.flag()?,
+            "mount_point" => listener.table.set("mount_point", quoted(option.value)),
+            "use_identity_as_username" | "use_subject_as_username" => {
+                if option.flag()? {
+                    listener.table.set("certificate_as", quoted("user_name"));
+                    if option.name == "use_subject_as_username" {
+                        listener.table.set("certificate_name", quoted("subject"));
+                    }
+                }
+            }
             "allow_anonymous" => listener.table.set("allow_anonymous", option.flag()?),
             "max_connections" if option.value.starts_with('-') => {}
             "max_connections" => listener.table.set("connections_max", option.number()?),
@@ -310,8 +341,10 @@ impl Import {
         }
         for (name, table) in [
             ("auth", self.auth),
+            ("acl", self.acl),
             ("limits", self.limits),
             ("mqtt", self.mqtt),
+            ("store", self.store),
         ] {
             if !table.is_empty() {
                 text += &table.text(&format!("[{name}]"));
@@ -339,6 +372,9 @@ impl ImportedListener {
         {
             head.set("client_ca", quoted(ca));
             head.set("client_certificates", quoted("required"));
+            if let Some(crl) = &self.crl {
+                head.set("client_crl", quoted(crl));
+            }
         }
         head.append(&mut self.table);
         let mut text = head.text("[[listeners]]");
