@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::arguments::ImportArguments;
+use crate::config::Limits;
 
 use bridge::ImportedBridge;
 use toml::{Table, quoted};
@@ -99,6 +100,11 @@ impl Setting<'_> {
         number.map_err(|_| self.error("needs a number"))
     }
 
+    fn bytes(&self) -> Result<usize, ImportError> {
+        let bytes = self.value.parse();
+        bytes.map_err(|_| self.error("needs a number"))
+    }
+
     fn flag(&self) -> Result<bool, ImportError> {
         match self.value {
             "true" | "1" => Ok(true),
@@ -119,6 +125,8 @@ struct Import {
     auth: Table,
     acl: Table,
     limits: Table,
+    packet_bytes: Option<usize>,
+    queue_bytes: Option<usize>,
     mqtt: Table,
     store: Table,
     bridges: Vec<ImportedBridge>,
@@ -144,6 +152,8 @@ struct ImportedListener {
     certificate: Option<String>,
     key: Option<String>,
     crl: Option<String>,
+    /// Which name of a client certificate is the user name.
+    name: Option<&'static str>,
     wants_certificates: bool,
 }
 
@@ -158,7 +168,7 @@ impl Import {
             _ if self.place == Place::Bridge && self.take_bridge(option)? => {}
             _ if self.take_global(option)? => {}
             _ if self.take_listener(option)? => {}
-            name if bridge::is_bridge_option(name) => {
+            name if self.bridges.is_empty() && bridge::is_bridge_option(name) => {
                 return Err(option.error("belongs after a connection"));
             }
             _ => self.leave(option),
@@ -218,13 +228,13 @@ impl Import {
                 self.store.set("directory", quoted(&directory));
             }
             "max_packet_size" if option.number()? > 0 => {
-                self.limits.set("packet_bytes_max", option.number()?);
+                self.packet_bytes = Some(option.bytes()?.max(PACKET_BYTES_MIN));
             }
             "max_queued_messages" if option.number()? > 0 => {
                 self.limits.set("queue_messages_max", option.number()?);
             }
             "max_queued_bytes" if option.number()? > 0 => {
-                self.limits.set("queue_bytes_max", option.number()?);
+                self.queue_bytes = Some(option.bytes()?);
             }
             "max_inflight_messages" => {
                 let number = match option.number()? {
@@ -277,14 +287,9 @@ impl Import {
             "crlfile" => listener.crl = Some(option.value.to_owned()),
             "require_certificate" => listener.wants_certificates = option.flag()?,
             "mount_point" => listener.table.set("mount_point", quoted(option.value)),
-            "use_identity_as_username" | "use_subject_as_username" => {
-                if option.flag()? {
-                    listener.table.set("certificate_as", quoted("user_name"));
-                    if option.name == "use_subject_as_username" {
-                        listener.table.set("certificate_name", quoted("subject"));
-                    }
-                }
-            }
+            "use_identity_as_username" if option.flag()? => listener.name = Some("common_name"),
+            "use_subject_as_username" if option.flag()? => listener.name = Some("subject"),
+            "use_identity_as_username" | "use_subject_as_username" => listener.name = None,
             "allow_anonymous" => listener.table.set("allow_anonymous", option.flag()?),
             "max_connections" if option.value.starts_with('-') => {}
             "max_connections" => listener.table.set("connections_max", option.number()?),
@@ -311,7 +316,28 @@ impl Import {
         }
     }
 
+    /// Queues and mailboxes hold at least one packet here; those that do not are raised.
+    fn finish_limits(&mut self) {
+        let default = Limits::default();
+        let packet = self.packet_bytes.unwrap_or(default.packet_bytes_max);
+        if self.packet_bytes.is_some() {
+            self.limits.set("packet_bytes_max", packet);
+        }
+        let queue = self.queue_bytes.unwrap_or(default.queue_bytes_max);
+        if queue < packet {
+            self.limits
+                .note("queue_bytes_max is raised to hold one packet");
+        }
+        if self.queue_bytes.is_some() || queue < packet {
+            self.limits.set("queue_bytes_max", queue.max(packet));
+        }
+        if default.mailbox_bytes_max < packet {
+            self.limits.set("mailbox_bytes_max", packet);
+        }
+    }
+
     fn finish(mut self) -> String {
+        self.finish_limits();
         let starts_with_port = self.old_port.is_some() || self.old_address.is_some();
         let host = self.old_address.take().unwrap_or_default();
         let bind = address(&host, self.old_port.unwrap_or(1883));
@@ -375,6 +401,12 @@ impl ImportedListener {
             if let Some(crl) = &self.crl {
                 head.set("client_crl", quoted(crl));
             }
+            if let Some(name) = self.name {
+                head.set("certificate_name", quoted(name));
+                head.set("certificate_as", quoted("user_name"));
+            }
+        } else if self.name.is_some() {
+            head.note("names of certificates need require_certificate");
         }
         head.append(&mut self.table);
         let mut text = head.text("[[listeners]]");
@@ -416,6 +448,9 @@ fn seconds(text: &str) -> Option<u64> {
     };
     Some(number.saturating_mul(each).min(u64::from(u32::MAX)))
 }
+
+/// What `limits.packet_bytes_max` may be at least; mosquitto allows less.
+const PACKET_BYTES_MIN: usize = 128;
 
 #[cfg(test)]
 mod tests;

@@ -73,7 +73,30 @@ fn rights_names_and_the_store_are_found_again() {
     assert_eq!(listener.certificate_as, CertificateAs::UserName);
     assert_eq!(listener.certificate_name, CertificateName::Subject);
     assert_eq!(listener.mount_point.as_deref(), Some("plant/7/"));
+    let (text_without, _) = translate("listener 1883\nuse_identity_as_username true\n");
+    assert!(text_without.contains("# names of certificates need require_certificate"));
     assert!(text.contains("# line 16, without counterpart here: mount_point half"));
+}
+
+#[test]
+fn sizes_that_do_not_fit_together_here_are_raised() {
+    let (text, config) = translate("max_packet_size 30\nmax_queued_bytes 40\n");
+    let limits = config.limits;
+    assert_eq!(
+        (limits.packet_bytes_max, limits.queue_bytes_max),
+        (128, 128)
+    );
+    assert!(text.contains("# queue_bytes_max is raised to hold one packet"));
+    let (_, config) = translate("max_packet_size 268435455\n");
+    assert_eq!(config.limits.mailbox_bytes_max, 268_435_455);
+}
+
+#[test]
+fn options_of_bridges_without_counterpart_stay_as_comments() {
+    let (text, _) = translate(
+        "connection up\nbridge_attempt_unsubscribe false\nbridge_insecure true\naddress a\ntopic # out\n",
+    );
+    assert!(text.contains("# line 2, without counterpart here: bridge_attempt_unsubscribe false"));
 }
 
 #[test]
