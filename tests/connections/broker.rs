@@ -12,7 +12,7 @@ use tidewire::server::Server;
 
 use crate::client::Client;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Broker {
     server: Option<Server>,
@@ -96,7 +96,16 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 
 /// The lines logged so far that contain `text`.
 pub(crate) fn logged(text: &str) -> Vec<String> {
-    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+    logged_since(0, text)
+}
+
+/// How much is logged so far.
+pub(crate) fn log_length() -> usize {
+    LOG.lock().unwrap().len()
+}
+
+fn logged_since(start: usize, text: &str) -> Vec<String> {
+    let log = String::from_utf8(LOG.lock().unwrap()[start..].to_vec()).unwrap();
     log.lines()
         .filter(|line| line.contains(text))
         .map(str::to_owned)
@@ -105,8 +114,13 @@ pub(crate) fn logged(text: &str) -> Vec<String> {
 
 /// Waits for a line that contains `text`.
 pub(crate) fn log_line(text: &str) -> String {
-    for _ in 0..400 {
-        if let Some(line) = logged(text).pop() {
+    log_line_since(0, text)
+}
+
+/// Waits for a line behind the first `start` bytes of the log that contains `text`.
+pub(crate) fn log_line_since(start: usize, text: &str) -> String {
+    for _ in 0..2_400 {
+        if let Some(line) = logged_since(start, text).pop() {
             return line;
         }
         std::thread::sleep(Duration::from_millis(25));
