@@ -21,6 +21,7 @@ pub(crate) struct Broker {
     server: Option<Server>,
     address: String,
     file: PathBuf,
+    config: Config,
 }
 
 impl Broker {
@@ -51,14 +52,22 @@ impl Broker {
         // A busy machine takes long for a hash; tests of the deadline set their own.
         config.limits.connect_seconds = 60;
         change(&mut config);
-        let server = Server::start(config).unwrap();
+        let server = Server::start(config.clone()).unwrap();
         let url = &server.addresses()[0];
         let address = url.strip_prefix("mqtt://").unwrap().to_owned();
         Self {
             server: Some(server),
             address,
             file,
+            config,
         }
+    }
+
+    /// Goes on with a change, and with what the files say now.
+    pub(crate) fn reload_with(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        let server = self.server.as_mut().unwrap();
+        assert_eq!(server.reload(self.config.clone()).unwrap(), [""; 0]);
     }
 
     pub(crate) fn open(&self) -> Client {

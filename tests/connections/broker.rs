@@ -16,6 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Broker {
     server: Option<Server>,
+    config: Config,
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
@@ -31,15 +32,23 @@ impl Broker {
         };
         config.mqtt.shutdown_seconds = 1;
         change(&mut config);
-        let server = Server::start(config).unwrap();
+        let server = Server::start(config.clone()).unwrap();
         let addresses = server.addresses().iter().filter_map(|url| {
             let authority = url.split_once("://")?.1.split('/').next()?;
             authority.parse().ok()
         });
         Self {
             addresses: addresses.collect(),
+            config,
             server: Some(server),
         }
+    }
+
+    /// Goes on with a change, and with what the files say now.
+    pub(crate) fn reload_with(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        let server = self.server.as_mut().unwrap();
+        server.reload(self.config.clone()).unwrap();
     }
 
     pub(crate) fn open(&self) -> Client<TcpStream> {

@@ -14,6 +14,7 @@ mod listeners;
 mod logs;
 mod process;
 mod proxy;
+mod rechecked;
 mod slow;
 mod tls;
 mod websocket;
