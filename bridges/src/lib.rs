@@ -9,16 +9,20 @@
 pub mod amqp091;
 mod failure;
 pub mod mqtt;
+mod note;
 mod ports;
 mod record;
 mod template;
 
 pub use failure::{Class, Failure};
+pub use note::Note;
 pub use ports::{PortSink, PortSource};
 pub use record::{Properties, Record};
 pub use template::{Context, Template, TemplateError};
 
 use std::future::Future;
+
+use tidewire_protocol::codec::PacketId;
 
 /// Makes connections to one remote system, one at a time.
 pub trait Connector: Send {
@@ -60,10 +64,17 @@ pub trait Sink: Send {
     fn submit(&mut self, records: Vec<Record>);
 
     /// Waits until records are settled: the remote has acknowledged or refused them. Cancel safe.
+    /// Answers without any when there are notes to be taken.
     ///
     /// # Errors
     /// The connection has ended.
     fn settled(&mut self) -> impl Future<Output = Result<Vec<Settled>, Failure>> + Send;
+
+    /// What has to be kept before the sink goes on, since the last call, in order.
+    fn take_notes(&mut self) -> Vec<Note>;
+
+    /// So many more notes are kept, counted over all connections.
+    fn keep(&mut self, count: usize);
 }
 
 /// The way from a remote system.
@@ -117,6 +128,11 @@ pub(crate) enum Token {
 }
 
 impl Receipt {
+    /// The remote's identifier, if the record is to be kept together with it.
+    pub fn packet_id(self) -> Option<PacketId> {
+        self.mqtt()?.packet_id_at_qos_2()
+    }
+
     fn mqtt(self) -> Option<mqtt::Receipt> {
         match self.0 {
             Token::Mqtt(receipt) => Some(receipt),

@@ -12,6 +12,7 @@ use crate::auth::may_publish;
 use crate::config::{Bridge, BridgeRetain, BridgeRule};
 use crate::exchange::BridgeId;
 use crate::message::{Header, Message};
+use crate::queue::Lent;
 use crate::shard::publisher_of_bridge;
 
 /// The rules of one bridge, ready for use.
@@ -109,14 +110,15 @@ impl Map {
     /// The record of a message of ours.
     pub(super) fn outward(
         &self,
-        message: &Message,
-        sequence: u64,
+        lent: &Lent,
         peer: Option<&str>,
         now_ms: u64,
     ) -> Result<Record, NotCrossing> {
+        let message = &lent.message;
         let (rule, filter) = Self::find(&self.outward, message.topic())?;
         let mut record = Record {
-            sequence,
+            sequence: lent.sequence,
+            sent_as: lent.sent_as,
             topic: message.topic().to_owned(),
             payload: Bytes::from_owner(Payload(message.clone())),
             qos: message.qos().min(rule.qos_max),
@@ -315,8 +317,16 @@ mod tests {
         }
     }
 
-    fn message(topic: &str) -> Message {
-        Message::new(topic, &[], b"x", Header::default())
+    fn message(topic: &str) -> Lent {
+        lent(Message::new(topic, &[], b"x", Header::default()))
+    }
+
+    fn lent(message: Message) -> Lent {
+        Lent {
+            sequence: 1,
+            message,
+            sent_as: None,
+        }
     }
 
     fn record(topic: &str, path: &str) -> Record {
@@ -330,12 +340,12 @@ mod tests {
     #[test]
     fn prefixes_are_exchanged_on_the_way_out_and_back() {
         let map = map(rule("s/#", "here/", "there/"), None);
-        let out = map.outward(&message("here/s/1"), 1, None, 0).unwrap();
+        let out = map.outward(&message("here/s/1"), None, 0).unwrap();
         assert_eq!(out.topic, "there/s/1");
         assert_eq!(out.headers, [(PATH.to_owned(), "here".to_owned())]);
         let back = map.inward(record("there/s/2", ""), None, 0).unwrap();
         assert_eq!(back.topic(), "here/s/2");
-        let other = map.outward(&message("s/1"), 1, None, 0);
+        let other = map.outward(&message("s/1"), None, 0);
         assert_eq!(other.unwrap_err(), NotCrossing::Unwanted);
     }
 
@@ -348,7 +358,7 @@ mod tests {
         let map = map(templated, None);
         let out = |payload: &[u8]| {
             let message = Message::new("s/a", &[], payload, Header::default());
-            map.outward(&message, 1, None, 0).map(|it| it.topic)
+            map.outward(&lent(message), None, 0).map(|it| it.topic)
         };
         assert_eq!(out(br#"{"id":"x/+"}"#).as_deref(), Ok("here/A/x%2F%2B"));
         assert!(matches!(out(b"no json"), Err(NotCrossing::Invalid(_))));
@@ -357,9 +367,9 @@ mod tests {
     #[test]
     fn an_empty_filter_maps_one_topic_to_another() {
         let map = map(rule("", "one", "another"), None);
-        let out = map.outward(&message("one"), 1, None, 0).unwrap();
+        let out = map.outward(&message("one"), None, 0).unwrap();
         assert_eq!(out.topic, "another");
-        assert!(map.outward(&message("one/more"), 1, None, 0).is_err());
+        assert!(map.outward(&message("one/more"), None, 0).is_err());
     }
 
     #[test]
@@ -371,7 +381,10 @@ mod tests {
         assert_eq!(inward("a,b", Some("c")), Err(NotCrossing::Loop));
         assert_eq!(inward("here", None), Err(NotCrossing::Loop));
         let came = map.inward(record("t", "a"), None, 0).unwrap();
-        let out = |peer| map.outward(&came, 1, peer, 0).map(|it| it.headers);
+        let out = |peer| {
+            map.outward(&lent(came.clone()), peer, 0)
+                .map(|it| it.headers)
+        };
         let passed = [("a", "b"), (PATH, "a,here")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(out(Some("c")), Ok(passed.to_vec()));
         assert_eq!(out(Some("a")), Err(NotCrossing::Loop));
@@ -384,7 +397,7 @@ mod tests {
         assert!(matches!(inward("deep/$SYS/x"), NotCrossing::Invalid(_)));
         assert!(matches!(inward("deep/"), NotCrossing::Invalid(_)));
         let levels = message("1/2/3/4/5/6/7/8");
-        let out = map.outward(&levels, 1, None, 0).unwrap_err();
+        let out = map.outward(&levels, None, 0).unwrap_err();
         assert!(matches!(out, NotCrossing::Invalid(_)));
     }
 }

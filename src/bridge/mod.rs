@@ -39,6 +39,7 @@ use crate::store::QueueId;
 
 use map::Map;
 use post::{Inbox, Post};
+use queues::Kept;
 pub(crate) use queues::{BridgeQueues, restore_queues};
 use report::Reporter;
 use runner::Runner;
@@ -98,8 +99,15 @@ impl Bridges {
         for (number, bridge) in (0u16..).zip(&shared.config.bridges) {
             if bridge.enabled {
                 let (id, stopped) = (BridgeId(number), stopped.clone());
-                let prepared = prepare(id, bridge, shared, mailboxes, clock, stopped)?;
-                bind(id, bridge, &prepared.filters, shared, queues.of(id))?;
+                let kept = queues.of(id);
+                let prepared = prepare(id, bridge, shared, mailboxes, clock, kept, stopped)?;
+                bind(
+                    id,
+                    bridge,
+                    &prepared.filters,
+                    shared,
+                    kept.map(|it| it.queue),
+                )?;
                 runners.push(prepared);
             }
         }
@@ -154,13 +162,14 @@ fn prepare(
     shared: &Shared,
     mailboxes: &Arc<[Mailbox]>,
     clock: Clock,
+    kept: Option<&Kept>,
     stopped: watch::Receiver<bool>,
 ) -> Result<Prepared, BridgeError> {
     let node = shared.config.node.as_deref().unwrap_or_default();
     let levels_max = shared.config.limits.topic_levels_max;
     let map = Map::new(bridge, id, node, levels_max)?;
     let home = home_of(id, shared);
-    let connector = AnyConnector::new(bridge, &map, node, &shared.config)?;
+    let connector = AnyConnector::new(bridge, &map, node, &shared.config, kept)?;
     let metrics: Arc<BridgeMetrics> = Arc::default();
     let open = BridgeRequest::Open {
         limits: queue_limits(bridge),
@@ -238,11 +247,21 @@ enum AnyConnector {
 }
 
 impl AnyConnector {
-    fn new(bridge: &Bridge, map: &Map, node: &str, config: &Config) -> Result<Self, BridgeError> {
+    fn new(
+        bridge: &Bridge,
+        map: &Map,
+        node: &str,
+        config: &Config,
+        kept: Option<&Kept>,
+    ) -> Result<Self, BridgeError> {
         Ok(match bridge.kind {
             BridgeKind::Mqtt => {
-                let settings = settings::settings(bridge, map, node, config)?;
-                Self::Mqtt(Box::new(MqttConnector::new(settings)))
+                let settings = settings::settings(bridge, map, node, config, kept.is_some())?;
+                let mut connector = MqttConnector::new(settings);
+                if let Some(remembered) = kept.and_then(|it| it.remembered.as_ref()) {
+                    connector.remember(remembered);
+                }
+                Self::Mqtt(Box::new(connector))
             }
             #[cfg(feature = "amqp091")]
             BridgeKind::Amqp091 => {

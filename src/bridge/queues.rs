@@ -1,21 +1,41 @@
 //! The durable queues of bridges: which bridge has which, from one process to the next.
+//!
+//! # Shape
+//! A queue is known by the bridge's name and, behind a slash, by the session at the other broker
+//! that the packet identifiers kept with it belong to.
 
 use std::collections::HashMap;
 
+use tidewire_bridges::mqtt::Remembered;
+
 use super::home_of;
 use crate::exchange::BridgeId;
+use crate::queue::BridgeRemains;
 use crate::shard::{Shard, Shared};
 use crate::store::{Operation, QueueId, Recovered, RecoveredQueue, Ticket};
 
 /// The queues in the store, by the bridges' places in the configuration.
 #[derive(Debug, Default)]
-pub(crate) struct BridgeQueues(HashMap<BridgeId, QueueId>);
+pub(crate) struct BridgeQueues(HashMap<BridgeId, Kept>);
+
+/// What the store has for a bridge.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) queue: QueueId,
+    /// The session of an earlier process.
+    pub(super) remembered: Option<Remembered>,
+}
 
 impl BridgeQueues {
     /// The queue of a bridge; `None` keeps it in memory.
-    pub(crate) fn of(&self, bridge: BridgeId) -> Option<QueueId> {
-        self.0.get(&bridge).copied()
+    pub(super) fn of(&self, bridge: BridgeId) -> Option<&Kept> {
+        self.0.get(&bridge)
     }
+}
+
+/// What the queue of a bridge is called while this is its session.
+pub(super) fn queue_name(bridge: &str, session: &str) -> Box<str> {
+    format!("{PREFIX}{bridge}/{session}").into()
 }
 
 /// Gives the bridges their queues of before, makes those that are missing and ends those of bridges
@@ -42,18 +62,26 @@ pub(crate) fn restore_queues(
             }
             continue;
         }
-        let (queue, waiting) = match found {
-            Some(found) => (found.queue, found.waiting),
+        let (queue, remembered, remains) = match found {
+            Some(found) => {
+                let remembered = remembered(&found);
+                let remains = BridgeRemains {
+                    waiting: found.waiting,
+                    in_flight: found.in_flight,
+                    received: found.received,
+                };
+                (found.queue, remembered, remains)
+            }
             None => {
                 let queue = shared.store.next_queue();
                 let name = format!("{PREFIX}{}", bridge.name).into();
                 operations.push(Operation::PutNamedQueue { queue, name });
-                (queue, Vec::new())
+                (queue, None, BridgeRemains::default())
             }
         };
         if let Some(shard) = shards.get_mut(usize::from(home_of(id, shared).0)) {
-            shard.restore_bridge(id, queue, waiting, now_ms);
-            queues.0.insert(id, queue);
+            shard.restore_bridge(id, queue, &remains, now_ms);
+            queues.0.insert(id, Kept { queue, remembered });
         }
     }
     for (bridge, RecoveredQueue { queue, waiting, .. }) in left {
@@ -74,12 +102,32 @@ fn take_queues(recovered: &mut Recovered) -> HashMap<String, RecoveredQueue> {
     let named = std::mem::take(&mut recovered.named_queues);
     let mut queues = HashMap::new();
     for queue in named {
-        match queue.name.strip_prefix(PREFIX).map(str::to_owned) {
-            Some(bridge) => drop(queues.insert(bridge, queue)),
+        let name = queue.name.strip_prefix(PREFIX);
+        match name.map(|it| it.split_once('/').map_or(it, |(bridge, _)| bridge)) {
+            Some(bridge) => drop(queues.insert(bridge.to_owned(), queue)),
             None => recovered.named_queues.push(queue),
         }
     }
     queues
+}
+
+/// The session that the packet identifiers of a queue belong to.
+fn remembered(found: &RecoveredQueue) -> Option<Remembered> {
+    let (_, session) = found.name.strip_prefix(PREFIX)?.split_once('/')?;
+    let in_flight = found.in_flight.iter();
+    Some(Remembered {
+        session: session.to_owned(),
+        sent: in_flight
+            .clone()
+            .filter(|(_, it)| it.message.is_some())
+            .map(|it| it.0)
+            .collect(),
+        released: in_flight
+            .filter(|(_, it)| it.message.is_none())
+            .map(|it| it.0)
+            .collect(),
+        received: found.received.clone(),
+    })
 }
 
 /// Begins with what no share group's name can: a name without a group.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_bridges::{
-    Class, Connected, Connector, Failure, Receipt, Received, Settled, Sink, Source,
+    Class, Connected, Connector, Failure, Note, Receipt, Received, Settled, Sink, Source,
 };
 use tidewire_protocol::codec::{PublishProperties, ReasonCode, UserProperties};
 use tokio::sync::watch;
@@ -14,11 +14,12 @@ use tokio::time::{Instant, sleep};
 use super::backoff::Backoff;
 use super::map::{Map, NotCrossing};
 use super::post::{Inbox, Post};
+use super::queues::queue_name;
 use super::report::{Reporter, State};
 use crate::config::Bridge;
 use crate::message::{Header, Message};
-use crate::queue::Lent;
-use crate::shard::{BridgeReport, BridgeRequest};
+use crate::queue::{BridgeNote, Lent};
+use crate::shard::{Arrived, BridgeReport, BridgeRequest};
 
 /// The task of one bridge.
 #[derive(Debug)]
@@ -36,13 +37,13 @@ pub(super) struct Runner<C> {
     dead_letter: Option<String>,
     rate: Rate,
     /// Lent by the home shard and not settled by the other side.
-    unsettled: BTreeMap<u64, Message>,
+    unsettled: BTreeMap<u64, Lent>,
     /// Those of them that the sink does not have, ascending.
     unsent: VecDeque<u64>,
     /// After a failure that may pass, nothing is sent until then.
     paused_until: Option<Instant>,
     /// Received, and given to the home shard under these numbers.
-    publishing: HashMap<u64, (Receipt, Message)>,
+    publishing: HashMap<u64, (Receipt, Arrived)>,
     last_number: u64,
     /// Refused by the home shard for lack of room; tried again.
     refused: Vec<u64>,
@@ -183,11 +184,12 @@ impl<C: Connector> Runner<C> {
         let mut reported = Instant::now();
         loop {
             self.submit(&mut link.sink);
+            self.pass_notes(&mut link.sink);
             self.post.flush();
             let has_room = self.publishing.len() < PUBLISHING_MAX;
             // Cancel safe: what is not taken stays where it is.
             tokio::select! {
-                () = self.inbox.wake.notified() => self.take_reports(&mut link.source),
+                () = self.inbox.wake.notified() => self.take_reports(link),
                 settled = link.sink.settled() => match settled {
                     Ok(settled) => self.settle(settled),
                     Err(failure) => return End::Failed(failure),
@@ -216,13 +218,14 @@ impl<C: Connector> Runner<C> {
         while self.unsettled.len() > self.unsent.len() || !self.publishing.is_empty() {
             // Cancel safe: what is not taken stays where it is.
             tokio::select! {
-                () = self.inbox.wake.notified() => self.take_reports(&mut link.source),
+                () = self.inbox.wake.notified() => self.take_reports(link),
                 settled = link.sink.settled() => match settled {
                     Ok(settled) => self.settle(settled),
                     Err(_) => break,
                 },
                 () = &mut end => break,
             }
+            self.pass_notes(&mut link.sink);
             self.post.flush();
         }
     }
@@ -230,6 +233,7 @@ impl<C: Connector> Runner<C> {
     /// What the connection has left when it ended.
     async fn take_leftovers(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         while let Ok(settled) = link.sink.settled().await {
+            self.pass_notes(&mut link.sink);
             self.settle(settled);
         }
         while let Ok(received) = link.source.receive().await {
@@ -238,16 +242,17 @@ impl<C: Connector> Runner<C> {
         self.post.flush();
     }
 
-    fn take_reports(&mut self, source: &mut C::Source) {
+    fn take_reports(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let mut accepted = Vec::new();
         for report in self.inbox.take() {
             match report {
                 BridgeReport::Lent(lent) => {
-                    for Lent { sequence, message } in lent {
-                        self.unsettled.insert(sequence, message);
-                        self.unsent.push_back(sequence);
+                    for lent in lent {
+                        self.unsent.push_back(lent.sequence);
+                        self.unsettled.insert(lent.sequence, lent);
                     }
                 }
+                BridgeReport::Kept(count) => link.sink.keep(count),
                 BridgeReport::Published(reasons) => {
                     for (number, reason) in reasons {
                         self.published(number, reason, &mut accepted);
@@ -256,7 +261,45 @@ impl<C: Connector> Runner<C> {
             }
         }
         if !accepted.is_empty() {
-            source.accept(accepted);
+            link.source.accept(accepted);
+        }
+    }
+
+    /// What the home shard has to keep before the sink goes on.
+    fn pass_notes(&mut self, sink: &mut C::Sink) {
+        let notes = sink.take_notes();
+        if notes.is_empty() {
+            return;
+        }
+        let notes: Vec<BridgeNote> = notes.into_iter().map(|it| self.own_note(it)).collect();
+        self.post.add(BridgeRequest::Keep(notes));
+    }
+
+    fn own_note(&mut self, note: Note) -> BridgeNote {
+        match note {
+            Note::Begin { session } => {
+                // What comes from the session before is not known in this one.
+                let arrived = self.publishing.values_mut().map(|(_, arrived)| arrived);
+                arrived.for_each(|it| it.packet_id = None);
+                let name = queue_name(&self.reporter.name, &session);
+                BridgeNote::Begin { name }
+            }
+            Note::Send {
+                packet_id,
+                sequence,
+            } => BridgeNote::Send {
+                packet_id,
+                sequence,
+            },
+            Note::Release {
+                packet_id,
+                sequence,
+            } => BridgeNote::Release {
+                packet_id,
+                sequence,
+            },
+            Note::Complete(packet_id) => BridgeNote::Complete(packet_id),
+            Note::Forget(packet_id) => BridgeNote::Forget(packet_id),
         }
     }
 
@@ -272,9 +315,9 @@ impl<C: Connector> Runner<C> {
     fn publish_again(&mut self) {
         let mut numbers = std::mem::take(&mut self.refused);
         numbers.sort_unstable();
-        let messages: Vec<(u64, Message)> = numbers
+        let messages: Vec<Arrived> = numbers
             .into_iter()
-            .filter_map(|number| Some((number, self.publishing.get(&number)?.1.clone())))
+            .filter_map(|number| Some(self.publishing.get(&number)?.1.clone()))
             .collect();
         if !messages.is_empty() {
             self.post.add(BridgeRequest::Publish(messages));
@@ -294,13 +337,10 @@ impl<C: Connector> Runner<C> {
         while records.len() < allowance
             && let Some(sequence) = self.unsent.pop_front()
         {
-            let Some(message) = self.unsettled.get(&sequence) else {
+            let Some(lent) = self.unsettled.get(&sequence) else {
                 continue;
             };
-            match self
-                .map
-                .outward(message, sequence, self.peer.as_deref(), now_ms)
-            {
+            match self.map.outward(lent, self.peer.as_deref(), now_ms) {
                 Ok(record) => records.push(record),
                 Err(why) => {
                     self.count(&why);
@@ -351,7 +391,7 @@ impl<C: Connector> Runner<C> {
 
     /// A message that the other side will never take.
     fn bury(&mut self, sequence: u64, failure: &Failure) {
-        let Some(message) = self.unsettled.get(&sequence) else {
+        let Some(Lent { message, .. }) = self.unsettled.get(&sequence) else {
             return;
         };
         self.reporter.metrics.dropped_poison.add(1);
@@ -390,9 +430,13 @@ impl<C: Connector> Runner<C> {
             match self.map.inward(record, self.peer.as_deref(), now_ms) {
                 Ok(message) => {
                     self.last_number += 1;
-                    self.publishing
-                        .insert(self.last_number, (receipt, message.clone()));
-                    messages.push((self.last_number, message));
+                    let arrived = Arrived {
+                        number: self.last_number,
+                        message,
+                        packet_id: receipt.packet_id(),
+                    };
+                    messages.push(arrived.clone());
+                    self.publishing.insert(self.last_number, (receipt, arrived));
                     self.reporter.metrics.received.add(1);
                 }
                 Err(why) => {

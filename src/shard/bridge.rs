@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::codec::ReasonCode;
+use tidewire_protocol::codec::{PacketId, ReasonCode};
 
 use super::deliver::Routed;
 use super::durable::Asker;
@@ -14,8 +14,8 @@ use super::{Mail, Shard};
 use crate::exchange::{BridgeId, ShardId};
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
-use crate::queue::{BridgeQueueLimits, Lent, Pushed, Stored, Wanted};
-use crate::store::{Load, Loaded, MessageId, QueueId, Ticket};
+use crate::queue::{BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Pushed, Stored, Wanted};
+use crate::store::{Load, Loaded, QueueId, Ticket};
 
 /// What a bridge asks its home shard for.
 #[derive(Debug)]
@@ -30,9 +30,22 @@ pub enum BridgeRequest {
     /// The other side has these messages.
     Settled(Vec<u64>),
     /// Publish what came from the other side, and tell when it has found its place.
-    Publish(Vec<(u64, Message)>),
+    Publish(Vec<Arrived>),
     /// Publish a message of the bridge's own.
     Notify(Message),
+    /// Keep these changes of the bridge's session, and tell when they are kept.
+    Keep(Vec<BridgeNote>),
+}
+
+/// A message from the other side.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// The bridge's number for it.
+    pub number: u64,
+    /// The message.
+    pub message: Message,
+    /// To be kept with it, so that it is taken once: the other side's identifier, at QoS 2.
+    pub packet_id: Option<PacketId>,
 }
 
 /// What a home shard has for a bridge.
@@ -42,6 +55,8 @@ pub enum BridgeReport {
     Lent(Vec<Lent>),
     /// What became of messages to be published, by the bridge's numbers.
     Published(Vec<(u64, ReasonCode)>),
+    /// So many more changes of the session are kept, in order.
+    Kept(usize),
 }
 
 /// The publisher's mark of a bridge, for No Local; no session has it.
@@ -55,11 +70,11 @@ impl Shard {
         &mut self,
         bridge: BridgeId,
         queue: QueueId,
-        waiting: Vec<MessageId>,
+        remains: &BridgeRemains,
         now_ms: u64,
     ) {
         let bridge = self.bridges.entry(bridge).or_default();
-        bridge.restore(queue, waiting, now_ms);
+        bridge.restore(queue, remains, now_ms);
     }
 
     pub(super) fn take_bridge_request(
@@ -86,14 +101,31 @@ impl Shard {
                 self.durable.begin_packet();
                 let reasons = messages
                     .into_iter()
-                    .map(|(number, message)| (number, self.publish_for_bridge(&message, now_ms)))
+                    .map(|it| (it.number, self.publish_for_bridge(bridge, &it, now_ms)))
                     .collect();
                 self.close_run();
                 let report = BridgeReport::Published(reasons);
                 self.report_to_bridge(bridge, report);
             }
             BridgeRequest::Notify(message) => self.publish_message(&message, now_ms),
+            BridgeRequest::Keep(notes) => self.keep_for_bridge(bridge, notes),
         }
+    }
+
+    /// What the other side is told next depends on these: they are answered once they are on disk.
+    fn keep_for_bridge(&mut self, bridge: BridgeId, notes: Vec<BridgeNote>) {
+        self.durable.begin_packet();
+        let count = notes.len();
+        for note in notes {
+            let order = self.durable.next_id();
+            let Some(queue) = self.bridges.get_mut(&bridge) else {
+                break;
+            };
+            for operation in queue.note(note, order) {
+                self.durable.record(operation);
+            }
+        }
+        self.report_to_bridge(bridge, BridgeReport::Kept(count));
     }
 
     /// A message for a bridge of this shard. The bridge may be newer here than in the routes.
@@ -166,7 +198,13 @@ impl Shard {
         self.lend_to_bridge(bridge, now_ms);
     }
 
-    fn publish_for_bridge(&mut self, message: &Message, now_ms: u64) -> ReasonCode {
+    fn publish_for_bridge(
+        &mut self,
+        bridge: BridgeId,
+        arrived: &Arrived,
+        now_ms: u64,
+    ) -> ReasonCode {
+        let message = &arrived.message;
         self.metrics.publishes_received.add(1);
         let mut outgoing = Outgoing::of(message);
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
@@ -176,10 +214,14 @@ impl Shard {
         self.was_rejected = false;
         let routed = self.route(message.topic(), &mut outgoing, None, now_ms);
         if self.was_rejected || routed == Routed::StoreFull {
-            ReasonCode::QuotaExceeded
-        } else {
-            ReasonCode::Success
+            return ReasonCode::QuotaExceeded;
         }
+        let queue = self.bridges.get_mut(&bridge);
+        let receive = |packet_id| queue?.receive(packet_id);
+        if let Some(operation) = arrived.packet_id.and_then(receive) {
+            self.durable.record(operation);
+        }
+        ReasonCode::Success
     }
 
     pub(super) fn send_to_bridges(&mut self, mail: Mail) {

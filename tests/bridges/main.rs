@@ -5,6 +5,7 @@ mod client;
 mod durable;
 mod faults;
 mod federation;
+mod kill;
 mod mosquitto;
 mod process;
 mod proxy;

@@ -306,8 +306,10 @@ impl Connection {
         let mut boxes = self.ports.lock();
         let submitted = std::mem::take(&mut boxes.submitted);
         let accepted = std::mem::take(&mut boxes.accepted);
+        let kept = std::mem::take(&mut boxes.kept);
         let closing = boxes.closing;
         drop(boxes);
+        self.engine.keep(kept, &mut self.out);
         self.engine.submit(submitted);
         for receipt in accepted {
             self.engine.accept(receipt, &mut self.out);
@@ -323,7 +325,7 @@ impl Connection {
         let bytes_max = self.settings.packet_bytes_max;
         let used = self.engine.receive(&self.input, bytes_max, &mut self.out)?;
         self.input.advance(used);
-        if self.engine.settled.len() > before || self.engine.in_flight() == 0 {
+        if self.engine.settled.len() > before || !self.engine.awaits_answers() {
             times.progress = Instant::now();
         }
         Ok(())
@@ -331,12 +333,15 @@ impl Connection {
 
     fn pass_on(&mut self) {
         let engine = &mut *self.engine;
-        if engine.settled.is_empty() && engine.received.is_empty() && engine.troubles.is_empty() {
+        let notes = &mut engine.journal.notes;
+        let is_quiet = engine.settled.is_empty() && engine.received.is_empty();
+        if is_quiet && engine.troubles.is_empty() && notes.is_empty() {
             return;
         }
         self.ports.leave(|boxes| {
             boxes.settled.append(&mut engine.settled);
             boxes.received.append(&mut engine.received);
+            boxes.notes.append(notes);
             boxes.troubles.append(&mut engine.troubles);
         });
     }
@@ -345,7 +350,7 @@ impl Connection {
     /// connection, so a server that acknowledges nothing is left.
     fn look_at_the_clock(&mut self, times: &mut Times) -> Result<(), Failure> {
         let now = Instant::now();
-        if self.engine.in_flight() == 0 {
+        if !self.engine.awaits_answers() {
             times.progress = now;
         } else if now.duration_since(times.progress) >= self.settings.ack_timeout {
             return Err(Failure::retry(format!(

@@ -6,6 +6,7 @@
 mod connection;
 mod convert;
 mod engine;
+mod journal;
 mod peer;
 mod settings;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 pub use convert::{decode_properties, encode_properties};
 pub use engine::Receipt;
+pub use journal::Remembered;
 pub use settings::{
     Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Settings, Stream,
     Subscription,
@@ -44,8 +46,8 @@ pub struct MqttConnector {
     /// Which dialect the server is believed to understand.
     dialect: usize,
     server: usize,
-    /// The server whose session the engine holds.
-    session_at: Option<usize>,
+    /// The session that the engine holds.
+    session: Option<String>,
     link: Option<Link>,
 }
 
@@ -63,13 +65,26 @@ impl MqttConnector {
     pub fn new(settings: Settings) -> Self {
         Self {
             dialects: dialects(&settings),
+            engine: Arc::new(Mutex::new(Engine::new(settings.is_durable))),
             settings: Arc::new(settings),
-            engine: Arc::default(),
             dialect: 0,
             server: 0,
-            session_at: None,
+            session: None,
             link: None,
         }
+    }
+
+    /// Goes on with the session of an earlier process.
+    pub fn remember(&mut self, remembered: &Remembered) {
+        let mut engine = Engine::new(self.settings.is_durable);
+        engine.remember(remembered);
+        self.engine = Arc::new(Mutex::new(engine));
+        self.session = Some(remembered.session.clone());
+    }
+
+    /// Names the session at a server.
+    fn session_at(&self, remote: &str) -> String {
+        format!("{remote} {}", self.settings.client_id)
     }
 
     async fn greet(&mut self) -> Result<(Greeted, Dialect, String), Failure> {
@@ -81,7 +96,8 @@ impl MqttConnector {
                 break;
             };
             let dialled = (settings.dial.0)(self.server).await?;
-            let clean = self.session_at != Some(self.server) && settings.starts_clean;
+            let session = self.session_at(&dialled.remote);
+            let clean = self.session.as_ref() != Some(&session) && settings.starts_clean;
             match shake_hands(dialled.stream, &settings, dialect, clean).await {
                 Ok(greeted) => {
                     self.dialect = index;
@@ -116,6 +132,9 @@ impl MqttConnector {
                 // It was told to end; how it ended says nothing new.
                 let _ = task.await;
             }
+            // Told to a connection that had ended already.
+            let kept = std::mem::take(&mut ports.lock().kept);
+            self.engine.lock().await.keep(kept, &mut Vec::new());
         }
     }
 }
@@ -166,7 +185,8 @@ impl MqttConnector {
         } = greeted;
         let ports = Arc::new(Ports::default());
         let mut engine = Arc::clone(&self.engine).lock_owned().await;
-        let session = match (session_present, self.session_at == Some(self.server)) {
+        let name = self.session_at(&remote);
+        let session = match (session_present, self.session.as_ref() == Some(&name)) {
             (false, _) => SessionAtServer::None,
             (true, true) => SessionAtServer::Ours,
             (true, false) => SessionAtServer::Strange,
@@ -177,13 +197,16 @@ impl MqttConnector {
                 engine.in_flight()
             ));
         }
-        self.session_at = Some(self.server);
         let filters = self.settings.subscriptions.iter();
         peer.filters = filters.map(|it| it.filter.clone()).collect();
         let keep_alive = Duration::from_secs(u64::from(peer.keep_alive_seconds));
         let node = peer.node.clone();
         let mut out = Vec::new();
         let held = engine.begin(dialect.version, peer, session, &mut out);
+        if session != SessionAtServer::Ours {
+            engine.journal.begin(&name);
+        }
+        self.session = Some(name);
         let mut connection = Connection {
             engine,
             ports: Arc::clone(&ports),
