@@ -38,6 +38,22 @@ pub trait Connector: Send {
 
     /// Says goodbye to the remote and waits until the connection has ended.
     fn close(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// From the next connect on, other settings; those of another kind are ignored.
+    fn change(&mut self, settings: Settings);
+
+    /// Without a connection: what the remote may have and has not acknowledged.
+    fn held(&mut self) -> impl Future<Output = Vec<u64>> + Send;
+}
+
+/// What a connector of some kind is told.
+#[derive(Debug)]
+pub enum Settings {
+    /// MQTT.
+    Mqtt(Box<mqtt::Settings>),
+    /// AMQP 0-9-1.
+    #[cfg(feature = "amqp091")]
+    Amqp091(Box<amqp091::Settings>),
 }
 
 /// A connection that the remote has accepted.

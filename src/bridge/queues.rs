@@ -14,28 +14,33 @@ use crate::queue::BridgeRemains;
 use crate::shard::{Shard, Shared};
 use crate::store::{Operation, QueueId, Recovered, RecoveredQueue, Ticket};
 
-/// The queues in the store, by the bridges' places in the configuration.
+/// The queues in the store, by the names of the bridges.
 #[derive(Debug, Default)]
-pub(crate) struct BridgeQueues(HashMap<BridgeId, Kept>);
+pub(crate) struct BridgeQueues(HashMap<String, Kept>);
 
 /// What the store has for a bridge.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Kept {
     pub(super) queue: QueueId,
     /// The session of an earlier process.
     pub(super) remembered: Option<Remembered>,
+    /// What the home shard has not got yet.
+    pub(super) remains: BridgeRemains,
 }
 
 impl BridgeQueues {
-    /// The queue of a bridge; `None` keeps it in memory.
-    pub(super) fn of(&self, bridge: BridgeId) -> Option<&Kept> {
-        self.0.get(&bridge)
+    /// Takes the queue of a bridge; without a store there is none.
+    pub(super) fn take(&mut self, bridge: &str) -> Option<Kept> {
+        self.0.remove(bridge)
     }
 }
 
 /// What the queue of a bridge is called while this is its session.
-pub(super) fn queue_name(bridge: &str, session: &str) -> Box<str> {
-    format!("{PREFIX}{bridge}/{session}").into()
+pub(super) fn queue_name(bridge: &str, session: Option<&str>) -> Box<str> {
+    match session {
+        Some(session) => format!("{PREFIX}{bridge}/{session}").into(),
+        None => format!("{PREFIX}{bridge}").into(),
+    }
 }
 
 /// Gives the bridges their queues of before, makes those that are missing and ends those of bridges
@@ -52,36 +57,34 @@ pub(crate) fn restore_queues(
     }
     let mut left = take_queues(recovered);
     let mut operations = Vec::new();
-    for (number, bridge) in (0u16..).zip(&shared.config.bridges) {
-        let id = BridgeId(number);
-        let found = left.remove(&*bridge.name);
+    // As `Bridges::start` counts them.
+    let mut ids = (0u16..).map(BridgeId);
+    for bridge in &shared.config.bridges {
+        let found = left.remove(&*bridge.name).map(kept);
         if !bridge.enabled {
-            if let Some(RecoveredQueue { waiting, .. }) = found {
-                let (bridge, waiting) = (&*bridge.name, waiting.len());
-                tracing::info!(bridge, waiting, "bridge is off: its queue is kept");
+            if let Some(kept) = found {
+                let (name, waiting) = (&*bridge.name, kept.remains.waiting.len());
+                tracing::info!(bridge = name, waiting, "bridge is off: its queue is kept");
+                queues.0.insert(bridge.name.clone(), kept);
             }
             continue;
         }
-        let (queue, remembered, remains) = match found {
-            Some(found) => {
-                let remembered = remembered(&found);
-                let remains = BridgeRemains {
-                    waiting: found.waiting,
-                    in_flight: found.in_flight,
-                    received: found.received,
-                };
-                (found.queue, remembered, remains)
+        let mut kept = found.unwrap_or_else(|| {
+            let queue = shared.store.next_queue();
+            let name = queue_name(&bridge.name, None);
+            operations.push(Operation::PutNamedQueue { queue, name });
+            Kept {
+                queue,
+                remembered: None,
+                remains: BridgeRemains::default(),
             }
-            None => {
-                let queue = shared.store.next_queue();
-                let name = format!("{PREFIX}{}", bridge.name).into();
-                operations.push(Operation::PutNamedQueue { queue, name });
-                (queue, None, BridgeRemains::default())
-            }
-        };
-        if let Some(shard) = shards.get_mut(usize::from(home_of(id, shared).0)) {
-            shard.restore_bridge(id, queue, &remains, now_ms);
-            queues.0.insert(id, Kept { queue, remembered });
+        });
+        if let Some(id) = ids.next()
+            && let Some(shard) = shards.get_mut(usize::from(home_of(id, shared).0))
+        {
+            let remains = std::mem::take(&mut kept.remains);
+            shard.restore_bridge(id, kept.queue, &remains, now_ms);
+            queues.0.insert(bridge.name.clone(), kept);
         }
     }
     for (bridge, RecoveredQueue { queue, waiting, .. }) in left {
@@ -95,6 +98,18 @@ pub(crate) fn restore_queues(
         shared.store.submit(first.id(), ticket, operations);
     }
     queues
+}
+
+fn kept(found: RecoveredQueue) -> Kept {
+    Kept {
+        queue: found.queue,
+        remembered: remembered(&found),
+        remains: BridgeRemains {
+            waiting: found.waiting,
+            in_flight: found.in_flight,
+            received: found.received,
+        },
+    }
 }
 
 /// Takes the queues of bridges from what the store held, by the bridges' names.

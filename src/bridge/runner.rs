@@ -1,6 +1,6 @@
 //! One bridge: from the first connect to the stop of the broker.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::backoff::Backoff;
+use super::command::{Change, Command, Wish};
 use super::map::{Map, NotCrossing};
 use super::post::{Inbox, Post};
 use super::queues::queue_name;
 use super::report::{Reporter, State};
 use crate::config::Bridge;
+use crate::exchange::BridgeId;
 use crate::message::{Header, Message};
 use crate::queue::{BridgeNote, Lent};
 use crate::shard::{Arrived, BridgeReport, BridgeRequest};
@@ -29,6 +31,10 @@ pub(super) struct Runner<C> {
     post: Post,
     inbox: Arc<Inbox>,
     reporter: Reporter,
+    wish: Wish,
+    is_removed: bool,
+    /// Reports for the next connection.
+    deferred: Vec<BridgeReport>,
     backoff: Backoff,
     stable: Duration,
     sys_interval: Duration,
@@ -62,28 +68,45 @@ struct Rate {
 /// Why [`Runner::serve`] came back.
 enum End {
     Stop,
+    /// There are commands.
+    Told,
     Failed(Failure),
 }
 
+/// What every bridge works with, whatever it speaks.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) map: Map,
+    pub(super) post: Post,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) reporter: Reporter,
+    pub(super) sys_seconds: u32,
+    pub(super) shutdown_seconds: u32,
+}
+
 impl<C: Connector> Runner<C> {
-    pub(super) fn new(
-        bridge: &Bridge,
-        connector: C,
-        map: Map,
-        post: Post,
-        inbox: Arc<Inbox>,
-        reporter: Reporter,
-    ) -> Self {
+    pub(super) fn new(bridge: &Bridge, connector: C, tools: Tools) -> Self {
+        let Tools {
+            map,
+            post,
+            inbox,
+            reporter,
+            sys_seconds,
+            shutdown_seconds,
+        } = tools;
         Self {
             connector,
             map,
             post,
             inbox,
             reporter,
+            wish: Wish::Run,
+            is_removed: false,
+            deferred: Vec::new(),
             backoff: Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms),
             stable: Duration::from_secs(bridge.restart_stable_seconds),
-            sys_interval: Duration::ZERO,
-            shutdown: Duration::ZERO,
+            sys_interval: Duration::from_secs(u64::from(sys_seconds)),
+            shutdown: Duration::from_secs(u64::from(shutdown_seconds)),
             dead_letter: bridge.dead_letter.clone(),
             rate: Rate::new(bridge.messages_per_second_max),
             unsettled: BTreeMap::new(),
@@ -97,61 +120,187 @@ impl<C: Connector> Runner<C> {
         }
     }
 
-    pub(super) fn with_sys_interval(mut self, seconds: u32) -> Self {
-        self.sys_interval = Duration::from_secs(u64::from(seconds));
-        self
-    }
-
-    pub(super) fn with_shutdown(mut self, seconds: u32) -> Self {
-        self.shutdown = Duration::from_secs(u64::from(seconds));
-        self
-    }
-
-    /// Connects, serves and connects again until the broker stops.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Connects, serves and connects again until the broker stops or the bridge is removed.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> BridgeId {
         self.report(State::Connecting);
         loop {
+            self.obey().await;
+            if self.is_removed {
+                break;
+            }
+            if let Some(state) = self.resting() {
+                self.report(state);
+                if self.rest(None, &mut stop).await {
+                    break;
+                }
+                continue;
+            }
             let connected = tokio::select! {
                 connected = self.connector.connect() => connected,
                 _ = stop.wait_for(|is_stopped| *is_stopped) => break,
             };
-            let failure = match connected {
-                Err(failure) => failure,
-                Ok(mut link) => {
-                    let since = Instant::now();
-                    self.begin(&mut link);
-                    let end = self.serve(&mut link, &mut stop).await;
-                    match end {
-                        End::Stop => {
-                            self.finish(&mut link).await;
-                            break;
-                        }
-                        End::Failed(failure) => {
-                            self.take_leftovers(&mut link).await;
-                            if since.elapsed() >= self.stable {
-                                self.backoff.reset();
-                            }
-                            failure
-                        }
+            match connected {
+                Err(failure) => {
+                    if self.fail(failure, &mut stop).await {
+                        break;
                     }
                 }
-            };
-            let reason = failure.reason;
-            self.report(State::Down { reason });
-            if self.rest(&mut stop).await {
-                break;
+                Ok(link) => {
+                    if self.serve_to_the_end(link, &mut stop).await {
+                        break;
+                    }
+                }
             }
         }
-        self.connector.close().await;
-        self.report(State::Stopped);
+        self.end().await
     }
 
-    /// The pause before the next connect; true if the broker stops.
-    async fn rest(&mut self, stop: &mut watch::Receiver<bool>) -> bool {
-        let pause = sleep(self.backoff.next());
-        tokio::select! {
-            () = pause => false,
-            _ = stop.wait_for(|is_stopped| *is_stopped) => true,
+    /// True if the broker stops.
+    async fn serve_to_the_end(
+        &mut self,
+        mut link: Connected<C::Sink, C::Source>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let since = Instant::now();
+        self.begin(&mut link);
+        match self.serve(&mut link, stop).await {
+            End::Stop => {
+                self.finish(&mut link).await;
+                true
+            }
+            End::Told => {
+                self.finish(&mut link).await;
+                self.connector.close().await;
+                self.take_leftovers(&mut link).await;
+                false
+            }
+            End::Failed(failure) => {
+                self.take_leftovers(&mut link).await;
+                if since.elapsed() >= self.stable {
+                    self.backoff.reset();
+                }
+                self.fail(failure, stop).await
+            }
+        }
+    }
+
+    /// Says why, and waits until the next attempt; true if the broker stops.
+    async fn fail(&mut self, failure: Failure, stop: &mut watch::Receiver<bool>) -> bool {
+        let reason = failure.reason;
+        self.report(State::Down { reason });
+        let pause = self.backoff.next();
+        self.rest(Some(pause), stop).await
+    }
+
+    /// A pause, or a rest until there are commands; true if the broker stops.
+    async fn rest(&mut self, pause: Option<Duration>, stop: &mut watch::Receiver<bool>) -> bool {
+        let end = pause.map(|it| Instant::now() + it);
+        let mut ticks = tokio::time::interval(self.sys_interval.max(TICK));
+        while !self.inbox.has_commands() {
+            let over = async {
+                match end {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Cancel safe: nothing here keeps anything.
+            tokio::select! {
+                () = over => return false,
+                () = self.inbox.wake.notified() => self.defer_reports(),
+                _ = ticks.tick() => self.publish_state(),
+                _ = stop.wait_for(|is_stopped| *is_stopped) => return true,
+            }
+        }
+        false
+    }
+
+    async fn end(mut self) -> BridgeId {
+        self.connector.close().await;
+        let id = self.post.id;
+        if self.is_removed {
+            let waiting = self.reporter.metrics.queue_messages.value();
+            let bridge = &*self.reporter.name;
+            tracing::warn!(bridge, waiting, "bridge is gone: its queue ends");
+            self.post.add(BridgeRequest::Close);
+            for message in self.reporter.farewell() {
+                self.post.add(BridgeRequest::Notify(message));
+            }
+            self.post.flush();
+        } else {
+            self.report(State::Stopped);
+        }
+        id
+    }
+
+    /// The state of a bridge that is to have no connection.
+    fn resting(&self) -> Option<State> {
+        match self.wish {
+            Wish::Run | Wish::Drain => None,
+            Wish::Pause => Some(State::Paused),
+            Wish::Drained => Some(State::Drained),
+            Wish::Off => Some(State::Off),
+        }
+    }
+
+    /// Carries out what the bridge was told; there is no connection now.
+    async fn obey(&mut self) {
+        for command in self.inbox.take_commands() {
+            match command {
+                Command::Be(wish) => self.wish = wish,
+                Command::Remove => self.is_removed = true,
+                Command::Purge => self.purge().await,
+                Command::Change(change) => {
+                    let Change {
+                        bridge,
+                        map,
+                        settings,
+                    } = *change;
+                    self.map = map;
+                    self.connector.change(settings);
+                    self.backoff = Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms);
+                    self.stable = Duration::from_secs(bridge.restart_stable_seconds);
+                    self.dead_letter = bridge.dead_letter;
+                    self.rate = Rate::new(bridge.messages_per_second_max);
+                }
+            }
+        }
+    }
+
+    /// Drops what waits, but for what the other side may have.
+    async fn purge(&mut self) {
+        self.connector.close().await;
+        self.defer_reports();
+        let held: HashSet<u64> = self.connector.held().await.into_iter().collect();
+        let all = usize::try_from(self.reporter.metrics.queue_messages.value());
+        // First: what is settled makes room for more to be lent.
+        self.post
+            .add(BridgeRequest::Purge(all.unwrap_or(usize::MAX)));
+        let unsettled = self.unsettled.keys().copied();
+        let dropped: Vec<u64> = unsettled.filter(|it| !held.contains(it)).collect();
+        for sequence in &dropped {
+            self.unsettled.remove(sequence);
+        }
+        let count = dropped.len() as u64;
+        self.reporter.metrics.dropped_purged_lent.add(count);
+        self.settled.extend(dropped);
+        self.pass_settled();
+        self.post.flush();
+    }
+
+    /// Without a connection: what was lent is taken, the rest has to wait.
+    fn defer_reports(&mut self) {
+        for report in self.inbox.take() {
+            match report {
+                BridgeReport::Lent(lent) => self.take_lent(lent),
+                other => self.deferred.push(other),
+            }
+        }
+    }
+
+    fn take_lent(&mut self, lent: Vec<Lent>) {
+        for lent in lent {
+            self.unsent.push_back(lent.sequence);
+            self.unsettled.insert(lent.sequence, lent);
         }
     }
 
@@ -159,12 +308,13 @@ impl<C: Connector> Runner<C> {
     fn begin(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         self.reporter.metrics.connects.add(1);
         self.peer.clone_from(&link.peer);
-        let held: std::collections::HashSet<u64> = link.held.drain(..).collect();
+        let held: HashSet<u64> = link.held.drain(..).collect();
         let unsettled = self.unsettled.keys().copied();
         self.unsent = unsettled.filter(|it| !held.contains(it)).collect();
         self.paused_until = None;
         let remote = link.remote.clone();
         let state = match link.warnings.first() {
+            _ if self.wish == Wish::Drain => State::Draining { remote },
             None => State::Up { remote },
             Some(_) => State::Degraded {
                 remote,
@@ -182,7 +332,13 @@ impl<C: Connector> Runner<C> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut reported = Instant::now();
+        // What came while there was no connection.
+        self.take_reports(link);
         loop {
+            // Before more is submitted: it may have been queued for other rules.
+            if self.inbox.has_commands() {
+                return End::Told;
+            }
             self.submit(&mut link.sink);
             self.pass_notes(&mut link.sink);
             self.post.flush();
@@ -201,6 +357,10 @@ impl<C: Connector> Runner<C> {
                 now = ticks.tick() => {
                     self.publish_again();
                     self.look_for_troubles(link);
+                    if self.wish == Wish::Drain && self.is_drained() {
+                        self.wish = Wish::Drained;
+                        return End::Told;
+                    }
                     if !self.sys_interval.is_zero() && now - reported >= self.sys_interval {
                         reported = now;
                         self.publish_state();
@@ -209,6 +369,10 @@ impl<C: Connector> Runner<C> {
                 _ = stop.wait_for(|is_stopped| *is_stopped) => return End::Stop,
             }
         }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.unsettled.is_empty() && self.reporter.metrics.queue_messages.value() == 0
     }
 
     /// Waits for the acknowledgements of both sides, so that the next process repeats nothing.
@@ -244,14 +408,10 @@ impl<C: Connector> Runner<C> {
 
     fn take_reports(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let mut accepted = Vec::new();
-        for report in self.inbox.take() {
+        let deferred = std::mem::take(&mut self.deferred);
+        for report in deferred.into_iter().chain(self.inbox.take()) {
             match report {
-                BridgeReport::Lent(lent) => {
-                    for lent in lent {
-                        self.unsent.push_back(lent.sequence);
-                        self.unsettled.insert(lent.sequence, lent);
-                    }
-                }
+                BridgeReport::Lent(lent) => self.take_lent(lent),
                 BridgeReport::Kept(count) => link.sink.keep(count),
                 BridgeReport::Published(reasons) => {
                     for (number, reason) in reasons {
@@ -281,7 +441,7 @@ impl<C: Connector> Runner<C> {
                 // What comes from the session before is not known in this one.
                 let arrived = self.publishing.values_mut().map(|(_, arrived)| arrived);
                 arrived.for_each(|it| it.packet_id = None);
-                let name = queue_name(&self.reporter.name, &session);
+                let name = queue_name(&self.reporter.name, Some(&session));
                 BridgeNote::Begin { name }
             }
             Note::Send {

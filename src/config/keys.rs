@@ -112,6 +112,7 @@ keys!(ROOT: "", |config, _| Some(config), {
     allow_anonymous ANY;
     sys_interval_seconds (0, 86_400);
     pid_file ANY;
+    control_socket ANY;
     watch_files_seconds (0, 86_400);
 });
 

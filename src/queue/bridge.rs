@@ -35,6 +35,8 @@ pub struct BridgeQueue {
     lent_bytes: usize,
     waiting: Waiting,
     journal: Journal,
+    /// The bridge is gone: nothing comes in any more.
+    is_closed: bool,
     /// Settled or dropped, to be settled in the store.
     done: Vec<MessageId>,
     last_sequence: u64,
@@ -136,6 +138,9 @@ impl BridgeQueue {
         fence: Ticket,
         now_ms: u64,
     ) -> Pushed {
+        if self.is_closed {
+            return Pushed::DroppedNewest;
+        }
         let bytes = message.bytes();
         let mut dropped = 0;
         while self.len() >= self.limits.messages_max || self.bytes() + bytes > self.limits.bytes_max
@@ -226,6 +231,30 @@ impl BridgeQueue {
             self.lent.pop_front();
         }
         self.report();
+    }
+
+    /// Drops some of what waits, oldest first; what is lent stays. Answers how many.
+    pub fn purge(&mut self, count_max: usize) -> usize {
+        let mut dropped = 0;
+        while dropped < count_max
+            && let Some(oldest) = self.waiting.drop_oldest()
+        {
+            self.done.extend(oldest);
+            dropped += 1;
+        }
+        self.metrics.dropped_purged.add(dropped as u64);
+        self.report();
+        dropped
+    }
+
+    /// Ends the queue with all that is in it; its name in the store is given back.
+    pub fn close(&mut self) -> Option<QueueId> {
+        let store = self.store;
+        *self = Self {
+            is_closed: true,
+            ..Self::default()
+        };
+        store
     }
 
     /// The changes of the store for a change of the bridge's session; `order` is its place in the

@@ -4,6 +4,7 @@
 //! what came from the other side.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use tidewire_protocol::codec::{PacketId, ReasonCode};
 
@@ -15,7 +16,7 @@ use crate::exchange::{BridgeId, ShardId};
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
 use crate::queue::{BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Pushed, Stored, Wanted};
-use crate::store::{Load, Loaded, QueueId, Ticket};
+use crate::store::{Load, Loaded, Operation, QueueId, Ticket};
 
 /// What a bridge asks its home shard for.
 #[derive(Debug)]
@@ -27,6 +28,19 @@ pub enum BridgeRequest {
         /// Where the queue counts.
         metrics: Arc<BridgeMetrics>,
     },
+    /// Make the queue durable, with what an earlier process has left.
+    Restore {
+        /// The queue.
+        queue: QueueId,
+        /// What it holds.
+        remains: BridgeRemains,
+        /// Told when that is done.
+        done: SyncSender<()>,
+    },
+    /// Drop so many of the messages that wait and are not lent.
+    Purge(usize),
+    /// The bridge is gone, and its queue with it.
+    Close,
     /// The other side has these messages.
     Settled(Vec<u64>),
     /// Publish what came from the other side, and tell when it has found its place.
@@ -109,7 +123,37 @@ impl Shard {
             }
             BridgeRequest::Notify(message) => self.publish_message(&message, now_ms),
             BridgeRequest::Keep(notes) => self.keep_for_bridge(bridge, notes),
+            BridgeRequest::Restore {
+                queue,
+                remains,
+                done,
+            } => {
+                self.restore_bridge(bridge, queue, &remains, now_ms);
+                // Nobody may wait any more.
+                let _ = done.try_send(());
+            }
+            BridgeRequest::Purge(count) => self.purge_bridge(bridge, count, now_ms),
+            BridgeRequest::Close => {
+                let queue = self.bridges.entry(bridge).or_default();
+                if let Some(queue) = queue.close() {
+                    self.durable.record(Operation::RemoveNamedQueue { queue });
+                }
+            }
         }
+    }
+
+    /// A part now, the rest after what else there is to do.
+    fn purge_bridge(&mut self, bridge: BridgeId, count: usize, now_ms: u64) {
+        let Some(queue) = self.bridges.get_mut(&bridge) else {
+            return;
+        };
+        let purged = queue.purge(count.min(PURGED_AT_ONCE));
+        let left = count - purged;
+        if purged == PURGED_AT_ONCE && left > 0 {
+            let request = BridgeRequest::Purge(left);
+            self.send_mail(self.id, Mail::BridgeRequest { bridge, request });
+        }
+        self.lend_to_bridge(bridge, now_ms);
     }
 
     /// What the other side is told next depends on these: they are answered once they are on disk.
@@ -233,3 +277,6 @@ impl Shard {
         ShardId(self.shared.shards)
     }
 }
+
+/// Messages that are dropped before others get a turn.
+const PURGED_AT_ONCE: usize = 4_096;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tidewire_protocol::codec::{
     ConnAck, Connect, ConnectProperties, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver,
-    RetainHandling, Subscribe, Subscription, SubscriptionOptions, UserProperties, Will,
-    WillProperties, decode, encode,
+    RetainHandling, Subscribe, Subscription, SubscriptionOptions, Unsubscribe, UserProperties,
+    Will, WillProperties, decode, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::OwnedMutexGuard;
@@ -195,8 +195,8 @@ struct Times {
 }
 
 impl Connection {
-    /// Appends the subscriptions and the greeting.
-    pub(super) fn open(&mut self) {
+    /// Appends the greeting, the end of obsolete subscriptions and the subscriptions.
+    pub(super) fn open(&mut self, obsolete: &[String]) {
         let settings = Arc::clone(&self.settings);
         if let Some((topic, payload)) = &settings.greeting {
             self.engine.put(&notice(topic, payload), &mut self.out);
@@ -206,9 +206,19 @@ impl Connection {
             return;
         }
         let packets = settings.subscriptions.chunks(SUBSCRIPTIONS_MAX).len();
-        let ids = self.engine.subscribe(packets);
+        let mut ids = self.engine.subscribe(packets).into_iter();
+        let spare = self.engine.spare_ids().into_iter();
+        for (packet_id, chunk) in spare.zip(obsolete.chunks(SUBSCRIPTIONS_MAX)) {
+            let unsubscribe = Unsubscribe {
+                packet_id,
+                user_properties: UserProperties::default(),
+                filters: chunk.iter().map(String::as_str).collect(),
+            };
+            self.engine
+                .put(&Packet::Unsubscribe(unsubscribe), &mut self.out);
+        }
         let chunks = settings.subscriptions.chunks(SUBSCRIPTIONS_MAX);
-        for (packet_id, chunk) in ids.into_iter().zip(chunks) {
+        for (packet_id, chunk) in ids.by_ref().zip(chunks) {
             let subscriptions = chunk.iter().map(|it| Subscription {
                 filter: &it.filter,
                 options: SubscriptionOptions {

@@ -171,22 +171,27 @@ impl Engine {
         }
         self.outbound.begin_resend();
         self.link.is_resending = self.outbound.has_unsent();
-        let mut held = Vec::new();
-        let mut released = Vec::new();
-        for (id, in_flight) in self.outbound.iter() {
-            match in_flight {
-                InFlight::Published(_, record) => held.push(record.sequence),
-                InFlight::Released => {
-                    held.extend(self.released.get(&id));
-                    released.push(id);
-                }
-            }
+        let in_flight = self.outbound.iter();
+        let released = in_flight.filter(|(_, it)| matches!(it, InFlight::Released));
+        for (id, _) in released {
+            self.put_pubrel(id, out);
         }
-        released.retain(|id| self.journal.may_release(*id));
-        for id in released {
-            self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
-        }
-        held
+        self.held()
+    }
+
+    /// The sequences that are in flight.
+    pub(super) fn held(&self) -> Vec<u64> {
+        let sequence = |(id, in_flight): (PacketId, InFlight<'_, Record>)| match in_flight {
+            InFlight::Published(_, record) => Some(record.sequence),
+            InFlight::Released => self.released.get(&id).copied(),
+        };
+        self.outbound.iter().filter_map(sequence).collect()
+    }
+
+    /// Identifiers for packets that wait for no outcome.
+    pub(super) fn spare_ids(&self) -> Vec<PacketId> {
+        let ids = self.outbound.spare_ids().skip(self.subscribing);
+        ids.take(SPARE_IDS).collect()
     }
 
     /// How many in-flight messages a lost session has left in doubt.
@@ -697,6 +702,7 @@ pub(super) fn notice<'a>(topic: &'a str, payload: &'a [u8]) -> Packet<'a> {
 
 /// After a reconnect the remote is met with a few messages, not with the whole window.
 const WINDOW_AT_START: usize = 8;
+const SPARE_IDS: usize = 1_024;
 /// Messages that have identifiers, sent or not.
 const NUMBERED_MAX: usize = 16_384;
 /// What a topic alias adds to a packet, with the length that may grow.

@@ -48,6 +48,10 @@ pub struct MqttConnector {
     server: usize,
     /// The session that the engine holds.
     session: Option<String>,
+    /// The settings have other subscriptions than the session.
+    must_subscribe: bool,
+    /// Filters of the session that nobody wants any more.
+    obsolete: Vec<String>,
     link: Option<Link>,
 }
 
@@ -70,6 +74,8 @@ impl MqttConnector {
             dialect: 0,
             server: 0,
             session: None,
+            must_subscribe: false,
+            obsolete: Vec::new(),
             link: None,
         }
     }
@@ -167,6 +173,27 @@ impl Connector for MqttConnector {
     async fn close(&mut self) {
         self.end_link().await;
     }
+
+    fn change(&mut self, settings: crate::Settings) {
+        let crate::Settings::Mqtt(settings) = settings else {
+            return;
+        };
+        let filters = |it: &Settings| -> Vec<String> {
+            let filters = it.subscriptions.iter().map(|it| it.filter.clone());
+            filters.collect()
+        };
+        let wanted = filters(&settings);
+        self.obsolete.extend(filters(&self.settings));
+        self.obsolete.retain(|it| !wanted.contains(it));
+        self.must_subscribe |= settings.subscriptions != self.settings.subscriptions;
+        self.dialects = dialects(&settings);
+        (self.dialect, self.server) = (0, 0);
+        self.settings = Arc::new(*settings);
+    }
+
+    async fn held(&mut self) -> Vec<u64> {
+        self.engine.lock().await.held()
+    }
 }
 
 impl MqttConnector {
@@ -207,6 +234,7 @@ impl MqttConnector {
             engine.journal.begin(&name);
         }
         self.session = Some(name);
+        engine.is_subscribed &= !std::mem::take(&mut self.must_subscribe);
         let mut connection = Connection {
             engine,
             ports: Arc::clone(&ports),
@@ -215,7 +243,7 @@ impl MqttConnector {
             input,
             out,
         };
-        connection.open();
+        connection.open(&std::mem::take(&mut self.obsolete));
         let end = EndOfTask(Arc::clone(&ports));
         let task = tokio::spawn(async move {
             connection.run(stream).await;
