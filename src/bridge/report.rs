@@ -122,7 +122,7 @@ impl Reporter {
     fn topics(&self, text: &str, flag: &str) -> Vec<Message> {
         let name = &self.name;
         vec![
-            retained(&format!("$SYS/broker/bridge/{name}/state"), text),
+            retained(&format!("$SYS/bridges/{name}/state"), text),
             // mosquitto's name, for dashboards that know it.
             retained(&format!("$SYS/broker/connection/{name}/state"), flag),
         ]

@@ -8,7 +8,7 @@ use crate::federation::{bridge, wait_until_up};
 use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
 
-const STATE: &str = "$SYS/broker/bridge/up/state";
+const STATE: &str = "$SYS/bridges/up/state";
 const RULES: &str = "inflight_max = 50\nmessages_per_second_max = 4000\n\
                      [[bridges.out]]\nfilters = [\"out/#\"]\n\
                      [[bridges.in]]\nfilters = [\"in/#\"]";
