@@ -8,6 +8,7 @@ use tidewire_protocol::topic::{Topic, matches};
 use tokio::time::{Duration, Instant};
 
 use super::BridgeError;
+use super::headers::Headers;
 use crate::auth::may_publish;
 use crate::config::{Bridge, BridgeRetain, BridgeRule};
 use crate::exchange::BridgeId;
@@ -36,6 +37,7 @@ struct Rule {
     to_prefix: String,
     /// In place of exchanging the prefixes.
     topic: Option<Template>,
+    headers: Headers,
     qos_max: QoS,
     retain: BridgeRetain,
 }
@@ -129,8 +131,10 @@ impl Map {
             ..Record::default()
         };
         decode_properties(message.forwarded(), &mut record);
-        record.topic = self.translate(rule, filter, &record)?;
+        let topic = self.translate(rule, filter, &record)?;
         let mut path = take_path(&mut record);
+        rule.headers.apply(&mut record, self.context(filter));
+        record.topic = topic;
         if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
             return Err(NotCrossing::Loop);
         }
@@ -156,6 +160,7 @@ impl Map {
             return Err(NotCrossing::Invalid(text));
         }
         let mut path = take_path(&mut record);
+        rule.headers.apply(&mut record, self.context(filter));
         // A broker marks only what it sends over bridges of its own.
         path.extend(peer.map(str::to_owned));
         if path.len() > self.hops_max || path.contains(&self.node) {
@@ -178,6 +183,14 @@ impl Map {
         Ok(Message::new(&topic, &forwarded, &record.payload, header))
     }
 
+    fn context<'a>(&'a self, filter: &'a str) -> Context<'a> {
+        Context {
+            filter,
+            bridge: &self.bridge,
+            node: &self.node,
+        }
+    }
+
     /// The first rule that wants a topic, and the filter by which it does.
     fn find<'a>(rules: &'a [Rule], topic: &str) -> Result<(&'a Rule, &'a str), NotCrossing> {
         let found = rules
@@ -194,16 +207,9 @@ impl Map {
             ))
         };
         let name = match &rule.topic {
-            Some(template) => {
-                let context = Context {
-                    filter,
-                    bridge: &self.bridge,
-                    node: &self.node,
-                };
-                template
-                    .fill(record, context)
-                    .map_err(|error| invalid(&error))?
-            }
+            Some(template) => template
+                .fill(record, self.context(filter))
+                .map_err(|error| invalid(&error))?,
             None => {
                 let rest = record.topic.strip_prefix(&rule.from_prefix);
                 let rest = rest.ok_or(NotCrossing::Unwanted)?;
@@ -236,6 +242,7 @@ impl Rule {
             from_prefix: from_prefix.clone(),
             to_prefix: to_prefix.clone(),
             topic: rule.topic.as_deref().map(Template::parse).transpose()?,
+            headers: Headers::new(rule)?,
             qos_max: match rule.qos_max {
                 0 => QoS::AtMostOnce,
                 1 => QoS::AtLeastOnce,

@@ -9,6 +9,7 @@ mod backoff;
 mod command;
 mod desk;
 mod dial;
+mod headers;
 mod map;
 mod post;
 mod prepare;
@@ -250,7 +251,11 @@ impl Bridges {
                 });
             }
             BridgeOrder::Pause => running.be(Wish::Pause, shared),
-            BridgeOrder::Resume => running.be(Wish::Run, shared),
+            BridgeOrder::Resume => {
+                running.be(Wish::Run, shared);
+                // One that was to connect once is at its end without another wish.
+                running.inbox.tell(Command::Be(Wish::Run));
+            }
             BridgeOrder::Drain => running.be(Wish::Drain, shared),
         }
         Ok(running.status.text())

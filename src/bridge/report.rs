@@ -21,6 +21,10 @@ pub(super) enum State {
     Draining { remote: String },
     /// Not connected; another attempt follows.
     Down { reason: String },
+    /// Not connected: too little waits.
+    Idle,
+    /// Not connected: it was to connect once.
+    Ended,
     /// Told to rest; the queue is filled.
     Paused,
     /// Told to rest when everything was sent; the queue is not filled.
@@ -88,7 +92,8 @@ impl Reporter {
                 tracing::warn!(bridge, reason, waiting, "bridge is down");
             }
             State::Down { reason } => tracing::debug!(bridge, reason, "bridge is still down"),
-            State::Draining { .. } | State::Paused | State::Drained | State::Off => {
+            State::Idle => tracing::debug!(bridge, "bridge is idle"),
+            State::Draining { .. } | State::Ended | State::Paused | State::Drained | State::Off => {
                 tracing::info!(bridge, state = state.word(), "bridge obeys");
             }
             State::Connecting | State::Stopped => {}
@@ -137,6 +142,8 @@ impl State {
             Self::Degraded { .. } => "degraded",
             Self::Draining { .. } => "draining",
             Self::Down { .. } => "down",
+            Self::Idle => "idle",
+            Self::Ended => "ended",
             Self::Paused => "paused",
             Self::Drained => "drained",
             Self::Off => "off",

@@ -17,7 +17,7 @@ use super::map::{Map, NotCrossing};
 use super::post::{Inbox, Post};
 use super::queues::queue_name;
 use super::report::{Reporter, State};
-use crate::config::Bridge;
+use crate::config::{Bridge, BridgeStart};
 use crate::exchange::BridgeId;
 use crate::message::{Header, Message};
 use crate::queue::{BridgeNote, Lent};
@@ -33,6 +33,7 @@ pub(super) struct Runner<C> {
     reporter: Reporter,
     wish: Wish,
     is_removed: bool,
+    start: Start,
     /// Reports for the next connection.
     deferred: Vec<BridgeReport>,
     backoff: Backoff,
@@ -55,6 +56,18 @@ pub(super) struct Runner<C> {
     refused: Vec<u64>,
     settled: Vec<u64>,
     peer: Option<String>,
+}
+
+/// When to connect, and for how long.
+#[derive(Debug)]
+struct Start {
+    is_once: bool,
+    /// A connection was made, has ended, and is not to be made again.
+    has_ended: bool,
+    /// So many messages have to wait before it connects.
+    lazy_messages: u64,
+    /// How long nothing has to wait or be in flight until it disconnects.
+    idle: Option<Duration>,
 }
 
 /// Messages that may be sent now.
@@ -102,6 +115,7 @@ impl<C: Connector> Runner<C> {
             reporter,
             wish: Wish::Run,
             is_removed: false,
+            start: Start::of(bridge),
             deferred: Vec::new(),
             backoff: Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms),
             stable: Duration::from_secs(bridge.restart_stable_seconds),
@@ -176,6 +190,7 @@ impl<C: Connector> Runner<C> {
             }
             End::Failed(failure) => {
                 self.take_leftovers(&mut link).await;
+                self.start.has_ended = self.start.is_once;
                 if since.elapsed() >= self.stable {
                     self.backoff.reset();
                 }
@@ -196,7 +211,11 @@ impl<C: Connector> Runner<C> {
     async fn rest(&mut self, pause: Option<Duration>, stop: &mut watch::Receiver<bool>) -> bool {
         let end = pause.map(|it| Instant::now() + it);
         let mut ticks = tokio::time::interval(self.sys_interval.max(TICK));
+        let is_idle = pause.is_none() && self.resting() == Some(State::Idle);
         while !self.inbox.has_commands() {
+            if is_idle && self.resting().is_none() {
+                return false;
+            }
             let over = async {
                 match end {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -234,7 +253,10 @@ impl<C: Connector> Runner<C> {
 
     /// The state of a bridge that is to have no connection.
     fn resting(&self) -> Option<State> {
+        let waiting = self.reporter.metrics.queue_messages.value();
         match self.wish {
+            Wish::Run if self.start.has_ended => Some(State::Ended),
+            Wish::Run if self.start.lazy_messages > waiting => Some(State::Idle),
             Wish::Run | Wish::Drain => None,
             Wish::Pause => Some(State::Paused),
             Wish::Drained => Some(State::Drained),
@@ -246,7 +268,10 @@ impl<C: Connector> Runner<C> {
     async fn obey(&mut self) {
         for command in self.inbox.take_commands() {
             match command {
-                Command::Be(wish) => self.wish = wish,
+                Command::Be(wish) => {
+                    self.wish = wish;
+                    self.start.has_ended = false;
+                }
                 Command::Remove => self.is_removed = true,
                 Command::Purge => self.purge().await,
                 Command::Change(change) => {
@@ -259,6 +284,7 @@ impl<C: Connector> Runner<C> {
                     self.connector.change(settings);
                     self.backoff = Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms);
                     self.stable = Duration::from_secs(bridge.restart_stable_seconds);
+                    self.start = Start::of(&bridge);
                     self.dead_letter = bridge.dead_letter;
                     self.rate = Rate::new(bridge.messages_per_second_max);
                 }
@@ -332,6 +358,7 @@ impl<C: Connector> Runner<C> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut reported = Instant::now();
+        let mut busy = reported;
         // What came while there was no connection.
         self.take_reports(link);
         loop {
@@ -357,6 +384,11 @@ impl<C: Connector> Runner<C> {
                 now = ticks.tick() => {
                     self.publish_again();
                     self.look_for_troubles(link);
+                    if !self.is_drained() || self.start.idle.is_none() {
+                        busy = now;
+                    } else if self.start.idle.is_some_and(|idle| now - busy >= idle) {
+                        return End::Told;
+                    }
                     if self.wish == Wish::Drain && self.is_drained() {
                         self.wish = Wish::Drained;
                         return End::Told;
@@ -652,6 +684,18 @@ impl<C: Connector> Runner<C> {
             self.post.add(BridgeRequest::Notify(message));
         }
         self.post.flush();
+    }
+}
+
+impl Start {
+    fn of(bridge: &Bridge) -> Self {
+        let is_lazy = bridge.start == BridgeStart::Lazy;
+        Self {
+            is_once: bridge.start == BridgeStart::Once,
+            has_ended: false,
+            lazy_messages: if is_lazy { bridge.start_messages } else { 0 },
+            idle: is_lazy.then(|| Duration::from_secs(bridge.idle_seconds)),
+        }
     }
 }
 

@@ -95,11 +95,11 @@ fn server_order(bridge: &Bridge) -> mqtt::ServerOrder {
 
 /// The same after a restart, so that the session over there is found again.
 fn client_id(bridge: &Bridge, node: &str) -> String {
-    if let Some(client_id) = &bridge.client_id {
-        return client_id.clone();
-    }
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy();
     let host = if host.is_empty() { node.into() } else { host };
-    format!("{}.{host}", bridge.name)
+    let text = bridge.client_id.as_deref().unwrap_or("{bridge}.{host}");
+    text.replace("{bridge}", &bridge.name)
+        .replace("{node}", node)
+        .replace("{host}", &host)
 }

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
 pub use auth::{Auth, Authentication, Http, Jwt, JwtAlgorithm, SessionTakeover, TokenPlace};
 pub use bridge::{
-    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, Secret, ServerOrder,
+    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
 };
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};

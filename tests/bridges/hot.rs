@@ -1,5 +1,7 @@
 //! Bridges that come, change, rest and go while the broker runs.
 
+use tidewire_protocol::codec::{PublishProperties, UserProperties};
+
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::durable::wait_for_state;
 use crate::faults::numbers;
@@ -141,4 +143,72 @@ fn an_operator_pauses_resumes_drains_and_purges_a_bridge() {
     above.expect_silence();
     let (is_well, said) = edge.order("other", "pause");
     assert!(!is_well && said.contains("running: up"), "{said}");
+}
+
+#[test]
+fn a_lazy_bridge_connects_for_what_waits_and_leaves_when_there_is_nothing() {
+    let central = Broker::tidewire(free_port(), "");
+    let mut above = Client::connect(&central, "above");
+    above.subscribe("t/#");
+    let proxy = Proxy::start(central.port);
+    let lines = format!("start = \"lazy\"\nstart_messages = 3\nidle_seconds = 1\n{OUT}");
+    let edge = Broker::tidewire(free_port(), &bridge(proxy.port, &lines));
+    let mut below = Client::connect(&edge, "below");
+    for round in 1..=2 {
+        wait_until_says(&edge, "up", "\"state\":\"idle\"");
+        below.publish_all("t/1", &numbers(2), Q1);
+        above.expect_silence();
+        assert_eq!(proxy.accepted(), round - 1);
+        below.publish("t/1", "2", Q1);
+        assert_eq!(above.payloads(3), numbers(3));
+        assert_eq!(proxy.accepted(), round);
+    }
+}
+
+#[test]
+fn a_bridge_that_connects_once_ends_with_its_connection_until_it_is_resumed() {
+    let central = Broker::tidewire(free_port(), "");
+    let mut above = Client::connect(&central, "above");
+    above.subscribe("t/#");
+    let proxy = Proxy::start(central.port);
+    let lines = format!("start = \"once\"\n{OUT}");
+    let edge = Broker::tidewire(free_port(), &bridge(proxy.port, &lines));
+    wait_until_up(&edge);
+    proxy.reset();
+    wait_until_says(&edge, "up", "\"state\":\"ended\"");
+    let mut below = Client::connect(&edge, "below");
+    below.publish("t/1", "waits", Q2);
+    above.expect_silence();
+    assert!(edge.order("up", "resume").0);
+    above.expect("t/1", "waits");
+    assert_eq!(proxy.accepted(), 2);
+}
+
+#[test]
+fn user_properties_are_passed_removed_renamed_and_added_and_the_client_id_is_made_of_names() {
+    let log = "[[bridges.out]]\nfilters = [\"t/+\"]\nuser_properties_pass = [\"a*\", \"b\"]\n\
+               user_properties_remove = [\"ab\"]\nuser_properties_rename = [\"b=c\"]\n\
+               user_properties_add = [\"line={2|upper}\", \"from={node}\"]";
+    let central = Broker::tidewire(free_port(), "");
+    let lines = format!("client_id = \"{{node}}-{{bridge}}\"\n{log}");
+    let config = format!("node = \"plant\"\n{}", bridge(central.port, &lines));
+    let edge = Broker::tidewire(free_port(), &config);
+    wait_until_up(&edge);
+    let mut above = Client::connect(&central, "above");
+    above.subscribe("t/#");
+    let pairs = [("a", "1"), ("ab", "2"), ("b", "3"), ("d", "4")];
+    let properties = PublishProperties {
+        user_properties: UserProperties::from_pairs(&pairs),
+        ..PublishProperties::default()
+    };
+    Client::connect(&edge, "below").publish_with("t/x", "m", Q1, false, &properties);
+    let mut headers = above.expect("t/x", "m").headers;
+    headers.retain(|(name, _)| !name.starts_with("tidewire-"));
+    let expected = [("a", "1"), ("c", "3"), ("line", "X"), ("from", "plant")];
+    assert_eq!(headers, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    // Whoever takes this client id ends the bridge's connection.
+    let before = edge.order("up", "state").1;
+    assert!(before.contains("\"connects\":1"), "{before}");
+    drop(Client::connect(&central, "plant-up"));
+    wait_until_says(&edge, "up", "\"connects\":2");
 }
