@@ -288,7 +288,8 @@ impl Shard {
     }
 
     fn committed(&mut self, ticket: Ticket, now_ms: u64) {
-        self.durable.committed = ticket;
+        // What others hand in for this shard, such as new queues, has no ticket of ours.
+        self.durable.committed = self.durable.committed.max(ticket);
         let unconfirmed = &mut self.durable.unconfirmed;
         while unconfirmed.front().is_some_and(|it| it.ticket <= ticket) {
             unconfirmed.pop_front();
