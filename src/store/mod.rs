@@ -78,6 +78,8 @@ struct Durable {
 pub struct Status {
     /// Whether durable publishes are refused.
     pub is_full: bool,
+    /// Whether what is left is for deletes.
+    pub is_exhausted: bool,
     /// Transactions committed since the start.
     pub commits: u64,
     /// Operations taken since the start.
@@ -287,6 +289,7 @@ impl Store {
         let gauges = &durable.gauges;
         Status {
             is_full: gauges.is_full.load(relaxed),
+            is_exhausted: gauges.is_exhausted.load(relaxed),
             commits: gauges.commits.load(relaxed),
             operations: gauges.operations.load(relaxed),
             pending_bytes: gauges.pending_bytes.load(relaxed),
