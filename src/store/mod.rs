@@ -37,7 +37,9 @@ pub use id::{Lane, MessageId, MessageIds, QueueId};
 pub use operation::{
     InFlightRecord, Operation, Receiver, SessionRecord, SubscriptionRecord, WillRecord,
 };
-pub use recovery::{Recovered, RecoveredDelayed, RecoveredQueue, RecoveredSession};
+pub use recovery::{
+    Recovered, RecoveredDelayed, RecoveredMessage, RecoveredQueue, RecoveredSession,
+};
 pub use report::{Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket};
 
 use commit::RetainedMax;
