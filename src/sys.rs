@@ -79,7 +79,7 @@ fn state(
 }
 
 /// What a durable store does, and whether it has room.
-fn store_state(store: &Status) -> [(&'static str, String); 7] {
+fn store_state(store: &Status) -> [(&'static str, String); 8] {
     let mean_us = store.commit_us_total.checked_div(store.commits);
     [
         ("store/commits", store.commits.to_string()),
@@ -95,6 +95,10 @@ fn store_state(store: &Status) -> [(&'static str, String); 7] {
         ("store/pending/bytes", store.pending_bytes.to_string()),
         ("store/used/bytes", store.used_bytes.to_string()),
         ("store/is full", u8::from(store.is_full).to_string()),
+        (
+            "store/is exhausted",
+            u8::from(store.is_exhausted).to_string(),
+        ),
     ]
 }
 

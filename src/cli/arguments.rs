@@ -108,7 +108,7 @@ pub enum Command {
     /// Measure a broker
     #[command(after_help = bench::BENCH_HELP)]
     Bench(BenchArguments),
-    /// Look at, copy and repair the store of a broker that is not running
+    /// Look at, copy and shrink the store of a broker that is not running
     #[command(after_help = EXIT_CODES)]
     Store(StoreArguments),
     /// List or delete the retained messages of a broker that is not running

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use tidewire_protocol::topic::{TopicError, TopicFilter};
 
@@ -18,9 +19,17 @@ pub enum StoreCommandError {
     /// The store cannot be exported or imported.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// A file or a stream failed.
+    /// A stream failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A file failed.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The filter is none.
     #[error("`{filter}` is no topic filter: {problem}")]
     Filter {
@@ -46,7 +55,7 @@ pub fn run(arguments: &StoreArguments) -> Result<(), StoreCommandError> {
         StoreCommand::Export { directory, out } => {
             match out {
                 Some(path) => {
-                    let mut out = BufWriter::new(File::create_new(path)?);
+                    let mut out = BufWriter::new(File::create_new(path).map_err(of_file(path))?);
                     tools::export(directory, &mut out, &mut progress)?;
                     out.into_inner().map_err(io::Error::from)?.sync_all()?;
                 }
@@ -60,7 +69,7 @@ pub fn run(arguments: &StoreArguments) -> Result<(), StoreCommandError> {
         StoreCommand::Import { directory, from } => {
             let lines = match from {
                 Some(path) => {
-                    let mut lines = BufReader::new(File::open(path)?);
+                    let mut lines = BufReader::new(File::open(path).map_err(of_file(path))?);
                     tools::import(directory, &mut lines, &mut progress)?
                 }
                 None => tools::import(directory, &mut io::stdin().lock(), &mut progress)?,
@@ -99,6 +108,11 @@ pub fn run_retained(arguments: &RetainedArguments) -> Result<(), StoreCommandErr
     })?;
     written?;
     Ok(out.flush()?)
+}
+
+fn of_file(path: &Path) -> impl FnOnce(io::Error) -> StoreCommandError {
+    let path = path.to_owned();
+    |source| StoreCommandError::File { path, source }
 }
 
 fn print_info(info: &Info) -> io::Result<()> {

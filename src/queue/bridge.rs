@@ -3,7 +3,7 @@
 mod journal;
 mod waiting;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tidewire_protocol::codec::PacketId;
@@ -11,7 +11,9 @@ use tidewire_protocol::codec::PacketId;
 use crate::config::QueueOverflow;
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
-use crate::store::{InFlightRecord, Loaded, MessageId, Operation, QueueId, Ticket};
+use crate::store::{
+    InFlightRecord, Loaded, MessageId, Operation, QueueId, RecoveredMessage, Ticket,
+};
 
 use super::{Pushed, Stored};
 use journal::Journal;
@@ -64,7 +66,7 @@ pub struct Lent {
 #[derive(Debug, Default)]
 pub struct BridgeRemains {
     /// Messages not settled, in order, those in flight among them.
-    pub waiting: Vec<MessageId>,
+    pub waiting: Vec<RecoveredMessage>,
     /// Identifiers in use towards the other broker, in the order of sending.
     pub in_flight: Vec<(PacketId, InFlightRecord)>,
     /// Identifiers of the other broker that wait for PUBREL.
@@ -116,12 +118,15 @@ impl BridgeQueue {
         } = remains;
         self.store = Some(store);
         self.journal.restore(in_flight, received);
-        let unsettled: HashSet<MessageId> = waiting.iter().copied().collect();
-        let sent = in_flight.iter().filter_map(|(_, it)| it.message);
-        let sent: Vec<MessageId> = sent.filter(|it| unsettled.contains(it)).collect();
-        let is_sent: HashSet<MessageId> = sent.iter().copied().collect();
-        let unsent = waiting.iter().copied().filter(|it| !is_sent.contains(it));
-        self.waiting.restore(sent.into_iter().chain(unsent), now_ms);
+        let in_flight: Vec<MessageId> = in_flight.iter().filter_map(|it| it.1.message).collect();
+        let is_in_flight: HashSet<MessageId> = in_flight.iter().copied().collect();
+        let unsettled = waiting.iter().filter(|it| is_in_flight.contains(&it.id));
+        let unsettled: HashMap<MessageId, RecoveredMessage> =
+            unsettled.map(|it| (it.id, *it)).collect();
+        let sent = in_flight.iter().filter_map(|it| unsettled.get(it).copied());
+        let unsent = waiting.iter().copied();
+        let unsent = unsent.filter(|it| !unsettled.contains_key(&it.id));
+        self.waiting.restore(sent.chain(unsent), now_ms);
     }
 
     /// Its name in the store, if it is durable.

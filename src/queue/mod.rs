@@ -11,7 +11,7 @@ use tidewire_protocol::codec::QoS;
 use crate::config::{Limits, QueueOverflow};
 use crate::exchange::{GroupId, ShardId};
 use crate::message::Message;
-use crate::store::{MessageId, QueueId, Ticket};
+use crate::store::{MessageId, QueueId, RecoveredMessage, Ticket};
 
 pub use bridge::{BridgeNote, BridgeQueue, BridgeQueueLimits, BridgeRemains, Lent, Wanted};
 
@@ -127,10 +127,17 @@ impl Queue {
     }
 
     /// What an earlier process has left, in order.
-    pub fn restore(&mut self, queue: QueueId, ids: impl Iterator<Item = MessageId>) {
+    pub fn restore(&mut self, queue: QueueId, messages: impl Iterator<Item = RecoveredMessage>) {
         self.queue = Some(queue);
         let before = self.backlog.len();
-        self.backlog.extend(ids.map(|id| Waiting { id, bytes: 0 }));
+        let bytes = &mut self.bytes;
+        self.backlog.extend(messages.map(|message| {
+            *bytes += message.bytes as usize;
+            Waiting {
+                id: message.id,
+                bytes: message.bytes,
+            }
+        }));
         self.count_in(Ticket::default(), self.backlog.len() - before);
     }
 
@@ -377,10 +384,29 @@ mod tests {
     /// A queue that waits for the reader's answer about all of `backlog`.
     fn loading(backlog: &[u64]) -> Queue {
         let mut queue = Queue::default();
-        queue.restore(name(), backlog.iter().copied().map(MessageId));
+        let message = |id: &u64| RecoveredMessage {
+            id: MessageId(*id),
+            bytes: 8,
+        };
+        queue.restore(name(), backlog.iter().map(message));
         let ids = queue.to_load(Ticket::default()).map(|it| it.0);
         queue.begin_load(ids.map_or(0, |ids| ids.len()));
         queue
+    }
+
+    #[test]
+    fn what_an_earlier_process_has_left_counts_for_the_limit_of_bytes() {
+        let mut queue = loading(&[1, 2, 3, 4]);
+        let limits = Limits {
+            queue_bytes_max: 4 * 8 + delivery(5).message.bytes() - 1,
+            queue_overflow: QueueOverflow::DropOldest,
+            ..Limits::default()
+        };
+        let pushed = queue.push(delivery(5), &limits, Ticket(1));
+        assert_eq!(pushed, Pushed::DroppedOldest(1));
+        queue.end_load([2, 3, 4].map(delivery).to_vec());
+        let bytes = 4 * delivery(5).message.bytes();
+        assert_eq!((queue.len(), queue.bytes), (4, bytes));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::queue::{Delivery, Stored};
 use crate::store::{
     InFlightRecord, Load, Loaded, MessageId, Operation, QueueId, RecoveredDelayed,
-    RecoveredSession, Ticket, WillRecord,
+    RecoveredMessage, RecoveredSession, Ticket, WillRecord,
 };
 
 impl Shard {
@@ -72,7 +72,7 @@ impl Shard {
         &mut self,
         key: Key,
         queue: QueueId,
-        mut waiting: Vec<MessageId>,
+        mut waiting: Vec<RecoveredMessage>,
         in_flight: Vec<(PacketId, InFlightRecord)>,
         received: &[PacketId],
     ) {
@@ -83,7 +83,7 @@ impl Shard {
             session.awaiting_release.insert(*id);
         }
         let sent: HashSet<MessageId> = in_flight.iter().filter_map(|it| it.1.message).collect();
-        waiting.retain(|it| !sent.contains(it));
+        waiting.retain(|it| !sent.contains(&it.id));
         for (packet_id, record) in in_flight {
             let delivery = record.message.map(|id| {
                 let delivery = Delivery {
@@ -159,7 +159,7 @@ impl Shard {
     }
 
     /// What waits in a share group.
-    pub fn restore_group(&mut self, id: GroupId, queue: QueueId, waiting: Vec<MessageId>) {
+    pub fn restore_group(&mut self, id: GroupId, queue: QueueId, waiting: Vec<RecoveredMessage>) {
         let group = self.groups.entry(id).or_default();
         group.waiting.restore(queue, waiting.into_iter());
     }

@@ -519,6 +519,19 @@ fn mark(directory: &Path) -> Result<(), StoreError> {
     })
 }
 
+/// Removes the files of a store that is closed and still locked.
+pub(super) fn remove_store(directory: &Path) -> Result<(), StoreError> {
+    for name in [MARK_FILE, DATA_FILE, "lock.mdb"] {
+        let path = directory.join(name);
+        fs::remove_file(&path).map_err(|source| StoreError::Io {
+            path,
+            what: "it cannot be removed",
+            source,
+        })?;
+    }
+    Ok(())
+}
+
 fn engine_error(path: &Path, what: &'static str, source: heed::Error) -> StoreError {
     StoreError::Engine {
         path: path.to_owned(),

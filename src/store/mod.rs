@@ -37,7 +37,9 @@ pub use id::{Lane, MessageId, MessageIds, QueueId};
 pub use operation::{
     InFlightRecord, Operation, Receiver, SessionRecord, SubscriptionRecord, WillRecord,
 };
-pub use recovery::{Recovered, RecoveredDelayed, RecoveredQueue, RecoveredSession};
+pub use recovery::{
+    Recovered, RecoveredDelayed, RecoveredMessage, RecoveredQueue, RecoveredSession,
+};
 pub use report::{Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket};
 
 use commit::RetainedMax;
@@ -78,6 +80,8 @@ struct Durable {
 pub struct Status {
     /// Whether durable publishes are refused.
     pub is_full: bool,
+    /// Whether what is left is for deletes.
+    pub is_exhausted: bool,
     /// Transactions committed since the start.
     pub commits: u64,
     /// Operations taken since the start.
@@ -287,6 +291,7 @@ impl Store {
         let gauges = &durable.gauges;
         Status {
             is_full: gauges.is_full.load(relaxed),
+            is_exhausted: gauges.is_exhausted.load(relaxed),
             commits: gauges.commits.load(relaxed),
             operations: gauges.operations.load(relaxed),
             pending_bytes: gauges.pending_bytes.load(relaxed),

@@ -45,13 +45,22 @@ pub struct RecoveredSession {
     /// Filters as subscribed.
     pub subscriptions: Vec<(Box<str>, SubscriptionRecord)>,
     /// Messages not settled, in order, those in flight among them.
-    pub waiting: Vec<MessageId>,
+    pub waiting: Vec<RecoveredMessage>,
     /// In the order of sending.
     pub in_flight: Vec<(PacketId, InFlightRecord)>,
     /// QoS 2 identifiers that wait for PUBREL.
     pub received: Vec<PacketId>,
     /// Its will.
     pub will: Option<WillRecord>,
+}
+
+/// A message that waits, on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveredMessage {
+    /// Names it.
+    pub id: MessageId,
+    /// Topic, properties and payload.
+    pub bytes: u32,
 }
 
 /// The queue of a share group or bridge as it was.
@@ -62,7 +71,7 @@ pub struct RecoveredQueue {
     /// What it is known by.
     pub name: Box<str>,
     /// Messages not settled, in order, those in flight among them.
-    pub waiting: Vec<MessageId>,
+    pub waiting: Vec<RecoveredMessage>,
     /// A bridge's, in the order of sending.
     pub in_flight: Vec<(PacketId, InFlightRecord)>,
     /// A bridge's QoS 2 identifiers that wait for PUBREL.
@@ -345,7 +354,7 @@ impl Scan<'_, '_> {
         self.each(Table::Messages, |scan, key, row| {
             let id = MessageId(key_number(key)?);
             scan.recovery.totals.newest = id.0;
-            let (header, receivers) = decode_receivers(row)?;
+            let (header, receivers, bytes) = decode_receivers(row)?;
             if header.expires_unix_ms.is_some_and(|at| at <= now_unix_ms) {
                 scan.recovery.unwanted.push(id);
                 return Ok(());
@@ -358,6 +367,8 @@ impl Scan<'_, '_> {
                 return Ok(());
             }
             on_message(id, row, &open)?;
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let message = RecoveredMessage { id, bytes };
             for receiver in open {
                 let recovered = &mut scan.recovery.recovered;
                 let waiting = match scan.places.get(&receiver.queue) {
@@ -371,7 +382,7 @@ impl Scan<'_, '_> {
                     None => None,
                 };
                 if let Some(waiting) = waiting {
-                    waiting.push(id);
+                    waiting.push(message);
                 }
             }
             Ok(())

@@ -40,11 +40,12 @@ pub(super) fn encode_message(
     seal(out);
 }
 
-/// The receivers and the expiry, without a look at the content.
-pub(super) fn decode_receivers(row: &[u8]) -> Result<(RowHeader, Vec<Receiver>), Damaged> {
+/// The receivers and the expiry, without a look at the content, and the bytes of that.
+pub(super) fn decode_receivers(row: &[u8]) -> Result<(RowHeader, Vec<Receiver>, usize), Damaged> {
     let mut reader = Reader::new(body(row)?);
     let header = header(&mut reader)?;
-    Ok((header, receivers(&mut reader)?))
+    let receivers = receivers(&mut reader)?;
+    Ok((header, receivers, reader.rest().len()))
 }
 
 /// All of a message row, its checksum verified.
@@ -427,7 +428,7 @@ mod tests {
             let message = Message::new("t", &[], &payload, header);
             let mut row = Vec::new();
             encode_message(&mut row, &message, &expected, EPOCH);
-            let (header, receivers) = decode_receivers(&row).expect("valid");
+            let (header, receivers, _) = decode_receivers(&row).expect("valid");
             prop_assert_eq!(header.expires_unix_ms, None);
             prop_assert_eq!(&receivers, &expected);
             prop_assert_eq!(decode_message(&row, EPOCH), Ok((message, expected)));

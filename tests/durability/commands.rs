@@ -147,11 +147,15 @@ fn retained_messages_are_listed_and_deleted() {
     // Not while a broker has the store.
     for arguments in [
         &["retained", "list", "#", "--store", "DIR"][..],
+        &["retained", "delete", "#", "--store", "DIR"],
         &["store", "info", "DIR"],
+        &["store", "check", "DIR"],
+        &["store", "export", "DIR"],
+        &["store", "import", "DIR", "--from", "/dev/null"],
         &["store", "compact", "DIR"],
     ] {
         let output = command(arguments, &store);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("in use by another process"));
     }
 }

@@ -86,7 +86,9 @@ pub(crate) fn drain(broker: &Program, id: &str, accepted: &BTreeSet<u32>) {
             Some(other) => panic!("{other:?}"),
             None => {
                 idle = if acks.is_empty() { idle + 1 } else { 0 };
-                assert!(!reader.is_ended && idle < 60, "{id} waits in vain");
+                assert!(!reader.is_ended && idle < 600, "{id} waits in vain");
+                // From now on as soon as the broker waits for us.
+                reader.set_patience(Duration::from_millis(30));
                 reader.send(&std::mem::take(&mut acks));
             }
         }

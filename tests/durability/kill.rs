@@ -22,17 +22,20 @@ const SUBSCRIBERS: [(&str, &str, u8, usize); 8] = [
     ("plain-2b", "t/#", 2, 4),
 ];
 
-struct Parties {
+/// Everybody who publishes and receives, over all rounds.
+pub(crate) struct Parties {
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
     records: Vec<Arc<Mutex<Vec<Received>>>>,
     retained: RetainedPublisher,
     /// Of each publisher: everything below was checked in earlier rounds.
     base: Vec<u64>,
+    /// How long to wait for what has not arrived.
+    pub(crate) patience: Duration,
 }
 
 impl Parties {
-    fn new(broker: &Program) -> Self {
+    pub(crate) fn new(broker: &Program) -> Self {
         let records: Vec<Arc<Mutex<Vec<Received>>>> = (0..5).map(|_| Arc::default()).collect();
         let subscribers = SUBSCRIBERS.iter().map(|(id, filter, qos, record)| {
             broker.leave_subscribed(id, filter, *qos);
@@ -47,11 +50,12 @@ impl Parties {
             records,
             retained: RetainedPublisher::default(),
             base: vec![0; PUBLISHERS.len()],
+            patience: Duration::from_secs(20),
         }
     }
 
     /// Everybody publishes, receives, leaves and comes back until the broker is killed.
-    fn work_until_killed(&mut self, mut broker: Program, random: &mut Random) {
+    pub(crate) fn work_until_killed(&mut self, mut broker: Program, random: &mut Random) {
         let controls = Controls::new(broker.address, false);
         let wait = Duration::from_millis(20 + random.below(250));
         std::thread::scope(|scope| {
@@ -72,15 +76,17 @@ impl Parties {
     }
 
     /// What was begun is completed, and everything has arrived.
-    fn drain(&mut self, broker: &Program, random: &mut Random) {
+    pub(crate) fn drain(&mut self, broker: &Program, random: &mut Random) {
         let controls = Controls::new(broker.address, true);
         let Self {
             publishers,
             subscribers,
             records,
             base,
+            patience,
             ..
         } = self;
+        let patience = *patience;
         std::thread::scope(|scope| {
             let controls = &controls;
             for subscriber in subscribers.iter_mut() {
@@ -100,11 +106,11 @@ impl Parties {
                     })
                 })
             };
-            for _ in 0..4_000 {
-                if is_complete() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
+            let step = Duration::from_millis(5);
+            let mut waited = Duration::ZERO;
+            while waited < patience && !is_complete() {
+                std::thread::sleep(step);
+                waited += step;
             }
             // Time for what should not come.
             std::thread::sleep(Duration::from_millis(20));
@@ -112,7 +118,7 @@ impl Parties {
         });
     }
 
-    fn check(&mut self, broker: &Program, round: u64) {
+    pub(crate) fn check(&mut self, broker: &Program, round: u64) {
         for (at, record) in self.records.iter().enumerate() {
             let mut record = record.lock().unwrap();
             let is_group = at == 2 || at == 3;
@@ -133,6 +139,11 @@ impl Parties {
         self.check_retained(broker);
     }
 
+    /// Messages published and checked.
+    pub(crate) fn published(&self) -> u64 {
+        self.base.iter().sum()
+    }
+
     fn check_retained(&self, broker: &Program) {
         let RetainedPublisher {
             sent, acknowledged, ..
@@ -147,6 +158,15 @@ impl Parties {
             (acknowledged..=sent).contains(&number),
             "{number}: {acknowledged}..={sent}"
         );
+    }
+}
+
+/// All sessions are there, and nothing waits for them.
+pub(crate) fn check_nothing_waits(broker: &Program) {
+    for (id, ..) in SUBSCRIBERS {
+        let (mut client, is_present) = Client::connect(broker.address, &Connect::durable(id));
+        assert!(is_present);
+        client.settled_behind_messages();
     }
 }
 
@@ -210,13 +230,8 @@ fn nothing_acknowledged_is_lost_and_qos_2_is_exactly_once_over_kills() {
         parties.drain(&broker, &mut random);
         parties.check(&broker, round);
     }
-    let published: u64 = parties.base.iter().sum();
+    let published = parties.published();
     assert!(published > rounds * 20, "{published} published");
-    // Nothing is left behind: all sessions are there, and nothing waits for them.
-    for (id, ..) in SUBSCRIBERS {
-        let (mut client, is_present) = Client::connect(broker.address, &Connect::durable(id));
-        assert!(is_present);
-        client.settled_behind_messages();
-    }
+    check_nothing_waits(&broker);
     eprintln!("{rounds} rounds, {published} messages");
 }

@@ -16,7 +16,10 @@ mod identity;
 mod in_flight;
 mod kill;
 mod party;
+mod power_cut;
 mod program;
+#[path = "../store/record.rs"]
+mod record;
 mod retained;
 mod sessions;
 mod small_map;

@@ -105,6 +105,7 @@ impl Program {
             // They would pass for configuration.
             .env_remove("TIDEWIRE_TEST_KILL_ROUNDS")
             .env_remove("TIDEWIRE_TEST_SEED")
+            .env_remove("TIDEWIRE_TEST_POWER_CUTS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::client::{Client, Connect, Out, Packet};
-use crate::program::{Directory, Program};
+use crate::program::{Directory, Program, command};
 
 /// A directory with a store that holds a message.
 fn with_a_message() -> Directory {
@@ -149,4 +149,71 @@ fn a_stop_keeps_everything_and_memory_says_what_is_given_up() {
     );
     let (_, is_present) = Client::connect(broker.address, &Connect::durable("reader"));
     assert!(!is_present);
+}
+
+/// A store as another version of the schema would leave it: the number is written over.
+fn with_schema(directory: &Directory, version: u32) {
+    let data = directory.store().join("data.mdb");
+    let mut bytes = fs::read(&data).unwrap();
+    let known = [&b"schema"[..], &1u32.to_be_bytes()].concat();
+    let places: Vec<usize> = (0..bytes.len() - known.len())
+        .filter(|at| bytes[*at..].starts_with(&known))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at + 6..at + 10].copy_from_slice(&version.to_be_bytes());
+    }
+    fs::write(&data, bytes).unwrap();
+}
+
+#[test]
+fn a_store_of_another_schema_is_refused_and_told_what_to_do() {
+    let directory = with_a_message();
+    let data = directory.store().join("data.mdb");
+    let whole = fs::read(&data).unwrap();
+    let newer = "knows versions up to 1; use the program that wrote it, or a later one";
+    for (version, expected) in [
+        (2, newer),
+        (0, "schema version 0, which this program cannot"),
+    ] {
+        with_schema(&directory, version);
+        let before = fs::read(&data).unwrap();
+        let text = refusal(&directory);
+        assert!(text.contains(expected), "{text}");
+        for tool in ["info", "check", "export", "compact"] {
+            let output = command(&["store", tool, "DIR"], &directory.store());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{tool}");
+            assert!(said.contains(expected), "{tool}: {said}");
+        }
+        assert_eq!(fs::read(&data).unwrap(), before);
+        fs::write(&data, &whole).unwrap();
+    }
+    let broker = Program::start(&directory);
+    assert_eq!(broker.resume("reader").take(1), ["kept"]);
+}
+
+#[test]
+fn a_store_on_a_read_only_file_system_is_refused_and_left_as_it_is() {
+    let directory = with_a_message();
+    let data = directory.store().join("data.mdb");
+    let whole = fs::read(&data).unwrap();
+    let store = directory.store();
+    let mount = format!(
+        "exec unshare --map-root-user --mount sh -c 'mount --bind {0} {0} && \
+         mount -o remount,ro,bind {0} && exec \"$0\" \"$@\"' \"$0\" \"$@\"; ",
+        store.display()
+    );
+    let Err(text) = Program::start_in_shell(&directory, "", &mount) else {
+        panic!("it has started");
+    };
+    if text.contains("unshare:") || text.contains("mount:") {
+        eprintln!("no mounts here: another test stands for this one: {text}");
+        return;
+    }
+    assert!(text.ends_with("(status Some(1))"), "{text}");
+    assert!(text.contains("Read-only file system"), "{text}");
+    assert_eq!(fs::read(&data).unwrap(), whole);
+    let broker = Program::start(&directory);
+    assert_eq!(broker.resume("reader").take(1), ["kept"]);
 }

@@ -117,7 +117,7 @@ fn what_nobody_can_refuse_ends_the_store_and_a_start_has_room_for_deletes_again(
     let mut store = small(&directory);
     let session = &store.recovered.sessions[0];
     assert_eq!(session.subscriptions.len(), fitting * 10);
-    assert_eq!(session.waiting, ids);
+    assert_eq!(store.waiting(queue), ids);
     assert!(store.store.is_full() && store.store.is_exhausted());
     store.commit(ids.iter().map(|id| settle(queue, *id)).collect());
     drop(store);

@@ -72,7 +72,7 @@ fn bad_cuts(records: &[Record], flush: Flush, cuts: usize, enough: usize, seed: 
     for _ in 0..cuts {
         let at = begun + 1 + random.below(records.len() - begun - 1);
         let records = &records[..at];
-        let image = cut(Vec::new(), records, flush, |bound| random.below(bound));
+        let (image, _) = cut(Vec::new(), records, flush, |bound| random.below(bound));
         let directory = Directory::in_memory();
         fs::create_dir_all(&directory.0).expect("made");
         fs::write(directory.0.join("README"), "a store").expect("written");

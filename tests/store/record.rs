@@ -65,13 +65,13 @@ fn split(log: &[u8]) -> Option<(Record, &[u8])> {
 }
 
 /// The file after a cut: it was `image`, then all this was written. Of what was not flushed a
-/// random half is there, in any order.
+/// random half is there, in any order. And how many pieces are lost.
 pub(crate) fn cut(
     mut image: Vec<u8>,
     records: &[Record],
     flush: Flush,
     mut below: impl FnMut(usize) -> usize,
-) -> Vec<u8> {
+) -> (Vec<u8>, usize) {
     let mut unflushed: Vec<(usize, &[u8])> = Vec::new();
     for record in records {
         let works = flush == Flush::Works;
@@ -96,13 +96,16 @@ pub(crate) fn cut(
             }
         }
     }
+    let mut lost = 0;
     while !unflushed.is_empty() {
         let (offset, piece) = unflushed.swap_remove(below(unflushed.len()));
         if below(2) == 0 {
             put(&mut image, offset, piece);
+        } else {
+            lost += 1;
         }
     }
-    image
+    (image, lost)
 }
 
 fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {

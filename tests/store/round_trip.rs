@@ -11,7 +11,9 @@ use tidewire_protocol::codec::{
     PacketId, ProtocolVersion, QoS, RetainHandling, SubscriptionOptions,
 };
 
-use super::support::{Directory, message, open, put_message, put_session, receiver, settle};
+use super::support::{
+    Directory, ids_of, message, open, put_message, put_session, receiver, settle,
+};
 
 fn packet_id(value: u16) -> PacketId {
     PacketId::new(value).expect("not zero")
@@ -108,7 +110,7 @@ fn packet_identifiers_come_back_in_the_order_of_sending() {
     ]);
     let store = store.reopen(&directory);
     let session = &store.recovered.sessions[0];
-    assert_eq!(session.waiting, [first, second]);
+    assert_eq!(ids_of(&session.waiting), [first, second]);
     let expected = [(packet_id(9), released), (packet_id(3), sent_later)];
     assert_eq!(session.in_flight, expected);
     assert_eq!(session.received, [packet_id(65_535)]);
@@ -246,7 +248,9 @@ fn delayed_messages_and_named_queues_come_back() {
         panic!("one named queue expected")
     };
     assert_eq!((named.queue, &*named.name), (queue, "$share/g/t"));
-    assert_eq!(named.waiting, [waiting]);
+    assert_eq!(ids_of(&named.waiting), [waiting]);
+    // Its topic and its payload.
+    assert_eq!(named.waiting[0].bytes, 3);
     store.commit(vec![Operation::RemoveNamedQueue { queue }]);
     let store = store.reopen(&directory);
     assert!(store.recovered.named_queues.is_empty());

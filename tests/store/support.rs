@@ -10,8 +10,8 @@ use tidewire::config::{Limits, StoreConfig, StoreEngine};
 use tidewire::exchange::ShardId;
 use tidewire::message::{Header, Message};
 use tidewire::store::{
-    Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Recovered, Report,
-    Reports, RequestId, SessionRecord, Store, StoreError, Ticket,
+    Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Recovered,
+    RecoveredMessage, Report, Reports, RequestId, SessionRecord, Store, StoreError, Ticket,
 };
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
@@ -179,10 +179,10 @@ impl Open {
     }
 
     /// What waits in a queue, by its recovered state.
-    pub(crate) fn waiting(&self, queue: QueueId) -> &[MessageId] {
+    pub(crate) fn waiting(&self, queue: QueueId) -> Vec<MessageId> {
         let sessions = &self.recovered.sessions;
         let session = sessions.iter().find(|it| it.queue == queue);
-        session.map_or(&[], |it| &it.waiting)
+        ids_of(session.map_or(&[], |it| &it.waiting))
     }
 
     pub(crate) fn reopen(self, directory: &Directory) -> Self {
@@ -190,6 +190,10 @@ impl Open {
         drop(self);
         open(directory)
     }
+}
+
+pub(crate) fn ids_of(waiting: &[RecoveredMessage]) -> Vec<MessageId> {
+    waiting.iter().map(|it| it.id).collect()
 }
 
 pub(crate) fn put_session(queue: QueueId, client_id: &str) -> Operation {

@@ -91,9 +91,16 @@ fn durable(messages_max: usize, lent_max: usize) -> BridgeQueue {
     queue
 }
 
+fn recovered(number: u64) -> RecoveredMessage {
+    RecoveredMessage {
+        id: MessageId(number),
+        bytes: 8,
+    }
+}
+
 fn left(numbers: std::ops::RangeInclusive<u64>) -> BridgeRemains {
     BridgeRemains {
-        waiting: numbers.map(MessageId).collect(),
+        waiting: numbers.map(recovered).collect(),
         ..BridgeRemains::default()
     }
 }

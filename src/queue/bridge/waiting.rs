@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tidewire_protocol::codec::QoS;
 
 use crate::message::Message;
-use crate::store::{Loaded, MessageId, Ticket};
+use crate::store::{Loaded, MessageId, RecoveredMessage, Ticket};
 
 /// First in, first out, whether a message is in memory or in the store.
 #[derive(Debug, Default)]
@@ -113,13 +113,21 @@ impl Waiting {
         });
     }
 
-    /// What an earlier process has left, in order. Its bytes count once they are read back.
-    pub(super) fn restore(&mut self, ids: impl Iterator<Item = MessageId>, since_ms: u64) {
+    /// What an earlier process has left, in order.
+    pub(super) fn restore(
+        &mut self,
+        messages: impl Iterator<Item = RecoveredMessage>,
+        since_ms: u64,
+    ) {
         debug_assert_eq!(self.len(), 0, "restored before anything is published");
-        self.behind.extend(ids.map(|id| Behind {
-            content: Content::Stored(id),
-            bytes: 0,
-            since_ms,
+        let bytes = &mut self.bytes;
+        self.behind.extend(messages.map(|message| {
+            *bytes += message.bytes as usize;
+            Behind {
+                content: Content::Stored(message.id),
+                bytes: message.bytes,
+                since_ms,
+            }
         }));
     }
 

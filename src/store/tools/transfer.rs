@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::batch::Batch;
 use super::super::commit::{Commit, RetainedMax, Room, Totals};
-use super::super::environment::{Environment, Presence, SCHEMA_VERSION, Table};
+use super::super::environment::{Environment, Presence, SCHEMA_VERSION, Table, remove_store};
 use super::super::error::StoreError;
 use super::super::index::Index;
 use super::super::operation::{Operation, Receiver};
@@ -35,7 +35,7 @@ pub enum TransferError {
         problem: String,
     },
     /// The store to import into holds something.
-    #[error("the store is not empty; import into a new directory")]
+    #[error("the store to import into is not empty; import into a new directory")]
     NotEmpty,
 }
 
@@ -93,6 +93,7 @@ fn export_from(
         write(out, &json::retained(&message));
         Ok(())
     })?;
+    write(out, &json!({ "kind": END }));
     match failure {
         Some(error) => Err(error.into()),
         None => Ok(out.flush()?),
@@ -134,7 +135,7 @@ fn lines_of(recovered: &Recovered) -> Vec<Value> {
 /// Fills an empty or new store from exported lines; answers how many.
 ///
 /// # Errors
-/// The store is not empty, or the first line that cannot be used; what came before it stays.
+/// The store is not empty, or the first line that cannot be used; the store is removed again.
 pub fn import(
     directory: &Path,
     lines: &mut dyn BufRead,
@@ -142,7 +143,12 @@ pub fn import(
 ) -> Result<u64, TransferError> {
     let environment = Environment::open(directory, MAP_BYTES, Presence::Create)?;
     let result = import_into(&environment, lines, progress);
-    drop(environment.close());
+    let lock = environment.close();
+    if matches!(&result, Err(error) if !matches!(error, TransferError::NotEmpty)) {
+        // A part would pass for a store that lost the rest.
+        remove_store(directory)?;
+    }
+    drop(lock);
     result
 }
 
@@ -158,6 +164,7 @@ fn import_into(
     let mut into = Changed::new(environment)?;
     let mut batch = Vec::new();
     let mut number = 0;
+    let mut has_ended = false;
     for line in lines.lines() {
         number += 1;
         let line = line?;
@@ -171,6 +178,13 @@ fn import_into(
             check_head(&value).map_err(refused)?;
             continue;
         }
+        if has_ended {
+            return Err(refused("there is something behind the end".into()));
+        }
+        if value.get("kind").and_then(Value::as_str) == Some(END) {
+            has_ended = true;
+            continue;
+        }
         match json::operation(&value) {
             Some(operation) => batch.push(operation),
             None => return Err(refused("it is no record of a store".into())),
@@ -179,6 +193,12 @@ fn import_into(
             into.commit(std::mem::take(&mut batch))?;
             progress(number, 0);
         }
+    }
+    if !has_ended {
+        return Err(TransferError::Line {
+            line: number,
+            problem: "the export ends too early: its last line is missing".into(),
+        });
     }
     into.commit(batch)?;
     Ok(number)
@@ -256,4 +276,6 @@ impl<'a> Changed<'a> {
     }
 }
 
+/// The kind of the last line: without it a part would pass for the whole.
+const END: &str = "end";
 const LINES_PER_COMMIT: usize = 4_096;
