@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -17,6 +18,8 @@ pub(super) struct Submitted {
     pub(super) ticket: Ticket,
     pub(super) operations: Vec<Operation>,
     pub(super) bytes: usize,
+    /// Operations that somebody waits for.
+    pub(super) urgent: usize,
     /// The overlay's version with the changes of this batch.
     pub(super) version: u64,
 }
@@ -39,7 +42,10 @@ pub(super) struct Inbox<T> {
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
-    is_waiting: bool,
+    /// What the items weigh.
+    weight: usize,
+    /// The taker sleeps until there is so much.
+    wanted: Option<usize>,
     is_closed: bool,
 }
 
@@ -48,7 +54,8 @@ impl<T> Default for Inbox<T> {
         Self {
             state: Mutex::new(State {
                 items: VecDeque::new(),
-                is_waiting: false,
+                weight: 0,
+                wanted: None,
                 is_closed: false,
             }),
             wake: Condvar::new(),
@@ -57,12 +64,17 @@ impl<T> Default for Inbox<T> {
 }
 
 impl<T> Inbox<T> {
-    pub(super) fn put(&self, item: T) {
+    /// Appends an item; what nobody is in a hurry for weighs nothing.
+    pub(super) fn put(&self, item: T, weight: usize) {
         let mut state = self.state.lock();
         state.items.push_back(item);
-        let is_waiting = state.is_waiting;
+        state.weight += weight;
+        let is_enough = state.wanted.is_some_and(|it| state.weight >= it);
+        if is_enough {
+            state.wanted = None;
+        }
         drop(state);
-        if is_waiting {
+        if is_enough {
             self.wake.notify_one();
         }
     }
@@ -77,27 +89,42 @@ impl<T> Inbox<T> {
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state.lock();
         while state.items.is_empty() && !state.is_closed {
-            state.is_waiting = true;
+            state.wanted = Some(0);
             self.wake.wait(&mut state);
-            state.is_waiting = false;
         }
         !state.items.is_empty()
     }
 
-    /// Takes items while `is_wanted` says so, which is asked before each.
-    pub(super) fn take_while(&self, mut is_wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+    /// Waits until the items weigh so much, for a limited time.
+    pub(super) fn wait_for(&self, weight: usize, timeout: Duration) {
+        let mut state = self.state.lock();
+        if state.weight < weight && !state.is_closed {
+            state.wanted = Some(weight);
+            self.wake.wait_for(&mut state, timeout);
+            state.wanted = None;
+        }
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.state.lock().weight
+    }
+
+    /// Takes items while `is_wanted` says so, which is asked before each; `weight_of` is what
+    /// they were put with.
+    pub(super) fn take_while(
+        &self,
+        weight_of: impl Fn(&T) -> usize,
+        mut is_wanted: impl FnMut(&T) -> bool,
+    ) -> Vec<T> {
         let mut state = self.state.lock();
         let mut taken = Vec::new();
         while let Some(item) = state.items.front()
             && is_wanted(item)
         {
+            state.weight -= weight_of(item);
             taken.extend(state.items.pop_front());
         }
         taken
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().is_closed
     }
 }
 
@@ -177,5 +204,40 @@ impl Overlay {
         self.pending
             .iter()
             .map(|(topic, (_, message))| (&**topic, message.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_taker_is_woken_by_what_it_waits_for_and_not_by_less() {
+        let inbox: Arc<Inbox<u8>> = Arc::default();
+        let taker = Arc::clone(&inbox);
+        let thread = std::thread::spawn(move || {
+            taker.wait_for(3, Duration::from_secs(60));
+            taker.take_while(|it| usize::from(*it), |_| true)
+        });
+        for weight in [0, 1, 0, 2] {
+            inbox.put(weight, usize::from(weight));
+        }
+        let taken = thread.join().expect("no panic");
+        assert_eq!(taken, [0, 1, 0, 2]);
+        assert_eq!(inbox.weight(), 0);
+    }
+
+    #[test]
+    fn the_taker_waits_no_longer_than_it_wants_to() {
+        let inbox: Inbox<u8> = Inbox::default();
+        inbox.put(0, 0);
+        inbox.wait_for(1, Duration::from_millis(5));
+        assert!(inbox.wait());
+        inbox.close();
+        inbox.wait_for(1, Duration::from_secs(60));
+        assert_eq!(inbox.take_while(|_| 0, |_| true), [0]);
+        assert!(!inbox.wait());
     }
 }

@@ -158,6 +158,7 @@ impl Store {
             totals,
             scratch: Vec::new(),
             last_start_us: None,
+            expected: 0,
         };
         let reader = Reader {
             environment,
@@ -216,23 +217,31 @@ impl Store {
             overlay.add(&operations);
             overlay
         });
-        durable.inbox.put(Submitted {
+        // An empty batch is a fence that somebody waits for.
+        let urgent = match operations.len() {
+            0 => 1,
+            _ => operations.iter().filter(|it| it.is_urgent()).count(),
+        };
+        let submitted = Submitted {
             shard,
             ticket,
             operations,
             bytes,
+            urgent,
             version: overlay.as_ref().map_or(0, |it| it.version()),
-        });
+        };
+        durable.inbox.put(submitted, urgent);
     }
 
     /// Asks for something to be read; a report answers. In memory there is nothing to read.
     pub fn load(&self, shard: ShardId, request: RequestId, load: Load) {
         if let Some(durable) = &self.durable {
-            durable.questions.put(Asked {
+            let asked = Asked {
                 shard,
                 request,
                 load,
-            });
+            };
+            durable.questions.put(asked, 0);
             return;
         }
         let report = match load {

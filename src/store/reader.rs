@@ -41,7 +41,7 @@ impl Reader {
     /// Runs until the inbox is closed and empty.
     pub(super) fn run(self) {
         while self.inbox.wait() {
-            for asked in self.inbox.take_while(|_| true) {
+            for asked in self.inbox.take_while(|_| 0, |_| true) {
                 let request = asked.request;
                 let answer = match asked.load {
                     Load::Messages { queue, ids } => self

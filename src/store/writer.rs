@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,6 +35,8 @@ pub(super) struct Writer {
     pub(super) totals: Totals,
     pub(super) scratch: Vec<u8>,
     pub(super) last_start_us: Option<u64>,
+    /// Urgent operations that were committed or waited when the last commit ended.
+    pub(super) expected: usize,
 }
 
 /// Whose batches a commit holds.
@@ -45,6 +46,7 @@ struct Waiters {
     refused: BTreeMap<ShardId, Refused>,
     bytes: usize,
     operations: usize,
+    urgent: usize,
     version: u64,
 }
 
@@ -72,32 +74,40 @@ impl Writer {
                 self.fail(error, &waiters);
                 return;
             }
+            self.expected = waiters.urgent + self.inbox.weight();
             self.answer(waiters);
         }
     }
 
-    /// Lets the interval pass: an idle store commits at once.
+    /// Lets others join, at most until the interval has passed since the last commit began.
+    ///
+    /// Whoever was answered by the last commit is likely to come back with the next message: once
+    /// as much waits as then, nobody else is to be expected, and the commit begins. So a client
+    /// that waits for each answer never waits for the interval.
     fn pause(&self) {
         let interval_us = u64::from(self.config.commit_interval_milliseconds) * 1_000;
         let Some(last_us) = self.last_start_us else {
             return;
         };
         let wait_us = (last_us + interval_us).saturating_sub(self.clock.now_us());
-        if wait_us > 0 && !self.inbox.is_closed() {
-            thread::sleep(Duration::from_micros(wait_us));
+        if wait_us > 0 {
+            let expected = self.expected.clamp(1, self.config.batch_operations_max);
+            self.inbox
+                .wait_for(expected, Duration::from_micros(wait_us));
         }
     }
 
     fn take(&self) -> Vec<Submitted> {
         let (mut operations, mut bytes) = (0, 0);
-        self.inbox.take_while(|next| {
+        let has_room = |next: &Submitted| {
             let has_room = operations == 0
                 || (operations + next.operations.len() <= self.config.batch_operations_max
                     && bytes + next.bytes <= self.config.batch_bytes_max);
             operations += next.operations.len().max(1);
             bytes += next.bytes;
             has_room
-        })
+        };
+        self.inbox.take_while(|it| it.urgent, has_room)
     }
 
     fn commit(
@@ -112,6 +122,7 @@ impl Writer {
             waiters.tickets.insert(submitted.shard, submitted.ticket);
             waiters.bytes += submitted.bytes;
             waiters.operations += submitted.operations.len();
+            waiters.urgent += submitted.urgent;
             waiters.version = waiters.version.max(submitted.version);
             for operation in submitted.operations {
                 batch.add(operation, submitted.shard)?;

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tidewire::store::{MessageId, Operation, QueueId, tools};
 
-use super::support::{Directory, Open, open, put_message, receiver, settle};
+use tidewire::clock::Clock;
+use tidewire::config::{Limits, StoreConfig};
+
+use super::support::{Directory, Open, config, open, put_message, receiver, settle, try_open};
 
 #[test]
 fn a_message_that_all_settle_in_its_own_batch_is_never_written() {
@@ -32,6 +35,31 @@ fn a_message_that_all_settle_in_its_own_batch_is_never_written() {
         ),
         (0, 0, 0)
     );
+}
+
+#[test]
+fn who_waits_for_each_commit_does_not_wait_for_the_interval() {
+    let directory = Directory::new();
+    let config = StoreConfig {
+        commit_interval_milliseconds: 1_000,
+        ..config(&directory.0)
+    };
+    let mut store = try_open(&config, &Limits::default()).expect("a store");
+    let queue = store.session("one");
+    let clock = Clock::start();
+    let ids: Vec<_> = (0..20).map(|_| store.ids.next_id()).collect();
+    for id in &ids {
+        store.commit(vec![put_message(*id, b"x", &[queue])]);
+    }
+    assert!(clock.now_ms() < 10_000, "{} ms", clock.now_ms());
+    // Nobody waits for settlements: they wait for company.
+    let commits_before = store.store.status().commits;
+    for id in ids {
+        store.submit(vec![settle(queue, id)]);
+    }
+    let id = store.ids.next_id();
+    store.commit(vec![put_message(id, b"x", &[queue])]);
+    assert!(store.store.status().commits <= commits_before + 2);
 }
 
 #[test]
