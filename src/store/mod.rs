@@ -16,6 +16,7 @@ mod index;
 mod key;
 mod operation;
 mod pages;
+mod pending;
 mod reader;
 mod recovery;
 mod report;
@@ -42,10 +43,11 @@ pub use report::{Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket
 use commit::RetainedMax;
 use environment::{Environment, Presence};
 use id::IdCounters;
-use inbox::{Asked, Gauges, Inbox, Overlay, Submitted};
+use inbox::{Asked, Gauges, Inbox, Overlay};
+use pending::{Pending, Submitted};
 use reader::Reader;
 use recovery::{Recovery, recover};
-use writer::Writer;
+use writer::{Writer, answer_done};
 
 use crate::clock::Clock;
 use crate::config::{Limits, StoreConfig, StoreEngine};
@@ -62,8 +64,8 @@ pub struct Store {
 /// What there is besides with the engine `lmdb`.
 #[derive(Debug)]
 struct Durable {
-    inbox: Arc<Inbox<Submitted>>,
-    questions: Arc<Inbox<Asked>>,
+    pending: Arc<Pending>,
+    questions: Arc<Inbox>,
     overlay: Arc<Mutex<Overlay>>,
     gauges: Arc<Gauges>,
     pending_bytes_max: usize,
@@ -144,10 +146,10 @@ impl Store {
             bytes: limits.retained_bytes_max as u64,
         };
         let environment = Arc::new(environment);
-        let durable = Durable::new(config, Arc::clone(&environment));
+        let durable = Durable::new(config, clock, Arc::clone(&environment));
         let writer = Writer {
             environment: Arc::clone(&environment),
-            inbox: Arc::clone(&durable.inbox),
+            pending: Arc::clone(&durable.pending),
             gauges: Arc::clone(&durable.gauges),
             overlay: Arc::clone(&durable.overlay),
             reports: reports.clone(),
@@ -217,20 +219,18 @@ impl Store {
             overlay.add(&operations);
             overlay
         });
-        // An empty batch is a fence that somebody waits for.
-        let urgent = match operations.len() {
-            0 => 1,
-            _ => operations.iter().filter(|it| it.is_urgent()).count(),
-        };
-        let submitted = Submitted {
+        let done = durable.pending.put(Submitted {
             shard,
             ticket,
             operations,
             bytes,
-            urgent,
             version: overlay.as_ref().map_or(0, |it| it.version()),
-        };
-        durable.inbox.put(submitted, urgent);
+            urgent: 0,
+        });
+        drop(overlay);
+        if !done.is_empty() {
+            answer_done(&done, &durable.gauges, &self.reports);
+        }
     }
 
     /// Asks for something to be read; a report answers. In memory there is nothing to read.
@@ -241,7 +241,7 @@ impl Store {
                 request,
                 load,
             };
-            durable.questions.put(asked, 0);
+            durable.questions.put(asked);
             return;
         }
         let report = match load {
@@ -307,9 +307,10 @@ impl Drop for Store {
 }
 
 impl Durable {
-    fn new(config: &StoreConfig, environment: Arc<Environment>) -> Self {
+    fn new(config: &StoreConfig, clock: Clock, environment: Arc<Environment>) -> Self {
+        let pending = Pending::new(clock, config.commit_interval_milliseconds);
         Self {
-            inbox: Arc::default(),
+            pending: Arc::new(pending),
             questions: Arc::default(),
             overlay: Arc::default(),
             gauges: Arc::default(),
@@ -329,7 +330,7 @@ impl Durable {
 
     fn close(&self) {
         self.questions.close();
-        self.inbox.close();
+        self.pending.close();
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");

@@ -14,6 +14,8 @@ use crate::message::Message;
 /// One change.
 #[derive(Clone, Debug)]
 pub enum Operation {
+    /// Was settled before it was written.
+    Nothing,
     /// A session begins, or its state changed.
     PutSession {
         /// Its queue.
@@ -220,16 +222,6 @@ pub struct WillRecord {
 }
 
 impl Operation {
-    /// Whether somebody may wait for it. What is lost of the rest is only done again: a message is
-    /// sent once more, with the same identifier or as a new one.
-    pub(super) fn is_urgent(&self) -> bool {
-        match self {
-            Self::Settle { .. } | Self::RemoveInFlight { .. } | Self::SweepRetained { .. } => false,
-            Self::PutInFlight { in_flight, .. } => in_flight.qos == QoS::ExactlyOnce,
-            _ => true,
-        }
-    }
-
     /// About how many bytes it takes, in memory and on disk.
     pub(super) fn bytes(&self) -> usize {
         let content = match self {

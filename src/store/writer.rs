@@ -12,9 +12,10 @@ use super::commit::{Commit, Committed, RetainedMax, Totals, is_full};
 use super::environment::{Environment, Table};
 use super::error::StoreError;
 use super::id::MessageId;
-use super::inbox::{Gauges, Inbox, Overlay, Submitted};
+use super::inbox::{Gauges, Overlay};
 use super::index::Index;
 use super::key::message_key;
+use super::pending::{Done, Pending, Submitted};
 use super::report::{Report, Reports, Ticket};
 use crate::clock::Clock;
 use crate::config::StoreConfig;
@@ -24,7 +25,7 @@ use crate::exchange::ShardId;
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) environment: Arc<Environment>,
-    pub(super) inbox: Arc<Inbox<Submitted>>,
+    pub(super) pending: Arc<Pending>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) overlay: Arc<Mutex<Overlay>>,
     pub(super) reports: Reports,
@@ -63,19 +64,24 @@ impl Writer {
         self.gauges
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
         loop {
-            let has_batches = self.index.has_ended() || self.inbox.wait();
+            let has_batches = self.index.has_ended() || self.pending.wait();
             if !has_batches {
                 break;
             }
             self.pause();
-            let submitted = self.take();
+            let (operations_max, bytes_max) = (
+                self.config.batch_operations_max,
+                self.config.batch_bytes_max,
+            );
+            let submitted = self.pending.take(operations_max, bytes_max);
             let mut waiters = Waiters::default();
             if let Err(error) = self.commit(submitted, &mut waiters) {
                 self.fail(error, &waiters);
                 return;
             }
-            self.expected = waiters.urgent + self.inbox.weight();
+            self.expected = waiters.urgent + self.pending.urgent();
             self.answer(waiters);
+            answer_done(&self.pending.answered(), &self.gauges, &self.reports);
         }
     }
 
@@ -92,22 +98,9 @@ impl Writer {
         let wait_us = (last_us + interval_us).saturating_sub(self.clock.now_us());
         if wait_us > 0 {
             let expected = self.expected.clamp(1, self.config.batch_operations_max);
-            self.inbox
+            self.pending
                 .wait_for(expected, Duration::from_micros(wait_us));
         }
-    }
-
-    fn take(&self) -> Vec<Submitted> {
-        let (mut operations, mut bytes) = (0, 0);
-        let has_room = |next: &Submitted| {
-            let has_room = operations == 0
-                || (operations + next.operations.len() <= self.config.batch_operations_max
-                    && bytes + next.bytes <= self.config.batch_bytes_max);
-            operations += next.operations.len().max(1);
-            bytes += next.bytes;
-            has_room
-        };
-        self.inbox.take_while(|it| it.urgent, has_room)
     }
 
     fn commit(
@@ -276,6 +269,16 @@ impl Writer {
         let first = waiters.tickets.keys().next().copied();
         let report = Report::Failed { error };
         self.reports.send(first.unwrap_or(ShardId(0)), report);
+    }
+}
+
+/// Answers batches that need no commit any more.
+pub(super) fn answer_done(done: &[Done], gauges: &Gauges, reports: &Reports) {
+    let bytes = done.iter().map(|it| it.bytes).sum();
+    gauges.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    let tickets: BTreeMap<ShardId, Ticket> = done.iter().map(|it| (it.shard, it.ticket)).collect();
+    for (shard, ticket) in tickets {
+        reports.send(shard, Report::Committed { ticket });
     }
 }
 
