@@ -1,6 +1,7 @@
 //! Deliveries that wait for one consumer, bounded by count and bytes.
 
 mod bridge;
+mod expiry;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -14,6 +15,7 @@ use crate::message::Message;
 use crate::store::{MessageId, QueueId, Ticket};
 
 pub use bridge::{BridgeQueue, BridgeQueueLimits, Lent, Wanted};
+use expiry::{ExpirySweep, seconds_of};
 
 /// One message for one receiver.
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ pub struct Queue {
     asked: usize,
     /// Dropped, to be settled in the store.
     dropped: Vec<Stored>,
+    sweep: ExpirySweep,
 }
 
 /// A message that waits in the store.
@@ -68,6 +71,8 @@ pub struct Queue {
 struct Waiting {
     id: MessageId,
     bytes: u32,
+    /// Rounded up, so that it takes no more room.
+    expires_at_seconds: u32,
 }
 
 /// What a full queue did with a delivery.
@@ -108,11 +113,14 @@ impl Queue {
             dropped += 1;
         }
         self.bytes += bytes;
+        let expires_at_ms = delivery.message.expires_at_ms();
+        self.sweep.note(expires_at_ms);
         match delivery.stored {
             Some(stored) if !self.backlog.is_empty() || self.deliveries.len() >= READY_MAX => {
                 self.backlog.push_back(Waiting {
                     id: stored.id,
                     bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                    expires_at_seconds: seconds_of(expires_at_ms),
                 });
                 self.queue = Some(stored.queue);
                 self.count_in(fence, 1);
@@ -126,11 +134,26 @@ impl Queue {
         }
     }
 
-    /// What an earlier process has left, in order.
-    pub fn restore(&mut self, queue: QueueId, ids: impl Iterator<Item = MessageId>) {
+    /// What an earlier process has left, in order; `expiring` are those that expire, in the same
+    /// order, and when.
+    pub fn restore(
+        &mut self,
+        queue: QueueId,
+        ids: impl Iterator<Item = MessageId>,
+        expiring: &[(MessageId, u64)],
+    ) {
         self.queue = Some(queue);
         let before = self.backlog.len();
-        self.backlog.extend(ids.map(|id| Waiting { id, bytes: 0 }));
+        let mut expiring = expiring.iter().copied().peekable();
+        self.backlog.extend(ids.map(|id| {
+            let expires_at_ms = expiring.next_if(|it| it.0 == id).map(|it| it.1);
+            self.sweep.note(expires_at_ms);
+            Waiting {
+                id,
+                bytes: 0,
+                expires_at_seconds: seconds_of(expires_at_ms),
+            }
+        }));
         self.count_in(Ticket::default(), self.backlog.len() - before);
     }
 
@@ -377,7 +400,7 @@ mod tests {
     /// A queue that waits for the reader's answer about all of `backlog`.
     fn loading(backlog: &[u64]) -> Queue {
         let mut queue = Queue::default();
-        queue.restore(name(), backlog.iter().copied().map(MessageId));
+        queue.restore(name(), backlog.iter().copied().map(MessageId), &[]);
         let ids = queue.to_load(Ticket::default()).map(|it| it.0);
         queue.begin_load(ids.map_or(0, |ids| ids.len()));
         queue

@@ -12,6 +12,7 @@ mod connect;
 mod connections;
 mod deliver;
 mod durable;
+mod expiry;
 mod explain;
 mod group;
 mod mail;
@@ -302,6 +303,8 @@ impl Shard {
                         }
                     }
                 }
+                Timer::QueueExpiry(key) => self.drop_expired(key, now_ms),
+                Timer::GroupExpiry(group) => self.drop_expired_of_group(group, now_ms),
                 Timer::Retained(key) => self.send_waiting(key, now_ms),
                 Timer::RetainedSweep => {
                     if self.id.0 == 0 {

@@ -161,6 +161,7 @@ impl Store {
             scratch: Vec::new(),
             last_start_us: None,
             expected: 0,
+            sweep_unix_ms: None,
         };
         let reader = Reader {
             environment,

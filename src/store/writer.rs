@@ -38,6 +38,8 @@ pub(super) struct Writer {
     pub(super) last_start_us: Option<u64>,
     /// Urgent operations that were committed or waited when the last commit ended.
     pub(super) expected: usize,
+    /// Retained messages that expired before this time are being removed.
+    pub(super) sweep_unix_ms: Option<u64>,
 }
 
 /// Whose batches a commit holds.
@@ -64,7 +66,8 @@ impl Writer {
         self.gauges
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
         loop {
-            let has_batches = self.index.has_ended() || self.pending.wait();
+            let goes_on = self.index.has_ended() || self.sweep_unix_ms.is_some();
+            let has_batches = goes_on || self.pending.wait();
             if !has_batches {
                 break;
             }
@@ -123,6 +126,8 @@ impl Writer {
         }
         batch.release_ended(ENDED_PER_COMMIT);
         let mut prepared = batch.finish();
+        let asked = prepared.changes.sweep_unix_ms;
+        prepared.changes.sweep_unix_ms = asked.or(self.sweep_unix_ms);
         if prepared.is_empty() {
             return Ok(());
         }
@@ -188,6 +193,8 @@ impl Writer {
             }
         }
         self.totals = committed.totals;
+        let swept = prepared.changes.sweep_unix_ms;
+        self.sweep_unix_ms = swept.filter(|_| committed.has_more_expired);
         self.gauges
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
         let refused = waiters.refused.values().flat_map(|it| &it.retained);
