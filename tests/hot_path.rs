@@ -15,8 +15,8 @@ use tidewire::retained::Retained;
 use tidewire::server::Server;
 use tidewire::shard::{Handshake, Key, Shard, Shared};
 use tidewire_protocol::codec::{
-    Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS,
-    Subscribe, Subscription, SubscriptionOptions, UserProperties, encode,
+    Connect, Packet, PacketId, ProtocolVersion, Publish, QoS, Subscribe, Subscription,
+    SubscriptionOptions, UserProperties, encode,
 };
 
 const BATCH: usize = 100;
@@ -210,15 +210,8 @@ fn client(address: &str, client_id: &str, version: ProtocolVersion) -> TcpStream
 
 fn connect(client_id: &str, version: ProtocolVersion) -> Connect<'_> {
     Connect {
-        version,
-        is_bridge: false,
-        clean_start: true,
         keep_alive_seconds: 60,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
+        ..Connect::new(version, client_id)
     }
 }
 
@@ -239,13 +232,9 @@ fn subscribe(filter: &str, qos: QoS) -> Packet<'_> {
 
 fn publish(qos: QoS) -> Packet<'static> {
     Packet::Publish(Publish {
-        dup: false,
         qos,
-        retain: false,
-        topic: "t",
         packet_id: (qos != QoS::AtMostOnce).then(|| PacketId::new(7).unwrap()),
-        properties: PublishProperties::default(),
-        payload: &[7; 64],
+        ..Publish::new("t", &[7; 64])
     })
 }
 

@@ -12,6 +12,11 @@ use std::time::Duration;
 use tidewire::config::{Config, Listener};
 use tidewire::server::Server;
 
+#[path = "wire/mod.rs"]
+mod wire;
+
+use wire::{Packet, packet, read_packet, text};
+
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Seconds for CONNECT that no test waits for.
 const NEVER: u32 = 3_600;
@@ -84,32 +89,13 @@ struct Client {
     stream: TcpStream,
 }
 
-#[derive(Debug)]
-struct Packet {
-    first: u8,
-    body: Vec<u8>,
-}
-
 impl Client {
     fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
     fn packet(&mut self) -> Packet {
-        let mut byte = [0];
-        self.stream.read_exact(&mut byte).unwrap();
-        let first = byte[0];
-        let mut length = 0;
-        for shift in [0, 7, 14, 21] {
-            self.stream.read_exact(&mut byte).unwrap();
-            length |= usize::from(byte[0] & 0x7f) << shift;
-            if byte[0] < 0x80 {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).unwrap();
-        Packet { first, body }
+        read_packet(&mut self.stream)
     }
 
     /// Everything up to the end of the connection, which has to come.
@@ -137,26 +123,6 @@ impl Client {
         let answer = self.packet();
         assert_eq!(answer.first, 0xd0, "{answer:?}");
     }
-}
-
-fn text(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
-    [&length, bytes].concat()
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut left = body.len();
-    loop {
-        let low = u8::try_from(left % 128).unwrap();
-        left /= 128;
-        bytes.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            break;
-        }
-    }
-    bytes.extend(body);
-    bytes
 }
 
 /// A CONNECT of MQTT 5.0 with a clean start.

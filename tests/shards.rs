@@ -10,9 +10,8 @@ use tidewire::exchange::{Exchange, ShardId};
 use tidewire::retained::Retained;
 use tidewire::shard::{Handshake, Key, Shard, Shared};
 use tidewire_protocol::codec::{
-    Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS,
-    ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties, Will,
-    WillProperties, decode, encode,
+    Connect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Receiver, Subscribe,
+    Subscription, SubscriptionOptions, UserProperties, Will, WillProperties, decode, encode,
 };
 
 const SHARDS: u16 = 3;
@@ -126,17 +125,7 @@ impl Broker {
 }
 
 fn connect(client_id: &str) -> Connect<'_> {
-    Connect {
-        version: ProtocolVersion::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-    }
+    Connect::new(ProtocolVersion::V5, client_id)
 }
 
 fn subscribe(filter: &str) -> Packet<'_> {
@@ -156,13 +145,9 @@ fn subscribe(filter: &str) -> Packet<'_> {
 
 fn publish<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
     Packet::Publish(Publish {
-        dup: false,
         qos: QoS::AtLeastOnce,
-        retain: false,
-        topic,
         packet_id: PacketId::new(1),
-        properties: PublishProperties::default(),
-        payload: payload.as_bytes(),
+        ..Publish::new(topic, payload.as_bytes())
     })
 }
 

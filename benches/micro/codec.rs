@@ -98,13 +98,8 @@ fn decode_buffer(bytes: &[u8], version: ProtocolVersion) -> usize {
 
 fn publish<'a>(payload: &'a [u8], properties: PublishProperties<'a>) -> Packet<'a> {
     Packet::Publish(Publish {
-        dup: false,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        topic: TOPIC,
-        packet_id: None,
         properties,
-        payload,
+        ..Publish::new(TOPIC, payload)
     })
 }
 

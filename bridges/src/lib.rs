@@ -5,12 +5,16 @@
 //! what becomes of those that were received, and when to connect again is decided by the caller.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "amqp091")]
+pub mod amqp091;
 mod failure;
 pub mod mqtt;
+mod ports;
 mod record;
 mod template;
 
 pub use failure::{Class, Failure};
+pub use ports::{PortSink, PortSource};
 pub use record::{Properties, Record};
 pub use template::{Context, Template, TemplateError};
 
@@ -75,6 +79,9 @@ pub trait Source: Send {
 
     /// What the remote refuses while the connection goes on, since the last call.
     fn troubles(&mut self) -> Vec<String>;
+
+    /// Whether the troubles have ended since the last call.
+    fn has_recovered(&mut self) -> bool;
 }
 
 /// The end of a submitted record.
@@ -97,4 +104,32 @@ pub struct Received {
 
 /// Stands for one received record that is not yet acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt(pub(crate) mqtt::Receipt);
+pub struct Receipt(pub(crate) Token);
+
+/// What a protocol needs to acknowledge a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// MQTT.
+    Mqtt(mqtt::Receipt),
+    /// AMQP.
+    #[cfg(feature = "amqp091")]
+    Delivery(amqp091::Delivery),
+}
+
+impl Receipt {
+    fn mqtt(self) -> Option<mqtt::Receipt> {
+        match self.0 {
+            Token::Mqtt(receipt) => Some(receipt),
+            #[cfg(feature = "amqp091")]
+            Token::Delivery(_) => None,
+        }
+    }
+
+    #[cfg(feature = "amqp091")]
+    fn delivery(self) -> Option<amqp091::Delivery> {
+        match self.0 {
+            Token::Delivery(delivery) => Some(delivery),
+            Token::Mqtt(_) => None,
+        }
+    }
+}

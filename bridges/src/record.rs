@@ -11,6 +11,10 @@ pub struct Record {
     pub sequence: u64,
     /// The topic at the side that the record goes to, or came from.
     pub topic: String,
+    /// What records that belong together have in common, where the protocol has such a thing.
+    pub key: Option<Bytes>,
+    /// When it was made, in milliseconds since 1970, if the remote says so.
+    pub timestamp_ms: Option<u64>,
     /// The content.
     pub payload: Bytes,
     /// Names with values, in order; a name may repeat.

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::credentials::{Credentials, Denial, Proof, Verdict};
 use super::enhanced::EnhancedAuthentication;
 use super::http::HttpBackEnd;
+use super::identity::Ground;
 use super::jwt::{TokenError, Tokens};
 use super::password_file::PasswordFile;
 use super::workers::{Job, Workers};
@@ -85,6 +86,20 @@ impl Authenticator {
         }
     }
 
+    /// Whether what a login rests on is still there; what the connection itself shows is for others
+    /// to ask about.
+    pub fn still_has(&self, ground: Ground) -> bool {
+        match ground {
+            Ground::Nothing | Ground::Certificate | Ground::Process => true,
+            Ground::Password => self.known.users.is_some(),
+            Ground::Token(mark) => {
+                let tokens = self.known.tokens.as_ref();
+                tokens.is_some_and(|tokens| tokens.has_key(mark))
+            }
+            Ground::Server => self.known.http.is_some(),
+        }
+    }
+
     /// Begins to check credentials in one way; the verdict comes later. `None` if that way is not
     /// set up, or has nothing to look at.
     ///
@@ -144,6 +159,7 @@ fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
     // Before anything else, and for unknown users as well: time tells nobody who exists.
     if users.has(user_name, password) {
         return Verdict::Allowed(Box::new(Proof {
+            ground: Ground::Password,
             user_name: Some(user_name.into()),
             has_password: true,
             password_mark: users.mark(user_name),
@@ -180,6 +196,7 @@ fn check_token(tokens: &Tokens, credentials: &Credentials, clock: Clock) -> Verd
             Verdict::Denied(TokenError::OtherUserName.into())
         }
         Ok(claims) => Verdict::Allowed(Box::new(Proof {
+            ground: Ground::Token(claims.key_mark),
             user_name: Some(claims.user_name),
             client_id: claims.client_id,
             own_rules: claims.rules,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::acl::Rule;
-use super::identity::Identity;
+use super::identity::{Ground, Identity};
 use super::jwt::TokenError;
 
 /// What a client shows with its CONNECT.
@@ -37,6 +37,8 @@ pub enum Verdict {
 /// What good credentials prove.
 #[derive(Clone, Debug, Default)]
 pub struct Proof {
+    /// What it rests on.
+    pub ground: Ground,
     /// Who the client is.
     pub user_name: Option<Arc<str>>,
     /// Whether the password file says so.
@@ -70,6 +72,7 @@ pub enum Denial {
 impl Proof {
     /// Adds what is proved to what the connection itself shows.
     pub fn apply(self, identity: &mut Identity) {
+        identity.ground = self.ground;
         identity.user_name = self.user_name;
         identity.has_password = self.has_password;
         identity.password_mark = self.password_mark;

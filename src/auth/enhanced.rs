@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use base64ct::{Base64, Encoding};
-use tidewire_protocol::codec::{Auth, ReasonCode};
+use tidewire_protocol::codec::{Auth, Packet, ReasonCode, UserProperties};
 
 use super::password_file::PasswordFile;
 use super::scram::{ClientFirst, Exchange, ScramError, sign};
@@ -36,6 +36,19 @@ pub struct Answer {
     pub reason: ReasonCode,
     /// The authentication data.
     pub data: Vec<u8>,
+}
+
+impl Answer {
+    /// The AUTH that carries it.
+    pub fn packet(&self) -> Packet<'_> {
+        Packet::Auth(Auth {
+            reason: self.reason,
+            authentication_method: Some(METHOD),
+            authentication_data: Some(&self.data),
+            reason_string: None,
+            user_properties: UserProperties::default(),
+        })
+    }
 }
 
 /// Why an authentication fails.

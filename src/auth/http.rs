@@ -22,6 +22,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use super::acl::{Rule, own_rules};
 use super::credentials::{Credentials, Denial, Proof, Verdict};
+use super::identity::Ground;
 use super::scram::sign;
 use crate::clock::Clock;
 use crate::config;
@@ -111,6 +112,7 @@ impl HttpBackEnd {
                 is_superuser,
                 rules,
             } => Verdict::Allowed(Box::new(Proof {
+                ground: Ground::Server,
                 user_name: credentials.user_name.as_deref().map(Into::into),
                 own_rules: rules,
                 is_superuser,

@@ -10,6 +10,8 @@ use crate::config::SessionTakeover;
 /// Who a client has proved to be with its CONNECT.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
+    /// Why the client was let in.
+    pub ground: Ground,
     /// `None` for a client that proved nothing.
     pub user_name: Option<Arc<str>>,
     /// Whether the password file says so: the user name is gone with its line.
@@ -32,6 +34,24 @@ pub struct Identity {
     pub expires_at_ms: Option<u64>,
     /// For a client that named an authentication method.
     pub enhanced: Option<Enhanced>,
+}
+
+/// What a login rests on: whether it still holds is asked after each change of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ground {
+    /// Nothing was proved: anonymous clients are let in.
+    #[default]
+    Nothing,
+    /// A valid client certificate.
+    Certificate,
+    /// The user of the process behind a unix socket.
+    Process,
+    /// A password of the password file.
+    Password,
+    /// A token, signed with the key of this mark.
+    Token(u64),
+    /// The answer of the authentication server.
+    Server,
 }
 
 /// A client that logged in by enhanced authentication.

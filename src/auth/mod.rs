@@ -23,7 +23,7 @@ pub use certificate::name_of as name_of_certificate;
 pub use credentials::{Credentials, Denial, Proof, Verdict};
 pub use enhanced::{Answer, EnhancedAuthentication, EnhancedError, METHOD};
 pub use http::{HttpBackEnd, HttpBackEndError};
-pub use identity::{Enhanced, Identity, may_take_over};
+pub use identity::{Enhanced, Ground, Identity, may_take_over};
 pub use jwt::{Claims, KeyError, TokenError, Tokens};
 pub use password::{HashError, PasswordHash};
 pub(crate) use password_file::user_of_line;

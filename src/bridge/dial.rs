@@ -18,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::BridgeError;
 use crate::config::url::{Scheme, with_port};
-use crate::config::{Bridge, Transport};
+use crate::config::{Bridge, BridgeKind, Transport};
 use crate::net::websocket;
 
 /// One server of a bridge.
@@ -51,7 +51,7 @@ pub(super) fn dial(bridge: &Bridge) -> Result<Dial, BridgeError> {
     let servers = bridge
         .servers
         .iter()
-        .map(|url| server(url))
+        .map(|url| server(bridge.kind, url))
         .collect::<Result<Vec<_>, _>>()
         .map_err(wrong)?;
     let options = Options {
@@ -99,8 +99,8 @@ pub(super) fn credentials(bridge: &Bridge) -> Result<Credentials, Failure> {
     })
 }
 
-fn server(url: &str) -> Result<Server, String> {
-    let scheme = Scheme::of(url).map_err(|error| error.to_string())?;
+fn server(kind: BridgeKind, url: &str) -> Result<Server, String> {
+    let scheme = Scheme::of_server(kind, url).map_err(|error| error.to_string())?;
     if scheme.transport == Transport::Unix {
         return Ok(Server {
             transport: scheme.transport,

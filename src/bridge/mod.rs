@@ -14,9 +14,13 @@ mod report;
 mod runner;
 mod settings;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use tidewire_bridges::Connector;
+#[cfg(feature = "amqp091")]
+use tidewire_bridges::amqp091::Amqp091Connector;
 use tidewire_bridges::mqtt::MqttConnector;
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 use tidewire_protocol::topic::TopicFilter;
@@ -24,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::config::{Bridge, Config};
+use crate::config::{Bridge, BridgeKind, Config};
 use crate::exchange::{Binding, BridgeId, Destination, ShardId};
 use crate::metrics::BridgeMetrics;
 use crate::net::handshake::random_bytes;
@@ -89,24 +93,24 @@ impl Bridges {
         clock: Clock,
         queues: &BridgeQueues,
     ) -> Result<Option<Self>, BridgeError> {
+        let (stop, stopped) = watch::channel(false);
         let mut runners = Vec::new();
         for (number, bridge) in (0u16..).zip(&shared.config.bridges) {
             if bridge.enabled {
-                let id = BridgeId(number);
-                let runner = prepare(id, bridge, shared, mailboxes, clock)?;
-                bind(id, bridge, &runner.2, shared, queues.of(id))?;
-                runners.push(runner);
+                let (id, stopped) = (BridgeId(number), stopped.clone());
+                let prepared = prepare(id, bridge, shared, mailboxes, clock, stopped)?;
+                bind(id, bridge, &prepared.filters, shared, queues.of(id))?;
+                runners.push(prepared);
             }
         }
         if runners.is_empty() {
             return Ok(None);
         }
-        let (stop, stopped) = watch::channel(false);
         let mailboxes = Arc::clone(mailboxes);
         let address = usize::from(shared.shards);
         let thread = thread::Builder::new()
             .name("bridges".to_owned())
-            .spawn(move || run(runners, &mailboxes, address, &stopped));
+            .spawn(move || run(runners, &mailboxes, address));
         let thread = thread.map_err(|error| BridgeError {
             bridge: "all".to_owned(),
             problem: format!("cannot start a thread: {error}"),
@@ -129,7 +133,14 @@ impl Drop for Bridges {
     }
 }
 
-type MqttRunner = (BridgeId, Arc<Inbox>, Runner<MqttConnector>);
+/// A bridge that is ready to run.
+struct Prepared {
+    id: BridgeId,
+    /// What its queue is bound to.
+    filters: Vec<String>,
+    inbox: Arc<Inbox>,
+    running: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
 /// The shard where the queue of a bridge lives.
 fn home_of(id: BridgeId, shared: &Shared) -> ShardId {
@@ -143,12 +154,13 @@ fn prepare(
     shared: &Shared,
     mailboxes: &Arc<[Mailbox]>,
     clock: Clock,
-) -> Result<MqttRunner, BridgeError> {
+    stopped: watch::Receiver<bool>,
+) -> Result<Prepared, BridgeError> {
     let node = shared.config.node.as_deref().unwrap_or_default();
     let levels_max = shared.config.limits.topic_levels_max;
     let map = Map::new(bridge, id, node, levels_max)?;
     let home = home_of(id, shared);
-    let connector = MqttConnector::new(settings::settings(bridge, &map, node, &shared.config)?);
+    let connector = AnyConnector::new(bridge, &map, node, &shared.config)?;
     let metrics: Arc<BridgeMetrics> = Arc::default();
     let open = BridgeRequest::Open {
         limits: queue_limits(bridge),
@@ -170,22 +182,97 @@ fn prepare(
         batch: Vec::new(),
     };
     let reporter = Reporter::new(&bridge.name, metrics);
-    let sys_seconds = shared.config.sys_interval_seconds;
-    let runner = Runner::new(bridge, connector, map, post, Arc::clone(&inbox), reporter)
-        .with_sys_interval(sys_seconds)
-        .with_shutdown(shared.config.mqtt.shutdown_seconds);
-    Ok((id, inbox, runner))
+    let filters = map.local_filters().map(str::to_owned).collect();
+    let tools = Tools {
+        map,
+        post,
+        inbox: Arc::clone(&inbox),
+        reporter,
+        sys_seconds: shared.config.sys_interval_seconds,
+        shutdown_seconds: shared.config.mqtt.shutdown_seconds,
+    };
+    let running: Pin<Box<dyn Future<Output = ()> + Send>> = match connector {
+        AnyConnector::Mqtt(connector) => Box::pin(tools.runner(bridge, *connector).run(stopped)),
+        #[cfg(feature = "amqp091")]
+        AnyConnector::Amqp091(connector) => Box::pin(tools.runner(bridge, *connector).run(stopped)),
+    };
+    Ok(Prepared {
+        id,
+        filters,
+        inbox,
+        running,
+    })
+}
+
+/// What every bridge works with, whatever it speaks.
+struct Tools {
+    map: Map,
+    post: Post,
+    inbox: Arc<Inbox>,
+    reporter: Reporter,
+    sys_seconds: u32,
+    shutdown_seconds: u32,
+}
+
+impl Tools {
+    fn runner<C: Connector>(self, bridge: &Bridge, connector: C) -> Runner<C> {
+        let Self {
+            map,
+            post,
+            inbox,
+            reporter,
+            sys_seconds,
+            shutdown_seconds,
+        } = self;
+        Runner::new(bridge, connector, map, post, inbox, reporter)
+            .with_sys_interval(sys_seconds)
+            .with_shutdown(shutdown_seconds)
+    }
+}
+
+/// A connector of the kind that a bridge speaks.
+enum AnyConnector {
+    Mqtt(Box<MqttConnector>),
+    #[cfg(feature = "amqp091")]
+    Amqp091(Box<Amqp091Connector>),
+}
+
+impl AnyConnector {
+    fn new(bridge: &Bridge, map: &Map, node: &str, config: &Config) -> Result<Self, BridgeError> {
+        Ok(match bridge.kind {
+            BridgeKind::Mqtt => {
+                let settings = settings::settings(bridge, map, node, config)?;
+                Self::Mqtt(Box::new(MqttConnector::new(settings)))
+            }
+            #[cfg(feature = "amqp091")]
+            BridgeKind::Amqp091 => {
+                let settings = settings::amqp091(bridge, node)?;
+                Self::Amqp091(Box::new(Amqp091Connector::new(settings)))
+            }
+            #[cfg(not(feature = "amqp091"))]
+            BridgeKind::Amqp091 => return Err(not_built(bridge)),
+        })
+    }
+}
+
+/// A kind that this build leaves out.
+#[cfg(not(feature = "amqp091"))]
+fn not_built(bridge: &Bridge) -> BridgeError {
+    BridgeError {
+        bridge: bridge.name.clone(),
+        problem: "kind: \"amqp091\" is not in this build; built kinds: mqtt".to_owned(),
+    }
 }
 
 /// Binds the queue of a bridge.
 fn bind(
     id: BridgeId,
     bridge: &Bridge,
-    runner: &Runner<MqttConnector>,
+    filters: &[String],
     shared: &Shared,
     store: Option<QueueId>,
 ) -> Result<(), BridgeError> {
-    for filter in runner.local_filters() {
+    for filter in filters {
         let parsed = TopicFilter::parse(filter, shared.config.limits.topic_levels_max);
         let parsed = parsed.map_err(|error| BridgeError {
             bridge: bridge.name.clone(),
@@ -224,36 +311,29 @@ fn queue_limits(bridge: &Bridge) -> BridgeQueueLimits {
 }
 
 /// The thread of the bridges.
-fn run(
-    runners: Vec<MqttRunner>,
-    mailboxes: &Arc<[Mailbox]>,
-    address: usize,
-    stopped: &watch::Receiver<bool>,
-) {
+fn run(runners: Vec<Prepared>, mailboxes: &Arc<[Mailbox]>, address: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(supervise(runners, mailboxes, address, stopped)),
+        Ok(runtime) => runtime.block_on(supervise(runners, mailboxes, address)),
         Err(error) => tracing::error!(%error, "the bridges have no runtime"),
     }
 }
 
 /// Hands out mail and joins the bridges.
-async fn supervise(
-    runners: Vec<MqttRunner>,
-    mailboxes: &Arc<[Mailbox]>,
-    address: usize,
-    stopped: &watch::Receiver<bool>,
-) {
+async fn supervise(runners: Vec<Prepared>, mailboxes: &Arc<[Mailbox]>, address: usize) {
     let Some(mailbox) = mailboxes.get(address) else {
         return;
     };
     let mut inboxes = Vec::new();
     let mut tasks = JoinSet::new();
-    for (id, inbox, runner) in runners {
+    for Prepared {
+        id, inbox, running, ..
+    } in runners
+    {
         inboxes.push((id, inbox));
-        tasks.spawn(runner.run(stopped.clone()));
+        tasks.spawn(running);
     }
     loop {
         // Cancel safe: `notified` keeps its permit, a task that has ended stays in the set.

@@ -106,11 +106,6 @@ impl<C: Connector> Runner<C> {
         self
     }
 
-    /// What the rules of the way out may want.
-    pub(super) fn local_filters(&self) -> impl Iterator<Item = &str> {
-        self.map.local_filters()
-    }
-
     /// Connects, serves and connects again until the broker stops.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.report(State::Connecting);
@@ -429,6 +424,11 @@ impl<C: Connector> Runner<C> {
 
     fn look_for_troubles(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let troubles = link.source.troubles();
+        if link.source.has_recovered() && troubles.is_empty() {
+            self.report(State::Up {
+                remote: link.remote.clone(),
+            });
+        }
         if !troubles.is_empty() {
             self.report(State::Degraded {
                 remote: link.remote.clone(),

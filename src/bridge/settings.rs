@@ -4,6 +4,8 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "amqp091")]
+use tidewire_bridges::amqp091;
 use tidewire_bridges::mqtt::{self, CredentialsSource, Settings, Subscription};
 use tidewire_protocol::codec::ProtocolVersion;
 
@@ -26,10 +28,7 @@ pub(super) fn settings(
     let notify = |state: &[u8]| Some((bridge.notify_topic.clone()?, state.to_vec()));
     Ok(Settings {
         servers: bridge.servers.len(),
-        order: match bridge.server_order {
-            ServerOrder::Failover => mqtt::ServerOrder::Failover,
-            ServerOrder::RoundRobin => mqtt::ServerOrder::RoundRobin,
-        },
+        order: server_order(bridge),
         home_probe: match bridge.first_server_probe_seconds {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
@@ -60,6 +59,36 @@ pub(super) fn settings(
         will: notify(b"0"),
         greeting: notify(b"1"),
     })
+}
+
+/// What a bridge to an AMQP 0-9-1 server is told.
+#[cfg(feature = "amqp091")]
+pub(super) fn amqp091(bridge: &Bridge, node: &str) -> Result<amqp091::Settings, BridgeError> {
+    let source = bridge.clone();
+    let or = |text: &Option<String>, default: &str| text.as_deref().unwrap_or(default).to_owned();
+    Ok(amqp091::Settings {
+        name: format!("{}.{node}", bridge.name),
+        servers: bridge.servers.len(),
+        order: server_order(bridge),
+        dial: dial::dial(bridge)?,
+        credentials: CredentialsSource(Arc::new(move || dial::credentials(&source))),
+        virtual_host: or(&bridge.virtual_host, "/"),
+        exchange: or(&bridge.exchange, "amq.topic"),
+        mandatory: bridge.mandatory,
+        queue: bridge.queue.clone(),
+        prefetch: bridge.receive_maximum,
+        inflight_max: usize::from(bridge.inflight_max),
+        heartbeat_seconds: bridge.keep_alive_seconds,
+        connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
+        ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
+    })
+}
+
+fn server_order(bridge: &Bridge) -> mqtt::ServerOrder {
+    match bridge.server_order {
+        ServerOrder::Failover => mqtt::ServerOrder::Failover,
+        ServerOrder::RoundRobin => mqtt::ServerOrder::RoundRobin,
+    }
 }
 
 /// The same after a restart, so that the session over there is found again.

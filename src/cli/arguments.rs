@@ -142,4 +142,5 @@ const EXIT_CODES: &str = "\
 Exit status:
   0  success
   1  failure at run time
-  2  wrong usage or configuration";
+  2  wrong usage or configuration
+  3  the store of a running broker failed; its log says what to do";

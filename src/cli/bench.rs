@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::arguments::{BenchArguments, Scenario};
-use super::client::{ClientError, Connection, Dialer, block_on, connect_packet};
+use super::client::{ClientError, Connection, Dialer, block_on};
 use crate::clock::Clock;
 use histogram::Histogram;
 use track::Faults;
@@ -141,7 +141,7 @@ fn session_connect<'a>(
     client_id: &'a str,
     expiry_seconds: u32,
 ) -> Connect<'a> {
-    let mut connect = connect_packet(arguments.version, client_id);
+    let mut connect = Connect::new(arguments.version, client_id);
     connect.clean_start = expiry_seconds == 0;
     if arguments.version == ProtocolVersion::V5 && expiry_seconds > 0 {
         connect.properties.session_expiry_seconds = Some(expiry_seconds);

@@ -155,7 +155,7 @@ const OWNER_ONLY: u32 = 0o600;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::tls::{ClientCertificates, TlsSettings, server_config};
+    use crate::net::tls::{ClientCertificates, Tls, TlsSettings};
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
             client_ca: Some(out.join("ca.crt")),
             client_certificates: ClientCertificates::Required,
         };
-        server_config(&settings).expect("usable");
+        assert!(Tls::new(&settings).is_ok());
         let again = write_development_certificates(&out, &[]);
         assert!(matches!(again, Err(CertsError::Exists(_))));
         fs::remove_dir_all(&out).expect("removed");

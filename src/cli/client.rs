@@ -144,7 +144,7 @@ impl Connection {
                 ..ConnectProperties::default()
             },
             will: will(arguments)?,
-            ..connect_packet(arguments.version, client_id)
+            ..Connect::new(arguments.version, client_id)
         };
         Self::start(&arguments.url, &arguments.credentials, connect).await
     }
@@ -284,29 +284,9 @@ impl Connection {
     }
 }
 
-/// A CONNECT with a new session and nothing else.
-pub(super) fn connect_packet(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-    }
-}
-
 /// An acknowledgement that everything is well.
 pub(super) fn ack(packet_id: PacketId) -> Ack<'static> {
-    Ack {
-        packet_id,
-        reason: ReasonCode::Success,
-        reason_string: None,
-        user_properties: UserProperties::default(),
-    }
+    Ack::plain(packet_id, ReasonCode::Success)
 }
 
 /// Runs a client on this thread until it is done.

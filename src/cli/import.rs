@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::arguments::ImportArguments;
+use crate::config::Limits;
 
 use bridge::ImportedBridge;
 use toml::{Table, quoted};
@@ -99,6 +100,11 @@ impl Setting<'_> {
         number.map_err(|_| self.error("needs a number"))
     }
 
+    fn bytes(&self) -> Result<usize, ImportError> {
+        let bytes = self.value.parse();
+        bytes.map_err(|_| self.error("needs a number"))
+    }
+
     fn flag(&self) -> Result<bool, ImportError> {
         match self.value {
             "true" | "1" => Ok(true),
@@ -117,8 +123,12 @@ struct Import {
     old_port: Option<u64>,
     old_address: Option<String>,
     auth: Table,
+    acl: Table,
     limits: Table,
+    packet_bytes: Option<usize>,
+    queue_bytes: Option<usize>,
     mqtt: Table,
+    store: Table,
     bridges: Vec<ImportedBridge>,
     place: Place,
 }
@@ -141,6 +151,9 @@ struct ImportedListener {
     ca: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
+    crl: Option<String>,
+    /// Which name of a client certificate is the user name.
+    name: Option<&'static str>,
     wants_certificates: bool,
 }
 
@@ -155,7 +168,7 @@ impl Import {
             _ if self.place == Place::Bridge && self.take_bridge(option)? => {}
             _ if self.take_global(option)? => {}
             _ if self.take_listener(option)? => {}
-            name if bridge::is_bridge_option(name) => {
+            name if self.bridges.is_empty() && bridge::is_bridge_option(name) => {
                 return Err(option.error("belongs after a connection"));
             }
             _ => self.leave(option),
@@ -200,15 +213,28 @@ impl Import {
                 self.root.set("allow_anonymous", option.flag()?);
             }
             "sys_interval" => self.root.set("sys_interval_seconds", option.number()?),
+            "pid_file" => self.root.set("pid_file", quoted(option.value)),
             "password_file" => self.auth.set("password_file", quoted(option.value)),
+            "acl_file" => self.acl.set("file", quoted(option.value)),
+            "max_keepalive" if option.number()? > 0 => {
+                self.mqtt.set("keep_alive_seconds_max", option.number()?);
+            }
+            "max_topic_alias" => self.mqtt.set("topic_alias_maximum", option.number()?),
+            "persistence" if option.flag()? => self.store.set("engine", quoted("lmdb")),
+            "persistence" => self.store.set("engine", quoted("memory")),
+            "persistence_location" => {
+                // A directory of its own: ours is readable for its owner alone.
+                let directory = format!("{}/tidewire", option.value.trim_end_matches('/'));
+                self.store.set("directory", quoted(&directory));
+            }
             "max_packet_size" if option.number()? > 0 => {
-                self.limits.set("packet_bytes_max", option.number()?);
+                self.packet_bytes = Some(option.bytes()?.max(PACKET_BYTES_MIN));
             }
             "max_queued_messages" if option.number()? > 0 => {
                 self.limits.set("queue_messages_max", option.number()?);
             }
             "max_queued_bytes" if option.number()? > 0 => {
-                self.limits.set("queue_bytes_max", option.number()?);
+                self.queue_bytes = Some(option.bytes()?);
             }
             "max_inflight_messages" => {
                 let number = match option.number()? {
@@ -233,12 +259,17 @@ impl Import {
             "cafile",
             "certfile",
             "keyfile",
+            "crlfile",
             "require_certificate",
+            "use_identity_as_username",
+            "use_subject_as_username",
+            "mount_point",
             "allow_anonymous",
             "max_connections",
             "set_tcp_nodelay",
         ];
-        if !known.contains(&option.name) {
+        let is_half_a_level = option.name == "mount_point" && !option.value.ends_with('/');
+        if !known.contains(&option.name) || is_half_a_level {
             return Ok(false);
         }
         if self.listeners.is_empty() {
@@ -253,7 +284,12 @@ impl Import {
             "cafile" => listener.ca = Some(option.value.to_owned()),
             "certfile" => listener.certificate = Some(option.value.to_owned()),
             "keyfile" => listener.key = Some(option.value.to_owned()),
+            "crlfile" => listener.crl = Some(option.value.to_owned()),
             "require_certificate" => listener.wants_certificates = option.flag()?,
+            "mount_point" => listener.table.set("mount_point", quoted(option.value)),
+            "use_identity_as_username" if option.flag()? => listener.name = Some("common_name"),
+            "use_subject_as_username" if option.flag()? => listener.name = Some("subject"),
+            "use_identity_as_username" | "use_subject_as_username" => listener.name = None,
             "allow_anonymous" => listener.table.set("allow_anonymous", option.flag()?),
             "max_connections" if option.value.starts_with('-') => {}
             "max_connections" => listener.table.set("connections_max", option.number()?),
@@ -280,7 +316,28 @@ impl Import {
         }
     }
 
+    /// Queues and mailboxes hold at least one packet here; those that do not are raised.
+    fn finish_limits(&mut self) {
+        let default = Limits::default();
+        let packet = self.packet_bytes.unwrap_or(default.packet_bytes_max);
+        if self.packet_bytes.is_some() {
+            self.limits.set("packet_bytes_max", packet);
+        }
+        let queue = self.queue_bytes.unwrap_or(default.queue_bytes_max);
+        if queue < packet {
+            self.limits
+                .note("queue_bytes_max is raised to hold one packet");
+        }
+        if self.queue_bytes.is_some() || queue < packet {
+            self.limits.set("queue_bytes_max", queue.max(packet));
+        }
+        if default.mailbox_bytes_max < packet {
+            self.limits.set("mailbox_bytes_max", packet);
+        }
+    }
+
     fn finish(mut self) -> String {
+        self.finish_limits();
         let starts_with_port = self.old_port.is_some() || self.old_address.is_some();
         let host = self.old_address.take().unwrap_or_default();
         let bind = address(&host, self.old_port.unwrap_or(1883));
@@ -310,8 +367,10 @@ impl Import {
         }
         for (name, table) in [
             ("auth", self.auth),
+            ("acl", self.acl),
             ("limits", self.limits),
             ("mqtt", self.mqtt),
+            ("store", self.store),
         ] {
             if !table.is_empty() {
                 text += &table.text(&format!("[{name}]"));
@@ -339,6 +398,15 @@ impl ImportedListener {
         {
             head.set("client_ca", quoted(ca));
             head.set("client_certificates", quoted("required"));
+            if let Some(crl) = &self.crl {
+                head.set("client_crl", quoted(crl));
+            }
+            if let Some(name) = self.name {
+                head.set("certificate_name", quoted(name));
+                head.set("certificate_as", quoted("user_name"));
+            }
+        } else if self.name.is_some() {
+            head.note("names of certificates need require_certificate");
         }
         head.append(&mut self.table);
         let mut text = head.text("[[listeners]]");
@@ -380,6 +448,9 @@ fn seconds(text: &str) -> Option<u64> {
     };
     Some(number.saturating_mul(each).min(u64::from(u32::MAX)))
 }
+
+/// What `limits.packet_bytes_max` may be at least; mosquitto allows less.
+const PACKET_BYTES_MIN: usize = 128;
 
 #[cfg(test)]
 mod tests;

@@ -80,6 +80,14 @@ pub struct Bridge {
     pub queue_age_seconds_max: u64,
     /// What happens to a message that finds the queue full.
     pub queue_overflow: QueueOverflow,
+    /// amqp091: the virtual host; `None` is `/`.
+    pub virtual_host: Option<String>,
+    /// amqp091: the exchange that messages are published to; `None` is `amq.topic`.
+    pub exchange: Option<String>,
+    /// amqp091: the queue that is consumed.
+    pub queue: Option<String>,
+    /// amqp091: whether a message that reaches no queue is refused.
+    pub mandatory: bool,
     /// Where messages go that the other broker will never take; `None` drops them.
     pub dead_letter: Option<String>,
     /// The retained topic at the other broker that says whether the bridge is up: 1 or 0.
@@ -131,6 +139,10 @@ impl Default for Bridge {
             queue_bytes_max: 256 << 20,
             queue_age_seconds_max: 0,
             queue_overflow: QueueOverflow::DropOldest,
+            virtual_host: None,
+            exchange: None,
+            queue: None,
+            mandatory: true,
             dead_letter: None,
             notify_topic: None,
             out: Vec::new(),
@@ -179,6 +191,8 @@ pub enum BridgeKind {
     /// MQTT, as a client.
     #[default]
     Mqtt,
+    /// AMQP 0-9-1, as a client.
+    Amqp091,
 }
 
 /// The protocol version of an MQTT bridge.

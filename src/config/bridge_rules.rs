@@ -7,7 +7,7 @@ use tidewire_protocol::topic::{Topic, TopicFilter};
 
 use super::rules::{Broken, demand};
 use super::url::Scheme;
-use super::{Bridge, BridgeProtocol, BridgeRule, Config, QueueOverflow, Transport};
+use super::{Bridge, BridgeKind, BridgeProtocol, BridgeRule, Config, QueueOverflow, Transport};
 
 /// The first rule about bridges that does not hold.
 pub(super) fn check(config: &Config) -> Result<(), Broken> {
@@ -44,6 +44,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
         some,
         "needs at least one URL such as mqtt://host:1883",
     )?;
+    check_kind(bridge)?;
     check_servers(bridge)?;
     check_numbers(bridge)?;
     check_secrets(bridge)?;
@@ -80,14 +81,49 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     check_loops(bridge)
 }
 
+/// What one kind has and another one lacks.
+fn check_kind(bridge: &Bridge) -> Result<(), Broken> {
+    let is_amqp = bridge.kind == BridgeKind::Amqp091;
+    let texts = [
+        ("virtual_host", &bridge.virtual_host),
+        ("exchange", &bridge.exchange),
+        ("queue", &bridge.queue),
+    ];
+    for (key, text) in texts {
+        let fits = is_amqp || text.is_none();
+        demand(key, fits, "is for kind = \"amqp091\"")?;
+        let is_short = text.as_ref().is_none_or(|it| it.len() <= 255);
+        demand(key, is_short, "is longer than 255 bytes")?;
+    }
+    if !is_amqp {
+        return demand("mandatory", bridge.mandatory, "is for kind = \"amqp091\"");
+    }
+    let mqtt = "is for kind = \"mqtt\"";
+    demand("client_id", bridge.client_id.is_none(), mqtt)?;
+    demand("notify_topic", bridge.notify_topic.is_none(), mqtt)?;
+    let is_any = bridge.protocol == BridgeProtocol::Auto;
+    demand("protocol", is_any, mqtt)?;
+    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
+    let problem = "is missing: `in` and `both` receive from a queue";
+    demand("queue", !receives || bridge.queue.is_some(), problem)?;
+    let problem = "is of no use without `in` or `both`";
+    demand("queue", receives || bridge.queue.is_none(), problem)
+}
+
 fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
     for (index, server) in bridge.servers.iter().enumerate() {
         let key = format!("servers.{index}");
-        let scheme = Scheme::of(server).map_err(|_| Broken {
+        let schemes = match bridge.kind {
+            BridgeKind::Mqtt => "must begin with mqtt://, mqtts://, ws://, wss:// or unix://",
+            BridgeKind::Amqp091 => "must begin with amqp:// or amqps://",
+        };
+        let scheme = Scheme::of_server(bridge.kind, server).map_err(|_| Broken {
             key: key.clone(),
-            problem: "must begin with mqtt://, mqtts://, ws://, wss:// or unix://".to_owned(),
+            problem: schemes.to_owned(),
         })?;
-        let host = scheme.rest.split('/').next().unwrap_or_default();
+        let (host, path) = scheme.rest.split_once('/').unwrap_or((scheme.rest, ""));
+        let is_plain = bridge.kind == BridgeKind::Mqtt || path.is_empty();
+        demand(&key, is_plain, "must not hold a path: use virtual_host")?;
         let has_host = scheme.transport == Transport::Unix || !host.is_empty();
         demand(&key, has_host && !scheme.rest.is_empty(), "names no host")?;
         demand(
@@ -101,10 +137,11 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
             demand(&key, is_port, "has a port outside 1 to 65535")?;
         }
     }
-    let encrypted =
-        |server: &String| Scheme::of(server).is_ok_and(|it| it.transport.is_encrypted());
+    let encrypted = |url: &String| {
+        Scheme::of_server(bridge.kind, url).is_ok_and(|it| it.transport.is_encrypted())
+    };
     let is_encrypted = bridge.servers.iter().any(encrypted);
-    let unused = "is for servers with mqtts:// or wss://";
+    let unused = "is for servers with mqtts://, wss:// or amqps://";
     demand("ca", is_encrypted || bridge.ca.is_none(), unused)?;
     demand(
         "certificate",

@@ -187,6 +187,10 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     queue_bytes_max (1 << 20, u64::MAX);
     queue_age_seconds_max (0, 31_536_000);
     queue_overflow ANY;
+    virtual_host ANY;
+    exchange ANY;
+    queue ANY;
+    mandatory ANY;
     dead_letter ANY;
     notify_topic ANY;
 });

@@ -40,7 +40,7 @@ pub use log::{Log, LogLevel};
 pub use mqtt::{Mqtt, ShareStrategy};
 pub use network::Network;
 pub use rules::Broken;
-pub use store::{StoreConfig, StoreEngine};
+pub use store::{Flushes, StoreConfig, StoreEngine};
 
 /// Everything an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

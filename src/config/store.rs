@@ -21,6 +21,9 @@ pub struct StoreConfig {
     pub pending_bytes_max: usize,
     /// Bytes the disk keeps free: below, durable publishes are refused.
     pub disk_free_bytes_min: u64,
+    /// No key of the file: tests prove with it that they would find a store that does not flush.
+    #[doc(hidden)]
+    pub flushes: Flushes,
 }
 
 impl Default for StoreConfig {
@@ -34,8 +37,20 @@ impl Default for StoreConfig {
             batch_bytes_max: 4 << 20,
             pending_bytes_max: 64 << 20,
             disk_free_bytes_min: 256 << 20,
+            flushes: Flushes::EachCommit,
         }
     }
+}
+
+/// When what was written is made to survive a power cut.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flushes {
+    /// Before its commit ends.
+    #[default]
+    EachCommit,
+    /// When the system likes to: the promise is void.
+    Never,
 }
 
 /// What keeps messages.

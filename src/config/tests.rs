@@ -90,6 +90,8 @@ fn the_examples_load() {
     assert_eq!(load_shipped("central.toml").listeners.len(), 2);
     let bridges = load_shipped("bridges.toml").bridges;
     assert_eq!((bridges.len(), bridges[0].both.len()), (1, 1));
+    let rabbitmq = load_shipped("rabbitmq.toml").bridges;
+    assert_eq!(rabbitmq[0].kind, BridgeKind::Amqp091);
     let tls = load_shipped("tls.toml");
     assert_eq!(
         tls.listeners[0].client_certificates,
@@ -356,7 +358,7 @@ fn a_bridge_that_cannot_work_is_refused_with_key_and_reason() {
         ),
         (
             out("").replacen("\n[[bridges.out", "\nca = \"ca.crt\"\n[[bridges.out", 1),
-            "`bridges.0.ca` is for servers with mqtts:// or wss://",
+            "`bridges.0.ca` is for servers with mqtts://, wss:// or amqps://",
         ),
         (
             bridge("password = 5"),
@@ -378,6 +380,50 @@ fn a_bridge_that_cannot_work_is_refused_with_key_and_reason() {
     for (text, expected) in cases {
         let text = text.replacen("\n\n", "\n", 9);
         let refusal = refusal(&text);
+        assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
+    }
+}
+
+#[test]
+fn a_bridge_to_rabbitmq_takes_the_keys_of_its_kind_and_no_others() {
+    let bridge = |server: &str, lines: &str| {
+        format!(
+            "[[bridges]]\nname = \"b\"\nkind = \"amqp091\"\nservers = [\"{server}\"]\n\
+             {lines}\n[[bridges.out]]\nfilters = [\"#\"]\n"
+        )
+    };
+    let valid = read(&bridge("amqps://h", "exchange = \"\"\nca = \"ca.crt\"")).expect("valid");
+    assert_eq!(valid.bridges[0].kind, BridgeKind::Amqp091);
+    let amqp = |lines| bridge("amqp://h", lines);
+    let cases = [
+        (
+            bridge("mqtt://h", ""),
+            "`bridges.0.servers.0` must begin with amqp:// or amqps://",
+        ),
+        (
+            bridge("amqp://h/plant", ""),
+            "`bridges.0.servers.0` must not hold a path: use virtual_host",
+        ),
+        (
+            amqp("queue = \"q\""),
+            "`bridges.0.queue` is of no use without `in` or `both`",
+        ),
+        (
+            amqp("[[bridges.in]]\nfilters = [\"#\"]"),
+            "`bridges.0.queue` is missing",
+        ),
+        (
+            amqp("client_id = \"c\""),
+            "`bridges.0.client_id` is for kind = \"mqtt\"",
+        ),
+        (
+            amqp("exchange = \"e\"").replace("amqp091", "mqtt"),
+            "`bridges.0.exchange` is for kind = \"amqp091\"",
+        ),
+        (amqp("").replace("amqp091", "kafka"), "amqp091"),
+    ];
+    for (text, expected) in cases {
+        let refusal = refusal(&text.replacen("\n\n", "\n", 9));
         assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
     }
 }

@@ -1,6 +1,6 @@
 //! Listeners written as URLs on the command line.
 
-use super::{ConfigError, Listener, Loader, Transport};
+use super::{BridgeKind, ConfigError, Listener, Loader, Transport};
 
 impl Listener {
     /// A listener written as a URL.
@@ -94,6 +94,22 @@ impl<'a> Scheme<'a> {
             rest,
         })
     }
+
+    /// The scheme of a server that a bridge of this kind connects to.
+    pub(crate) fn of_server(kind: BridgeKind, url: &'a str) -> Result<Self, ConfigError> {
+        let (transport, port) = match (kind, url.split_once("://")) {
+            (BridgeKind::Mqtt, _) => return Self::of(url),
+            (BridgeKind::Amqp091, Some(("amqp", _))) => (Transport::Tcp, 5672),
+            (BridgeKind::Amqp091, Some(("amqps", _))) => (Transport::Tls, 5671),
+            (BridgeKind::Amqp091, _) => return Err(refusal(url, UNKNOWN_AMQP_SCHEME)),
+        };
+        let (_, rest) = url.split_once("://").unwrap_or_default();
+        Ok(Self {
+            transport,
+            port,
+            rest,
+        })
+    }
 }
 
 pub(crate) fn refusal(url: &str, problem: &str) -> ConfigError {
@@ -127,5 +143,6 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+const UNKNOWN_AMQP_SCHEME: &str = "has an unknown scheme, expected amqp or amqps";
 const UNKNOWN_SCHEME: &str =
     "has an unknown scheme, expected tcp or mqtt, tls or mqtts, ws, wss or unix";

@@ -275,7 +275,7 @@ words! {
     Authentication { "password" => Password, "jwt" => Jwt, "http" => Http }
     TokenPlace { "password" => Password, "user_name" => UserName }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
-    BridgeKind { "mqtt" => Mqtt }
+    BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091 }
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }
     BridgeRetain { "keep" => Keep, "strip" => Strip, "set" => Set }
     ServerOrder { "failover" => Failover, "round_robin" => RoundRobin }

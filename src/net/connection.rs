@@ -5,15 +5,18 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::door::CurrentDoor;
 use super::driver::Driver;
 use super::handshake::{Arrival, Permit};
 use super::transport::Transport;
+use crate::auth::Ground;
 use crate::shard::{Handshake, Key};
 
 /// A connection's stream beside its task's waker, so that the flush task can write to it.
@@ -24,6 +27,9 @@ pub(crate) struct Link {
     /// The beginning of a packet whose end is still to come.
     rest: RefCell<Vec<u8>>,
     pause: RefCell<Pause>,
+    /// Where the client came in.
+    pub(crate) door: CurrentDoor,
+    pub(crate) ground: Ground,
     /// Counts the connection until the end of its task.
     _permit: Permit,
 }
@@ -70,10 +76,15 @@ pub(crate) fn start(driver: &Rc<Driver>, mut arrival: Arrival) {
         has_failed: Cell::new(false),
         rest: RefCell::default(),
         pause: RefCell::default(),
+        ground: arrival.identity.ground,
+        door: Arc::clone(&arrival.entrance.current),
         _permit: arrival.permit,
     });
     driver.links.borrow_mut().insert(key, Rc::clone(&link));
     driver.schedule_flush();
+    if arrival.entrance.is_old() {
+        driver.ask_again(key, now_ms);
+    }
     take_in(driver, key, &mut link.rest.borrow_mut(), &arrival.rest);
     tokio::task::spawn_local(serve(Rc::clone(driver), link, key));
 }
@@ -260,7 +271,6 @@ const ACKNOWLEDGEMENTS_BUDGET_BYTES: usize = 8_192;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::io::AsyncReadExt;
@@ -308,13 +318,13 @@ mod tests {
         let authenticator = Authenticator::start(known, &config.auth, &config.limits, clock, None);
         let authenticator = Arc::new(authenticator.expect("no thread"));
         let doors = plan_doors(&config, &authenticator, clock, &[]).expect("open");
-        let door = doors.into_iter().map(PlannedDoor::open).next();
-        let door = door.expect("a listener").door();
+        let open = doors.into_iter().map(PlannedDoor::open).next();
+        let entrance = open.expect("a listener").enter();
         let (near, far) = UnixStream::pair().expect("pair");
         far.try_write(CONNECT).expect("sent");
         let (room, peer) = (Arc::new(Semaphore::new(1)), Cell::new(PeerAddress::Unix));
-        let permit = door.admit(&room, PeerAddress::Unix).expect("room");
-        let arrival = shake_hands(door, Socket::unix(near), permit, &peer).await;
+        let permit = entrance.door.admit(&room, PeerAddress::Unix).expect("room");
+        let arrival = shake_hands(entrance, Socket::unix(near), permit, &peer).await;
         let store = Arc::new(Store::memory());
         let shared = Arc::new(Shared {
             config,

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 
 use super::handshake::{Anonymous, Door};
 use super::listener::{BindAddress, Bound, LocalAddress, SocketFile, UnixAddress, bind};
-use super::tls::{ClientCertificates, TlsError, TlsSettings, server_config};
+use super::tls::{ClientCertificates, Tls, TlsError, TlsSettings};
 use super::waiting_room::WaitingRoom;
 use super::websocket::{Origins, WebSocketSettings};
 use crate::auth::Authenticator;
@@ -21,9 +20,12 @@ use crate::config::{self, Config, Limits, Transport};
 /// A bound listener and what its connections go through from now on.
 pub(crate) struct OpenDoor {
     bound: Bound,
-    door: RwLock<Arc<Door>>,
+    door: CurrentDoor,
     file: Mutex<Option<SocketFile>>,
 }
+
+/// The door of a listener, known to its connections as well: they do not keep the listener open.
+pub(crate) type CurrentDoor = Arc<RwLock<Arc<Door>>>;
 
 /// What a listener is to become.
 pub(crate) struct PlannedDoor {
@@ -88,7 +90,7 @@ fn has_same_room(one: &Limits, other: &Limits) -> bool {
 
 /// Reads the certificates and keys of a listener, without listening.
 pub fn check_certificates(listener: &config::Listener) -> Result<(), TlsError> {
-    acceptor(listener).map(drop)
+    tls_of(listener).map(drop)
 }
 
 impl fmt::Debug for OpenDoor {
@@ -105,6 +107,20 @@ impl PlannedDoor {
     }
 }
 
+/// How a connection came in: through one door of a listener, which may have another by now.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    pub(crate) current: CurrentDoor,
+    pub(crate) door: Arc<Door>,
+}
+
+impl Entrance {
+    /// Whether the listener has another door since.
+    pub(crate) fn is_old(&self) -> bool {
+        !Arc::ptr_eq(&self.door, &self.current.read())
+    }
+}
+
 /// What all doors of one configuration share.
 struct House<'a> {
     config: &'a Config,
@@ -118,7 +134,7 @@ impl OpenDoor {
         listener: &config::Listener,
         present: Option<Arc<Self>>,
     ) -> Result<PlannedDoor, OpenError> {
-        let tls = acceptor(listener).map_err(|source| OpenError::Tls {
+        let tls = tls_of(listener).map_err(|source| OpenError::Tls {
             address: listener.bind.clone(),
             source,
         })?;
@@ -132,7 +148,7 @@ impl OpenDoor {
         let door = house.door(listener, tls, &bound, None);
         let open = Self {
             bound,
-            door: RwLock::new(Arc::clone(&door)),
+            door: Arc::new(RwLock::new(Arc::clone(&door))),
             file,
         };
         Ok(PlannedDoor {
@@ -144,6 +160,14 @@ impl OpenDoor {
     /// What a connection that comes now goes through.
     pub(crate) fn door(&self) -> Arc<Door> {
         Arc::clone(&self.door.read())
+    }
+
+    /// The way in for a connection that comes now.
+    pub(crate) fn enter(&self) -> Entrance {
+        Entrance {
+            door: self.door(),
+            current: Arc::clone(&self.door),
+        }
     }
 
     /// A handle on the listening socket, for one shard.
@@ -189,7 +213,7 @@ impl House<'_> {
     fn door(
         &self,
         listener: &config::Listener,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Tls>,
         bound: &Bound,
         before: Option<&Door>,
     ) -> Arc<Door> {
@@ -274,7 +298,7 @@ fn local_text(address: &LocalAddress) -> String {
 /// Clients that gather packets into frames gather more than one small packet.
 const FRAME_BYTES_MIN: u64 = 1 << 20;
 
-fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, TlsError> {
+fn tls_of(listener: &config::Listener) -> Result<Option<Tls>, TlsError> {
     if !listener.transport.is_encrypted() {
         return Ok(None);
     }
@@ -292,5 +316,5 @@ fn acceptor(listener: &config::Listener) -> Result<Option<TlsAcceptor>, TlsError
             config::ClientCertificates::Required => ClientCertificates::Required,
         },
     };
-    server_config(&settings).map(|config| Some(TlsAcceptor::from(config)))
+    Tls::new(&settings).map(Some)
 }

@@ -14,11 +14,12 @@ use tokio::sync::Notify;
 
 use super::connection::Link;
 use super::mailbox::Mailbox;
+use super::recheck::Rechecks;
 use super::socket::PeerAddress;
 use crate::clock::Clock;
 use crate::exchange::ShardId;
 use crate::log_limit::LogKind;
-use crate::shard::{Key, Shard};
+use crate::shard::{Key, Mail, Shard};
 use crate::store::Store;
 
 /// A shard and everything that connects it to the world; never leaves its thread.
@@ -35,6 +36,7 @@ pub(crate) struct Driver {
     waiting_publishers: RefCell<Vec<Waker>>,
     /// Connections to write, kept for its memory.
     touched: RefCell<Vec<Key>>,
+    pub(super) rechecks: RefCell<Rechecks>,
 }
 
 impl Driver {
@@ -58,6 +60,7 @@ impl Driver {
             store,
             waiting_publishers: RefCell::default(),
             touched: RefCell::default(),
+            rechecks: RefCell::default(),
         }
     }
 
@@ -72,7 +75,7 @@ impl Driver {
         let mut set_for_ms = None;
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
-            let due_ms = self.shard.borrow().next_due_ms();
+            let due_ms = self.next_due_ms();
             if set_for_ms != due_ms
                 && let Some(due_ms) = due_ms
             {
@@ -95,6 +98,14 @@ impl Driver {
         }
     }
 
+    fn next_due_ms(&self) -> Option<u64> {
+        if self.is_rechecking() {
+            // After those who wait for this turn to end.
+            return Some(self.clock.now_ms());
+        }
+        self.shard.borrow().next_due_ms()
+    }
+
     /// One round of everything that waits.
     pub(crate) fn flush(&self) {
         let now_ms = self.clock.now_ms();
@@ -113,7 +124,10 @@ impl Driver {
             shard.tick(now_ms);
             for _ in 0..OWN_MAIL_ROUNDS {
                 for mail in mail.drain(..) {
-                    shard.take_in(mail, now_ms);
+                    match mail {
+                        Mail::Recheck(recheck) => self.begin_recheck(&recheck),
+                        mail => shard.take_in(mail, now_ms),
+                    }
                 }
                 mail = shard.take_mail(own);
                 if mail.is_empty() {
@@ -124,6 +138,7 @@ impl Driver {
                 self.deliver_mail(own, mail);
             }
         }
+        self.recheck_some(now_ms);
         self.send_mail();
         let mut touched = self.touched.take();
         self.shard.borrow_mut().take_touched(&mut touched);
@@ -199,7 +214,7 @@ impl Driver {
         }
     }
 
-    fn deliver_mail(&self, to: ShardId, mail: Vec<crate::shard::Mail>) {
+    fn deliver_mail(&self, to: ShardId, mail: Vec<Mail>) {
         if let Some(mailbox) = self.mailboxes.get(usize::from(to.0)) {
             let dropped = mailbox.put(mail);
             if dropped > 0 {

@@ -14,12 +14,13 @@ use tidewire_protocol::codec::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 
+use super::door::Entrance;
 use super::login::{LoginError, log_in, shown};
 use super::peer_limits::{PeerPermit, PeerRefusal};
 use super::proxy_protocol::{ProxyError, read_header};
 use super::socket::{PeerAddress, Socket};
+use super::tls::Tls;
 use super::transport::Transport;
 use super::waiting_room::{HeldBytes, WaitingRoom};
 use super::websocket::{self, WebSocketError, WebSocketSettings};
@@ -30,7 +31,7 @@ use crate::shard::{home_of, refusal, text_of};
 /// What the connections of one listener go through.
 pub(crate) struct Door {
     pub(crate) listener: config::Listener,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) websocket: WebSocketSettings,
     pub(crate) anonymous: Anonymous,
     pub(crate) authenticator: Arc<Authenticator>,
@@ -55,6 +56,7 @@ pub(crate) enum Anonymous {
 
 /// A connection on its way to its home shard.
 pub(crate) struct Arrival {
+    pub(crate) entrance: Entrance,
     pub(crate) transport: Transport,
     /// The bytes of the CONNECT, checked once.
     packet: Vec<u8>,
@@ -139,24 +141,25 @@ pub(crate) enum HandshakeError {
 /// Everything before the session, within one deadline and one cap of bytes. `peer` becomes whom a
 /// proxy speaks for.
 pub(crate) async fn shake_hands(
-    door: Arc<Door>,
+    entrance: Entrance,
     socket: Socket,
     permit: Permit,
     peer: &Cell<PeerAddress>,
 ) -> Result<Arrival, HandshakeError> {
-    let seconds = door.limits.connect_seconds;
+    let seconds = entrance.door.limits.connect_seconds;
     let deadline = Duration::from_secs(u64::from(seconds));
-    tokio::time::timeout(deadline, receive_connect(&door, socket, permit, peer))
+    tokio::time::timeout(deadline, receive_connect(entrance, socket, permit, peer))
         .await
         .unwrap_or(Err(HandshakeError::Late { seconds }))
 }
 
 async fn receive_connect(
-    door: &Door,
+    entrance: Entrance,
     mut socket: Socket,
     mut permit: Permit,
     peer: &Cell<PeerAddress>,
 ) -> Result<Arrival, HandshakeError> {
+    let door = &*entrance.door;
     read_proxy_header(door, &mut socket).await?;
     peer.set(socket.peer());
     if let PeerAddress::Ip(address) = peer.get()
@@ -204,11 +207,12 @@ async fn receive_connect(
     }
     transport.detach()?;
     Ok(Arrival {
+        mount_point: door.listener.mount_point.clone(),
+        entrance,
         transport,
         packet,
         client_id,
         identity,
-        mount_point: door.listener.mount_point.clone(),
         peer,
         rest,
         permit,
@@ -306,6 +310,12 @@ impl Door {
         (!is_spoken).then_some(ReasonCode::UnsupportedProtocolVersion)
     }
 
+    /// Whether client certificates count here.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(Tls::asks_for_certificates)
+    }
+
     pub(super) fn allows_anonymous(&self, peer: PeerAddress) -> bool {
         match (self.anonymous, peer) {
             (Anonymous::Allowed, _) => true,
@@ -343,7 +353,11 @@ async fn open_transport(door: &Door, socket: Socket) -> Result<Transport, Handsh
         }
         None => Transport::Plain(socket),
         Some(tls) => {
-            let stream = tls.accept(socket).await.map_err(HandshakeError::Tls)?;
+            let stream = tls
+                .acceptor
+                .accept(socket)
+                .await
+                .map_err(HandshakeError::Tls)?;
             if is_websocket {
                 let stream = websocket::accept(stream, &door.websocket).await?;
                 Transport::SecureWebSocket(Box::new(stream))

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidewire_protocol::codec::{
-    Auth, Connect, DecodeError, EncodeError, Packet, ProtocolVersion, ReasonCode, Receiver,
-    UserProperties, decode, encode,
+    Connect, DecodeError, EncodeError, Packet, ProtocolVersion, ReasonCode, Receiver, decode,
+    encode,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -16,8 +16,8 @@ use super::socket::PeerAddress;
 use super::transport::Transport;
 use super::waiting_room::HeldBytes;
 use crate::auth::{
-    Answer, Busy, Credentials, Denial, Enhanced, EnhancedAuthentication, EnhancedError, Identity,
-    METHOD, Proof, TokenError, Verdict, name_of_certificate,
+    Answer, Busy, Credentials, Denial, Enhanced, EnhancedAuthentication, EnhancedError, Ground,
+    Identity, METHOD, Proof, TokenError, Verdict, name_of_certificate,
 };
 use crate::config::{Authentication, CertificateAs};
 
@@ -155,6 +155,7 @@ async fn identify(
             return Err(LoginError::OtherName);
         }
         return Ok(Identity {
+            ground: Ground::Password,
             user_name: proved.user_name,
             has_password: true,
             password_mark: proved.password_mark,
@@ -197,11 +198,13 @@ fn shown_identity(
         identity.user_name = name.clone().filter(|_| stands_for.is_user_name());
         identity.client_id = name.clone().filter(|_| stands_for.is_client_id());
         identity.certificate = name;
+        identity.ground = Ground::Certificate;
     }
     if listener.unix_peer_as_user
         && let Some(id) = transport.socket().peer_user_id()
     {
         identity.user_name = Some(user_name_of(id).into());
+        identity.ground = Ground::Process;
     }
     let is_other = |claimed: Option<&str>, proved: &Option<Arc<str>>| {
         claimed.is_some() && proved.is_some() && claimed != proved.as_deref()
@@ -329,15 +332,8 @@ impl Dialogue<'_> {
     }
 
     async fn send(&mut self, answer: &Answer) -> Result<(), LoginError> {
-        let packet = Packet::Auth(Auth {
-            reason: answer.reason,
-            authentication_method: Some(METHOD),
-            authentication_data: Some(&answer.data),
-            reason_string: None,
-            user_properties: UserProperties::default(),
-        });
         let mut bytes = Vec::new();
-        encode(&packet, ProtocolVersion::V5, &mut bytes)?;
+        encode(&answer.packet(), ProtocolVersion::V5, &mut bytes)?;
         self.transport.write_all(&bytes).await?;
         self.transport.flush().await?;
         Ok(())

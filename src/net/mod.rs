@@ -13,6 +13,7 @@ pub(crate) mod login_guard;
 pub(crate) mod mailbox;
 mod peer_limits;
 pub mod proxy_protocol;
+mod recheck;
 pub mod socket;
 pub mod tls;
 pub mod transport;

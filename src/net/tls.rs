@@ -4,21 +4,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_rustls::rustls;
 
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, pem,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem};
 use rustls::server::{
     ClientHello, ParsedCertificate, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
     danger::ClientCertVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::TlsAcceptor;
 
 /// The files and rules of a TLS listener.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -96,13 +96,59 @@ impl TlsError {
     }
 }
 
-/// Reads the files and builds the configuration shared by all connections of a listener.
-///
-/// No ALPN protocol is set, so clients may offer any or none.
-///
-/// # Errors
-/// A file is missing, empty, malformed, or a key does not fit its certificate.
-pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
+/// What the connections of a TLS listener begin with.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) acceptor: TlsAcceptor,
+    /// Checks client certificates, also those of connections that are open already.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Tls {
+    /// Reads the files and builds the configuration shared by all connections of a listener.
+    ///
+    /// No ALPN protocol is set, so clients may offer any or none.
+    ///
+    /// # Errors
+    /// A file is missing, empty, malformed, or a key does not fit its certificate.
+    pub(crate) fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let verifier = client_verifier(settings, Arc::new(ring::default_provider()))?;
+        let config = server_config(settings, verifier.clone())?;
+        Ok(Self {
+            acceptor: config.into(),
+            verifier,
+        })
+    }
+
+    /// Whether a connection with these certificates of the client would be made at a time.
+    pub(crate) fn still_accepts(
+        &self,
+        certificates: Option<&[CertificateDer<'_>]>,
+        unix_ms: u64,
+    ) -> Result<(), rustls::Error> {
+        let Some(verifier) = &self.verifier else {
+            return Ok(());
+        };
+        match certificates.and_then(<[_]>::split_first) {
+            None if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
+            None => Ok(()),
+            Some((own, chain)) => {
+                let now = UnixTime::since_unix_epoch(Duration::from_millis(unix_ms));
+                verifier.verify_client_cert(own, chain, now).map(drop)
+            }
+        }
+    }
+
+    /// Whether client certificates count.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.verifier.is_some()
+    }
+}
+
+fn server_config(
+    settings: &TlsSettings,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let keys = settings
         .certificates
@@ -112,10 +158,10 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsErr
     if keys.is_empty() {
         return Err(TlsError::NoCertificate);
     }
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Versions)?;
-    let builder = match client_verifier(settings, provider)? {
+    let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -160,7 +206,7 @@ fn certified_key(
     key: &Path,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
-    let chain = certificates(certificate)?;
+    let chain = pem_items(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(pem_error(key))?;
     CertifiedKey::from_der(chain, private, provider).map_err(|source| TlsError::Refused {
         path: key.to_owned(),
@@ -168,19 +214,9 @@ fn certified_key(
     })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(pem_error(path))?
-        .collect::<Result<_, _>>()
-        .map_err(pem_error(path))?;
-    if found.is_empty() {
-        return Err(pem_error(path)(pem::Error::NoItemsFound));
-    }
-    Ok(found)
-}
-
-fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
+/// All of one kind in a PEM file, which has to hold one at least.
+fn pem_items<T: PemObject>(path: &Path) -> Result<Vec<T>, TlsError> {
+    let found: Vec<_> = T::pem_file_iter(path)
         .map_err(pem_error(path))?
         .collect::<Result<_, _>>()
         .map_err(pem_error(path))?;
@@ -199,7 +235,7 @@ fn client_verifier(
     }
     let path = settings.client_ca.as_ref().ok_or(TlsError::NoClientCa)?;
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in pem_items(path)? {
         roots.add(certificate).map_err(|source| TlsError::Refused {
             path: path.clone(),
             source,
@@ -209,7 +245,7 @@ fn client_verifier(
     if let Some(path) = &settings.client_crl {
         // A list past its time says nothing of today.
         builder = builder
-            .with_crls(revocation_lists(path)?)
+            .with_crls(pem_items(path)?)
             .enforce_revocation_expiration();
     }
     let builder = match settings.client_certificates {

@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::cli::certs::write_development_certificates;
-    use crate::net::tls::{TlsSettings, server_config};
+    use crate::net::tls::{Tls, TlsSettings};
     use crate::net::websocket::{WebSocketSettings, accept, connect};
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
             certificates,
             ..TlsSettings::default()
         };
-        let acceptor = TlsAcceptor::from(server_config(&settings).expect("settings"));
+        let acceptor = Tls::new(&settings).expect("settings").acceptor;
         let authority = CertificateDer::from_pem_file(out.join("ca.crt")).expect("authority");
         std::fs::remove_dir_all(&out).expect("removed");
 

@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_local;
 
 use crate::log_limit::LogKind;
-use crate::net::door::OpenDoor;
+use crate::net::door::{Entrance, OpenDoor};
 use crate::net::driver::Driver;
-use crate::net::handshake::{Arrival, Door, Permit, shake_hands};
+use crate::net::handshake::{Arrival, Permit, shake_hands};
 use crate::net::listener::{Bound, TcpOptions};
 use crate::net::socket::Socket;
 
@@ -44,7 +44,8 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        let door = open.door();
+        let entrance = open.enter();
+        let door = &entrance.door;
         let permit = match door.admit(&connections, socket.peer()) {
             Ok(permit) => permit,
             Err(error) => {
@@ -60,19 +61,19 @@ pub(super) async fn accept(
             tracing::debug!(%error, "socket options not set");
         }
         let driver = Rc::clone(&driver);
-        spawn_local(welcome(driver, door, socket, permit, homes.clone()));
+        spawn_local(welcome(driver, entrance, socket, permit, homes.clone()));
     }
 }
 
 async fn welcome(
     driver: Rc<Driver>,
-    door: Arc<Door>,
+    entrance: Entrance,
     socket: Socket,
     permit: Permit,
     homes: Vec<mpsc::Sender<Arrival>>,
 ) {
     let peer = Cell::new(socket.peer());
-    match shake_hands(door, socket, permit, &peer).await {
+    match shake_hands(entrance, socket, permit, &peer).await {
         Ok(arrival) => {
             if let Some(home) = homes.get(arrival.home(homes.len())) {
                 // The home shard is gone only while the broker stops.

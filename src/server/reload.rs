@@ -9,7 +9,7 @@ use super::{Doors, Server, StartError, authenticator};
 use crate::auth::acl::Acl;
 use crate::config::{Config, ConfigError};
 use crate::net::door::{PlannedDoor, plan_doors};
-use crate::shard::{Mail, Reconfiguration, Shared};
+use crate::shard::{Mail, Recheck, Reconfiguration, Shared};
 
 /// Why a running broker keeps its configuration.
 #[derive(Debug, thiserror::Error)]
@@ -62,16 +62,23 @@ impl Server {
         for mailbox in self.mailboxes.iter() {
             mailbox.put(vec![Mail::Reconfigure(Arc::clone(&news))]);
         }
+        // Before somebody comes by what is new, shards know it.
+        let applied = self.await_shards(&news.applied);
         let doors: Doors = planned.into_iter().map(PlannedDoor::open).collect();
         self.addresses = doors.iter().map(|it| it.url()).collect();
         self.doors.send_replace(doors);
-        self.await_applied(&news)?;
+        let recheck = Arc::new(Recheck::default());
+        for mailbox in self.mailboxes.iter().take(usize::from(self.shared.shards)) {
+            mailbox.put(vec![Mail::Recheck(Arc::clone(&recheck))]);
+        }
+        applied?;
+        self.await_shards(&recheck.done)?;
         Ok(waiting)
     }
 
-    fn await_applied(&self, news: &Reconfiguration) -> Result<(), ReloadError> {
+    fn await_shards(&self, count: &AtomicU16) -> Result<(), ReloadError> {
         for _ in 0..APPLY_STEPS {
-            if news.applied.load(Ordering::Acquire) == self.shared.shards {
+            if count.load(Ordering::Acquire) == self.shared.shards {
                 return Ok(());
             }
             thread::sleep(APPLY_STEP);

@@ -1,9 +1,8 @@
 //! AUTH: a client proves again who it is, while everything else goes on.
 
-use tidewire_protocol::codec::{Auth, Packet, ReasonCode, UserProperties};
+use tidewire_protocol::codec::{Auth, ReasonCode};
 
 use super::{Key, Shard};
-use crate::auth::METHOD;
 
 impl Shard {
     pub(super) fn receive_auth(&mut self, key: Key, auth: &Auth<'_>, now_ms: u64) {
@@ -18,14 +17,7 @@ impl Shard {
         };
         match authentication.receive(auth) {
             Ok(answer) => {
-                let packet = Packet::Auth(Auth {
-                    reason: answer.reason,
-                    authentication_method: Some(METHOD),
-                    authentication_data: Some(&answer.data),
-                    reason_string: None,
-                    user_properties: UserProperties::default(),
-                });
-                self.answer(key, &packet);
+                self.answer(key, &answer.packet());
             }
             // [MQTT-4.12.1-2]
             Err(error) => self.disconnect(key, error.reason(), &error.to_string(), now_ms),

@@ -51,6 +51,32 @@ pub(crate) struct Session {
     pub(crate) will_due_ms: Option<u64>,
 }
 
+impl Session {
+    /// Without a connection, subscriptions or messages, and not kept in the store.
+    pub(crate) fn new(name: Arc<str>, rights: Arc<Rights>, version: ProtocolVersion) -> Self {
+        Self {
+            client_id: Arc::clone(&rights.subject().client_id),
+            name,
+            mount_point: None,
+            user_name: None,
+            rights,
+            store: None,
+            is_restoring: false,
+            connection: None,
+            version,
+            expiry_seconds: 0,
+            expires_at_ms: None,
+            subscriptions: Subscriptions::default(),
+            outbound: Outbound::default(),
+            queue: Queue::default(),
+            retained: Vec::new(),
+            awaiting_release: AwaitingRelease::default(),
+            will: None,
+            will_due_ms: None,
+        }
+    }
+}
+
 /// One subscription of a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscribed {

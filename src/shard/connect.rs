@@ -62,7 +62,9 @@ impl Shard {
         self.metrics.connects.add(1);
         self.metrics.messages_received.add(1);
         let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
-        if self.sessions.len() >= sessions_max.max(1) && !self.directory.contains_key(name) {
+        let has_room = self.sessions.len() < sessions_max.max(1)
+            && !(self.shared.store.is_exhausted() && self.expiry_of(connect) > 0);
+        if !has_room && !self.directory.contains_key(name) {
             self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
             return Accepted { connection };
         }
@@ -318,24 +320,8 @@ impl Shard {
             Some(_) => name.into(),
         };
         let key = self.sessions.insert(Session {
-            client_id: Arc::clone(client_id),
-            name: Arc::clone(&name),
             mount_point: mount_point.map(Into::into),
-            user_name: None,
-            rights: Arc::clone(rights),
-            store: None,
-            is_restoring: false,
-            connection: None,
-            version: connect.version,
-            expiry_seconds: 0,
-            expires_at_ms: None,
-            subscriptions: Default::default(),
-            outbound: Default::default(),
-            queue: Default::default(),
-            retained: Vec::new(),
-            awaiting_release: Default::default(),
-            will: None,
-            will_due_ms: None,
+            ..Session::new(Arc::clone(&name), Arc::clone(rights), connect.version)
         });
         self.metrics.sessions.add(1);
         self.directory.insert(name, key);

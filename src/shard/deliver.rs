@@ -69,6 +69,7 @@ impl Shard {
             id,
             message: outgoing.message(),
             receivers,
+            is_promised: outgoing.is_promised,
         });
         true
     }

@@ -186,6 +186,7 @@ impl Durable {
                 retain: delivery.retain,
                 subscription_ids: delivery.subscription_ids.clone(),
             }],
+            is_promised: false,
         });
         Stored {
             queue,

@@ -146,6 +146,12 @@ impl Shard {
         }
     }
 
+    fn lent_to(&mut self, id: GroupId, session: ReceiverId) -> Option<&mut Lent> {
+        self.groups
+            .get_mut(&id)
+            .and_then(|group| group.find(session))
+    }
+
     pub(super) fn set_group_credit(
         &mut self,
         id: GroupId,
@@ -153,11 +159,7 @@ impl Shard {
         credit: u32,
         now_ms: u64,
     ) {
-        let lent = self
-            .groups
-            .get_mut(&id)
-            .and_then(|group| group.find(session));
-        if let Some(lent) = lent {
+        if let Some(lent) = self.lent_to(id, session) {
             lent.member.credit = credit;
             lent.count = 0;
         }
@@ -171,11 +173,7 @@ impl Shard {
         count: u32,
         now_ms: u64,
     ) {
-        let lent = self
-            .groups
-            .get_mut(&id)
-            .and_then(|group| group.find(session));
-        if let Some(lent) = lent {
+        if let Some(lent) = self.lent_to(id, session) {
             lent.count = lent.count.saturating_sub(count);
         }
         self.lend(id, now_ms);

@@ -25,6 +25,8 @@ pub enum Mail {
     },
     /// What all shards share has been replaced.
     Reconfigure(Arc<Reconfiguration>),
+    /// The doors have been replaced: who is connected is asked about again.
+    Recheck(Arc<Recheck>),
     /// What the store says.
     Store(Report),
     /// Deliver encoded messages to the receiver's part of the routes.
@@ -100,6 +102,13 @@ pub struct Reconfiguration {
     pub shared: Arc<Shared>,
     /// How many shards have applied it.
     pub applied: AtomicU16,
+}
+
+/// A look at every connection after the doors changed.
+#[derive(Debug, Default)]
+pub struct Recheck {
+    /// How many shards have looked at theirs.
+    pub done: AtomicU16,
 }
 
 /// A member of a share group.

@@ -45,7 +45,7 @@ pub use bridge::{BridgeReport, BridgeRequest};
 pub use connect::{Accepted, Handshake, refusal};
 pub use durable::StoreWork;
 pub use explain::text_of;
-pub use mail::{Mail, Member, Reconfiguration};
+pub use mail::{Mail, Member, Recheck, Reconfiguration};
 pub use mount::client_id_of;
 pub use out::OutBuffer;
 pub use run::SentRun;
@@ -279,6 +279,7 @@ impl Shard {
                 self.take_bridge_request(bridge, request, now_ms);
             }
             Mail::BridgeReport { .. } => debug_assert!(false, "a report for the bridges"),
+            Mail::Recheck(_) => debug_assert!(false, "connections are the driver's"),
             Mail::GroupReturn { group, deliveries } => {
                 self.return_to_group(group, deliveries, now_ms);
             }

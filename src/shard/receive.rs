@@ -8,7 +8,8 @@ use tidewire_protocol::codec::{
 use tidewire_protocol::session::SettleError;
 
 use super::explain::encode_explained;
-use super::{Key, Mail, Shard};
+use super::send::Gone;
+use super::{Key, Shard};
 use crate::queue::Delivery;
 
 impl Shard {
@@ -140,7 +141,7 @@ impl Shard {
             Ok(delivery) => {
                 if let Some(delivery) = delivery {
                     self.keep_released(session_key, ack.packet_id, &delivery);
-                    self.settled(session_key, &delivery);
+                    self.let_go(session_key, Gone::of(&delivery));
                 }
                 ReasonCode::Success
             }
@@ -208,7 +209,7 @@ impl Shard {
                 if delivery.stored.is_some() {
                     self.free_in_flight(session, packet_id);
                 }
-                self.settled(session, &delivery);
+                self.let_go(session, Gone::of(&delivery));
                 self.send_waiting(session, now_ms);
             }
             Err(error) => self.unsettled(key, &error, now_ms),
@@ -252,22 +253,6 @@ impl Shard {
             connection.is_closing = true;
         }
         self.touch(key);
-    }
-
-    /// A delivery has left the session: a share group gets its credit back.
-    fn settled(&mut self, session: Key, delivery: &Delivery) {
-        self.settle_stored(delivery.stored);
-        if let Some((group, home)) = delivery.group {
-            let session = self.receiver(session);
-            self.send_mail(
-                home,
-                Mail::GroupSettled {
-                    group,
-                    session,
-                    count: 1,
-                },
-            );
-        }
     }
 
     pub(super) fn client_id_of(&self, connection: Key) -> Arc<str> {

@@ -37,33 +37,21 @@ impl Shard {
         } = recovered;
         let name = record.client_id;
         let mount_point = name.split_once(NAME_SEPARATOR).map(|(it, _)| it.into());
-        let client_id: Arc<str> = client_id_of(&name).into();
         let user_name: Option<Arc<str>> = record.user_name.as_deref().map(Into::into);
         let subject = Subject {
             has_password: self.shared.users.is_some() && !self.has_other_proof(),
             user_name: user_name.clone(),
-            client_id: Arc::clone(&client_id),
+            client_id: client_id_of(&name).into(),
             ..Subject::default()
         };
+        let rights = Arc::new(Rights::provisional(subject));
         let key = self.sessions.insert(Session {
-            client_id,
-            name: Arc::clone(&name),
             mount_point,
             user_name,
-            rights: Arc::new(Rights::provisional(subject)),
             store: Some(queue),
-            is_restoring: false,
-            connection: None,
-            version: record.version,
             expiry_seconds: record.expiry_seconds,
             expires_at_ms: record.expires_at_ms,
-            subscriptions: Default::default(),
-            outbound: Default::default(),
-            queue: Default::default(),
-            retained: Vec::new(),
-            awaiting_release: Default::default(),
-            will: None,
-            will_due_ms: None,
+            ..Session::new(Arc::clone(&name), rights, record.version)
         });
         self.metrics.sessions.add(1);
         self.directory.insert(name, key);

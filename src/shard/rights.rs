@@ -113,6 +113,18 @@ impl Shard {
         }
     }
 
+    /// Ends a connection that would not be let in any more. Its will is not sent; its session stays
+    /// for who proves to be the same client.
+    pub(crate) fn turn_out(&mut self, connection: Key, why: &str, now_ms: u64) {
+        if let Some(key) = self.session_of(connection)
+            && let Some(session) = self.sessions.lookup_mut(key)
+            && session.will.take().is_some()
+        {
+            self.keep_will(key);
+        }
+        self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
+    }
+
     /// Ends a connection whose proof has expired. Looks again within minutes, so that the timers of
     /// connections that are long gone do not pile up.
     pub(super) fn check_proof(&mut self, key: Key, now_ms: u64) {

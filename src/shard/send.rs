@@ -5,9 +5,8 @@ use tidewire_protocol::session::InFlight;
 
 use super::client::{Connection, Session};
 use super::durable::Durable;
-use super::{Key, Mail, Shard};
+use super::{Key, Mail, Shard, Shared};
 use crate::auth::acl::Action;
-use crate::config::Limits;
 use crate::exchange::{GroupId, ShardId};
 use crate::queue::{Delivery, Pushed, Stored};
 use crate::store::{InFlightRecord, Operation, Receiver};
@@ -28,7 +27,7 @@ impl Shard {
             && let Some(connection) = session
                 .connection
                 .and_then(|key| self.connections.writable(key))
-            && has_room(session, connection, limits)
+            && has_room(session, connection, &self.shared)
         {
             let sent = transmit(session, connection, &mut self.durable, delivery, now_ms);
             self.account(key, sent);
@@ -73,7 +72,7 @@ impl Shard {
             let Some(connection) = connection else {
                 return;
             };
-            if !has_room(session, connection, &self.shared.config.limits) {
+            if !has_room(session, connection, &self.shared) {
                 return;
             }
             if let Some(packet_id) = session.outbound.resend_next() {
@@ -117,7 +116,7 @@ impl Shard {
             };
             if is_released {
                 write_pubrel(connection, packet_id);
-            } else if has_room(session, connection, &self.shared.config.limits)
+            } else if has_room(session, connection, &self.shared)
                 && let Some(packet_id) = session.outbound.resend_next()
             {
                 let sent = resend(session, connection, packet_id, now_ms);
@@ -151,9 +150,14 @@ impl Shard {
                 gone
             }
         };
-        self.settle_stored(settled.stored);
-        if let Some((group, home)) = settled.lender {
-            let session = self.receiver(key);
+        self.let_go(key, settled);
+    }
+
+    /// A delivery has left the session: a share group gets its credit back.
+    pub(super) fn let_go(&mut self, session: Key, gone: Gone) {
+        self.settle_stored(gone.stored);
+        if let Some((group, home)) = gone.lender {
+            let session = self.receiver(session);
             self.send_mail(
                 home,
                 Mail::GroupSettled {
@@ -168,13 +172,13 @@ impl Shard {
 
 /// A delivery that has left the session.
 #[derive(Clone, Copy, Default)]
-struct Gone {
+pub(super) struct Gone {
     lender: Option<(GroupId, ShardId)>,
     stored: Option<Stored>,
 }
 
 impl Gone {
-    fn of(delivery: &Delivery) -> Self {
+    pub(super) fn of(delivery: &Delivery) -> Self {
         Self {
             lender: delivery.group,
             stored: delivery.stored,
@@ -193,10 +197,16 @@ enum Transmitted {
     TooLarge(Gone),
 }
 
-fn has_room(session: &Session, connection: &Connection, limits: &Limits) -> bool {
-    session.outbound.quota_used() < usize::from(connection.send_quota)
+fn has_room(session: &Session, connection: &Connection, shared: &Shared) -> bool {
+    // Each message in flight of a durable session is a row.
+    let is_narrow = session.store.is_some() && shared.store.is_exhausted();
+    let window = match is_narrow {
+        true => connection.send_quota.min(WINDOW_EXHAUSTED),
+        false => connection.send_quota,
+    };
+    session.outbound.quota_used() < usize::from(window)
         && session.outbound.len() < PACKET_IDS
-        && connection.out.len() < limits.write_buffer_bytes_max
+        && connection.out.len() < shared.config.limits.write_buffer_bytes_max
         && !connection.is_closing
         && connection.awaits_connack.is_none()
         && !session.is_restoring
@@ -386,5 +396,7 @@ fn header_of(
     }
 }
 
+/// Messages in flight to a durable session while the store has no room for more of them.
+const WINDOW_EXHAUSTED: u16 = 16;
 /// All packet identifiers.
 const PACKET_IDS: usize = 65_535;

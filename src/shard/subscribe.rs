@@ -30,7 +30,11 @@ impl Shard {
             // What 3.x cannot say: nothing comes back to a bridge, and RETAIN stays as it is.
             subscription.options.no_local |= is_bridge;
             subscription.options.retain_as_published |= is_bridge;
-            match self.subscribe(session, &subscription, packet.subscription_id) {
+            let subscribed = match self.may_keep(session, subscription.filter) {
+                true => self.subscribe(session, &subscription, packet.subscription_id),
+                false => Err(ReasonCode::QuotaExceeded),
+            };
+            match subscribed {
                 Ok(is_new) => {
                     self.keep_subscription(session, &subscription, packet.subscription_id);
                     reasons.push(granted(subscription.options.qos));
@@ -239,6 +243,14 @@ impl Shard {
                 .insert(subscription.filter, subscribed);
         }
         Ok(before.is_none())
+    }
+
+    /// Whether the store has room for a subscription of a durable session.
+    fn may_keep(&self, key: Key, filter: &str) -> bool {
+        let session = self.sessions.lookup(key);
+        let is_new_row =
+            session.is_some_and(|it| it.store.is_some() && it.subscriptions.get(filter).is_none());
+        !(is_new_row && self.shared.store.is_exhausted())
     }
 
     fn keep_subscription(

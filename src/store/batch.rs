@@ -27,7 +27,7 @@ pub(super) struct Batch<'a> {
 }
 
 /// What one commit writes. It can be written again if the first attempt is undone.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Prepared {
     pub(super) changes: Changes,
     pub(super) rows: BTreeMap<(Table, Key), Change>,
@@ -56,6 +56,7 @@ impl<'a> Batch<'a> {
                 id,
                 message,
                 mut receivers,
+                is_promised,
             } => {
                 self.note_id(id);
                 receivers.sort_by_key(|receiver| receiver.queue);
@@ -64,6 +65,7 @@ impl<'a> Batch<'a> {
                         message,
                         receivers,
                         shard,
+                        is_promised,
                     };
                     self.changes.put_message(id, new);
                 }
@@ -192,6 +194,25 @@ impl<'a> Batch<'a> {
 }
 
 impl Prepared {
+    /// The rows of messages that nobody waits for any more go, and nothing else.
+    pub(super) fn of_removed(messages: &[MessageId]) -> Self {
+        let mut prepared = Self::default();
+        prepared.changes.removed_messages = messages.to_vec();
+        prepared
+    }
+
+    /// Whether it holds messages that can be refused.
+    pub(super) fn has_unpromised(&self) -> bool {
+        self.changes.messages.values().any(|it| !it.is_promised)
+            || !self.delayed.is_empty()
+            || self.changes.retained.values().any(Option::is_some)
+    }
+
+    /// Whether it holds messages that were promised earlier.
+    pub(super) fn has_promised(&self) -> bool {
+        self.changes.messages.values().any(|it| it.is_promised)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
             && self.changes.messages.is_empty()

@@ -20,6 +20,8 @@ pub(super) struct NewMessage {
     pub(super) receivers: Vec<Receiver>,
     /// Who is told if there is no room.
     pub(super) shard: ShardId,
+    /// It is refused last.
+    pub(super) is_promised: bool,
 }
 
 /// A retained message to be written.

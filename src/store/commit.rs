@@ -53,6 +53,28 @@ pub(super) struct Commit<'a> {
     pub(super) retained_max: RetainedMax,
     pub(super) scratch: &'a mut Vec<u8>,
     pub(super) totals: Totals,
+    pub(super) room: Room,
+}
+
+/// Bytes of pages in use beyond which messages find no room, unless the same commit frees as much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) used_bytes_max: u64,
+    /// For what was promised earlier.
+    pub(super) used_bytes_max_promised: u64,
+}
+
+impl Room {
+    pub(super) const UNLIMITED: Self = Self {
+        used_bytes_max: u64::MAX,
+        used_bytes_max_promised: u64::MAX,
+    };
+
+    fn has_room(self, prepared: &Prepared, used_before: u64, used_bytes: u64) -> bool {
+        used_bytes <= used_before
+            || (used_bytes <= self.used_bytes_max || !prepared.has_unpromised())
+                && (used_bytes <= self.used_bytes_max_promised || !prepared.has_promised())
+    }
 }
 
 impl Commit<'_> {
@@ -60,6 +82,7 @@ impl Commit<'_> {
         let environment = self.environment;
         let mut transaction = environment.write()?;
         let before = self.totals;
+        let used_before = environment.used_bytes(&transaction)?;
         self.write_marks(prepared);
         remove_queues(
             environment,
@@ -83,6 +106,9 @@ impl Commit<'_> {
         };
         self.write_totals(before, &mut transaction)?;
         let used_bytes = environment.used_bytes(&transaction)?;
+        if !self.room.has_room(prepared, used_before, used_bytes) {
+            return Err(heed::Error::Mdb(MdbError::MapFull));
+        }
         transaction.commit()?;
         Ok(Committed {
             totals: self.totals,

@@ -6,11 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 
 use super::bytes::Damaged;
 use super::error::StoreError;
 use super::pages;
+use crate::config::Flushes;
 
 /// A table: rows in the order of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +106,7 @@ pub(super) struct Environment {
     env: Env<WithoutTls>,
     tables: [Rows; Table::ALL.len()],
     path: PathBuf,
+    /// What the configuration allows; the map is larger by the reserve.
     map_bytes: u64,
     _lock: Lock,
 }
@@ -136,6 +138,16 @@ impl Environment {
         map_bytes: u64,
         presence: Presence,
     ) -> Result<Self, StoreError> {
+        Self::open_flushing(directory, map_bytes, presence, Flushes::EachCommit)
+    }
+
+    /// As [`Environment::open`], with another rule for flushes.
+    pub(super) fn open_flushing(
+        directory: &Path,
+        map_bytes: u64,
+        presence: Presence,
+        flushes: Flushes,
+    ) -> Result<Self, StoreError> {
         if presence == Presence::Expect && !directory.join(DATA_FILE).exists() {
             return Err(match directory.join(MARK_FILE).exists() {
                 true => missing(directory),
@@ -149,7 +161,7 @@ impl Environment {
         let path = directory.join(DATA_FILE);
         let is_marked = directory.join(MARK_FILE).exists();
         let tables = survey(&path, directory, is_marked)?;
-        let env = open_environment(&path, directory, map_bytes)?;
+        let env = open_environment(&path, directory, map_bytes, flushes)?;
         let result = match tables {
             Some(tables) if !tables.is_empty() => {
                 check_schema(&env, &path, &tables).and_then(|()| find_tables(&env, &path))
@@ -164,7 +176,6 @@ impl Environment {
             }
         };
         mark(directory)?;
-        let map_bytes = env.info().map_size as u64;
         Ok(Self {
             env,
             tables,
@@ -199,6 +210,11 @@ impl Environment {
 
     pub(super) fn map_bytes(&self) -> u64 {
         self.map_bytes
+    }
+
+    /// What the map has beyond, for deletes and the state of deliveries.
+    pub(super) fn reserve_bytes(&self) -> u64 {
+        reserve_bytes(self.map_bytes)
     }
 
     /// Bytes of the pages in use, free ones inside the file left out.
@@ -357,13 +373,21 @@ fn open_environment(
     path: &Path,
     directory: &Path,
     map_bytes: u64,
+    flushes: Flushes,
 ) -> Result<Env<WithoutTls>, StoreError> {
+    // Measured from the end of the file: a start always has the whole reserve.
+    let file_bytes = fs::metadata(path).map_or(0, |it| it.len());
+    let map_bytes = map_bytes.max(file_bytes) + reserve_bytes(map_bytes);
     let map_bytes = usize::try_from(map_bytes).unwrap_or(MAP_BYTES_32_BIT);
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options
         .map_size(map_bytes.next_multiple_of(PAGE_BYTES_ANY))
         .max_readers(READERS_MAX)
         .max_dbs(TABLES_MAX);
+    if flushes == Flushes::Never {
+        // SAFETY: only what survives a power cut depends on it.
+        unsafe { options.flags(EnvFlags::NO_SYNC) };
+    }
     // SAFETY: the map is only valid while nobody else changes the file. The directory is private to
     // its owner, its lock file is ours, every page in use was found inside the file, and no flag
     // weakens LMDB's own locking. The map is never resized.
@@ -372,6 +396,11 @@ fn open_environment(
     env.clear_stale_readers()
         .map_err(|source| engine_error(path, "its reader table cannot be cleared", source))?;
     Ok(env)
+}
+
+/// A delete copies the pages it touches before it frees any, so that a full map could not be drained.
+fn reserve_bytes(map_bytes: u64) -> u64 {
+    (map_bytes / 8).clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX)
 }
 
 fn check_schema(env: &Env<WithoutTls>, path: &Path, tables: &[Vec<u8>]) -> Result<(), StoreError> {
@@ -514,4 +543,7 @@ const READERS_MAX: u32 = 64;
 /// A multiple of the page size of every machine.
 const PAGE_BYTES_ANY: usize = 65_536;
 const TABLES_MAX: u32 = 32;
+/// Every page of the smallest map copied once.
+const RESERVE_BYTES_MIN: u64 = 4 << 20;
+const RESERVE_BYTES_MAX: u64 = 1 << 30;
 const MAP_BYTES_32_BIT: usize = 1 << 30;

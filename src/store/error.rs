@@ -136,6 +136,18 @@ pub enum StoreError {
         /// Why.
         source: heed::Error,
     },
+    /// What cannot be refused found no room.
+    #[error(
+        "{}: a commit failed: sessions, subscriptions and messages in flight use up all of \
+         store.map_bytes_max = {map_bytes} and its reserve; nothing was acknowledged that is not \
+         stored. The broker stops: raise store.map_bytes_max and start it again", path.display()
+    )]
+    Exhausted {
+        /// The data file.
+        path: PathBuf,
+        /// What the configuration allows.
+        map_bytes: u64,
+    },
     /// The broker broke a rule of the store.
     #[error("the store was used wrongly: {0}; this is a defect of the broker")]
     Misuse(&'static str),

@@ -69,6 +69,7 @@ impl Inbox {
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     pub(super) is_full: AtomicBool,
+    pub(super) is_exhausted: AtomicBool,
     pub(super) pending_bytes: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) operations: AtomicU64,

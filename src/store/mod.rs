@@ -8,6 +8,7 @@ mod batch;
 mod bytes;
 mod changes;
 mod commit;
+mod disk_reserve;
 mod environment;
 mod error;
 mod id;
@@ -41,6 +42,7 @@ pub use recovery::{Recovered, RecoveredDelayed, RecoveredQueue, RecoveredSession
 pub use report::{Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket};
 
 use commit::RetainedMax;
+use disk_reserve::DiskReserve;
 use environment::{Environment, Presence};
 use id::IdCounters;
 use inbox::{Asked, Gauges, Inbox, Overlay};
@@ -125,7 +127,12 @@ impl Store {
             return Ok((store, Recovered::default()));
         }
         let map_bytes = config.map_bytes_max;
-        let environment = Environment::open(&config.directory, map_bytes, Presence::Create)?;
+        let environment = Environment::open_flushing(
+            &config.directory,
+            map_bytes,
+            Presence::Create,
+            config.flushes,
+        )?;
         let recovery = match recover(&environment, clock) {
             Ok(recovery) => recovery,
             Err(error) => {
@@ -147,7 +154,8 @@ impl Store {
         };
         let environment = Arc::new(environment);
         let durable = Durable::new(config, clock, Arc::clone(&environment));
-        let writer = Writer {
+        let mut writer = Writer {
+            disk_reserve: DiskReserve::of(environment.path()),
             environment: Arc::clone(&environment),
             pending: Arc::clone(&durable.pending),
             gauges: Arc::clone(&durable.gauges),
@@ -170,6 +178,7 @@ impl Store {
             reports: reports.clone(),
             epoch: clock.epoch(),
         };
+        writer.measure_room_at_start();
         durable.start("store-writer", move || writer.run())?;
         durable.start("store-reader", move || reader.run())?;
         let store = Self {
@@ -264,6 +273,13 @@ impl Store {
         self.durable
             .as_ref()
             .is_some_and(|it| it.gauges.is_full.load(Ordering::Relaxed))
+    }
+
+    /// Whether what is left is for deletes: nothing that grows may begin.
+    pub fn is_exhausted(&self) -> bool {
+        self.durable
+            .as_ref()
+            .is_some_and(|it| it.gauges.is_exhausted.load(Ordering::Relaxed))
     }
 
     /// Whether so much waits that publishers have to wait too.

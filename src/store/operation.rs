@@ -52,6 +52,8 @@ pub enum Operation {
         message: Message,
         /// Who has to settle it; at least one.
         receivers: Vec<Receiver>,
+        /// Accepted earlier, such as a will: it may use the reserve of a full store.
+        is_promised: bool,
     },
     /// A receiver is done with a message: acknowledged, refused, expired or dropped.
     Settle {

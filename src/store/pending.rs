@@ -118,27 +118,37 @@ impl Pending {
 
     /// Waits until something has to be written; false if there is nothing and there never will be.
     pub(super) fn wait(&self) -> bool {
+        self.wait_until(u64::MAX).unwrap_or(false)
+    }
+
+    /// As [`Pending::wait`], but not for longer; `None` when that time is over.
+    pub(super) fn wait_within(&self, time: Duration) -> Option<bool> {
+        let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.wait_until(self.clock.now_us().saturating_add(time_us))
+    }
+
+    fn wait_until(&self, deadline_us: u64) -> Option<bool> {
         let mut state = self.state.lock();
         loop {
             let since_us = state.batches.front().map(|it| it.since_us);
             if state.is_closed || state.urgent > 0 {
-                return since_us.is_some();
+                return Some(since_us.is_some());
             }
-            match since_us {
-                None => {
-                    state.wanted = Some(0);
-                    self.wake.wait(&mut state);
-                }
-                Some(since_us) => {
-                    let due_us = since_us + self.patience_us;
-                    let left_us = due_us.saturating_sub(self.clock.now_us());
-                    if left_us == 0 {
-                        return true;
-                    }
-                    state.wanted = Some(1);
-                    let left = Duration::from_micros(left_us);
-                    self.wake.wait_for(&mut state, left);
-                }
+            let now_us = self.clock.now_us();
+            let due_us = since_us.map(|it| it + self.patience_us);
+            if due_us.is_some_and(|it| it <= now_us) {
+                return Some(true);
+            }
+            if deadline_us <= now_us {
+                return None;
+            }
+            state.wanted = Some(usize::from(due_us.is_some()));
+            let left_us = due_us.unwrap_or(u64::MAX).min(deadline_us) - now_us;
+            if left_us > LONG_US {
+                self.wake.wait(&mut state);
+            } else {
+                self.wake
+                    .wait_for(&mut state, Duration::from_micros(left_us));
             }
             state.wanted = None;
         }
@@ -357,3 +367,6 @@ impl State {
         done
     }
 }
+
+/// Nobody waits for so long: half of all time.
+const LONG_US: u64 = u64::MAX / 2;

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
+use heed::MdbError;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use super::batch::{Batch, Prepared};
-use super::commit::{Commit, Committed, RetainedMax, Totals, is_full};
+use super::changes::NewMessage;
+use super::commit::{Commit, Committed, RetainedMax, Room, Totals, is_full};
+use super::disk_reserve::DiskReserve;
 use super::environment::{Environment, Table};
 use super::error::StoreError;
 use super::id::MessageId;
@@ -24,6 +29,7 @@ use crate::exchange::ShardId;
 /// Everything the writing thread owns.
 #[derive(Debug)]
 pub(super) struct Writer {
+    pub(super) disk_reserve: DiskReserve,
     pub(super) environment: Arc<Environment>,
     pub(super) pending: Arc<Pending>,
     pub(super) gauges: Arc<Gauges>,
@@ -67,7 +73,7 @@ impl Writer {
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
         loop {
             let goes_on = self.index.has_ended() || self.sweep_unix_ms.is_some();
-            let has_batches = goes_on || self.pending.wait();
+            let has_batches = goes_on || self.wait();
             if !has_batches {
                 break;
             }
@@ -86,6 +92,17 @@ impl Writer {
             self.answer(waiters);
             answer_done(&self.pending.answered(), &self.gauges, &self.reports);
         }
+    }
+
+    /// Waits for a batch; meanwhile others may have made room on the disk.
+    fn wait(&mut self) -> bool {
+        while self.gauges.is_full.load(Ordering::Relaxed) {
+            if let Some(has_batches) = self.pending.wait_within(ROOM_MEASURED_EVERY) {
+                return has_batches;
+            }
+            self.measure_room(self.gauges.used_bytes.load(Ordering::Relaxed));
+        }
+        self.pending.wait()
     }
 
     /// Lets others join, at most until the interval has passed since the last commit began.
@@ -133,11 +150,10 @@ impl Writer {
         }
         let committed = match self.write(&prepared) {
             Ok(committed) => committed,
-            Err(error) if is_full(&error) => {
-                tracing::error!(%error, "the store is full: new messages are refused");
-                self.gauges.is_full.store(true, Ordering::Relaxed);
-                self.refuse_new(&mut prepared, waiters);
-                self.write(&prepared).map_err(|it| self.fatal(it))?
+            Err(error) if self.has_no_room(&error) => {
+                tracing::debug!(%error, "new messages are refused");
+                self.write_refusing(&mut prepared, waiters)
+                    .map_err(|it| self.fatal(it))?
             }
             Err(error) => return Err(self.fatal(error)),
         };
@@ -146,22 +162,108 @@ impl Writer {
     }
 
     fn write(&mut self, prepared: &Prepared) -> Result<Committed, heed::Error> {
+        let room = self.room();
         let commit = Commit {
             environment: &self.environment,
             epoch: self.clock.epoch(),
             retained_max: self.retained_max,
             scratch: &mut self.scratch,
             totals: self.totals,
+            room,
         };
         commit.write(prepared)
     }
 
-    /// Takes new messages out of what is to be written; deletes and settlements stay.
-    fn refuse_new(&mut self, prepared: &mut Prepared, waiters: &mut Waiters) {
-        for (id, new) in std::mem::take(&mut prepared.changes.messages) {
+    /// What was promised earlier may use half of the reserve; the rest is for deletes.
+    fn room(&self) -> Room {
+        let map_bytes = self.environment.map_bytes();
+        let file_bytes = self.environment.file_bytes();
+        let is_growing = !self.is_disk_below(self.config.disk_free_bytes_min.max(DISK_KEPT));
+        Room {
+            // A file that cannot grow keeps a part of itself for deletes.
+            used_bytes_max: match is_growing {
+                true => map_bytes,
+                false => map_bytes.min(file_bytes / 8 * 7),
+            },
+            used_bytes_max_promised: map_bytes + self.environment.reserve_bytes() / 2,
+        }
+    }
+
+    /// Writes without new messages, at last without those that were promised earlier.
+    fn write_refusing(
+        &mut self,
+        prepared: &mut Prepared,
+        waiters: &mut Waiters,
+    ) -> Result<Committed, heed::Error> {
+        if prepared.has_unpromised() {
+            self.refuse_unpromised(prepared, waiters);
+            match self.write(prepared) {
+                Err(error) if self.has_no_room(&error) => {}
+                other => return other,
+            }
+        }
+        if prepared.has_promised() {
+            let promised = std::mem::take(&mut prepared.changes.messages);
+            self.refuse(promised, waiters);
+            match self.write(prepared) {
+                Err(error) if self.has_no_room(&error) => {}
+                other => return other,
+            }
+        }
+        self.write_in_pieces(prepared)
+    }
+
+    /// Messages that nobody waits for go last and some at a time: until then nobody misses them.
+    fn write_in_pieces(&mut self, prepared: &mut Prepared) -> Result<Committed, heed::Error> {
+        tracing::warn!("the store makes room in small commits");
+        prepared.changes.sweep_unix_ms = None;
+        let removed = std::mem::take(&mut prepared.changes.removed_messages);
+        let mut committed = self.write_patiently(prepared)?;
+        let refused_retained = std::mem::take(&mut committed.refused_retained);
+        let (mut rest, mut count) = (&*removed, REMOVED_PER_PIECE);
+        while !rest.is_empty() {
+            self.totals = committed.totals;
+            let (piece, others) = rest.split_at(count.min(rest.len()));
+            let piece = Prepared::of_removed(piece);
+            committed = match self.write(&piece) {
+                Ok(committed) => committed,
+                Err(error) if !self.has_no_room(&error) => return Err(error),
+                Err(_) if count > 1 => {
+                    count /= 4;
+                    continue;
+                }
+                Err(_) => self.write_patiently(&piece)?,
+            };
+            rest = others;
+        }
+        committed.refused_retained = refused_retained;
+        Ok(committed)
+    }
+
+    /// Tries again while readers, whose transactions are short, may keep pages from being used.
+    fn write_patiently(&mut self, prepared: &Prepared) -> Result<Committed, heed::Error> {
+        for _ in 0..PATIENT_ATTEMPTS {
+            match self.write(prepared) {
+                Err(error) if self.has_no_room(&error) => thread::sleep(PATIENCE),
+                other => return other,
+            }
+        }
+        self.write(prepared)
+    }
+
+    fn refuse(&mut self, messages: BTreeMap<MessageId, NewMessage>, waiters: &mut Waiters) {
+        for (id, new) in messages {
             self.index.forget(id, &new.receivers);
             waiters.refuse(new.shard).messages.push(id);
         }
+    }
+
+    /// Takes new messages out of what is to be written; deletes and settlements stay.
+    fn refuse_unpromised(&mut self, prepared: &mut Prepared, waiters: &mut Waiters) {
+        let messages = std::mem::take(&mut prepared.changes.messages);
+        let (promised, refused) = messages.into_iter().partition(|(_, it)| it.is_promised);
+        prepared.changes.messages = promised;
+        self.refuse(refused, waiters);
         for (topic, change) in &mut prepared.changes.retained {
             if let Some(new) = change {
                 waiters.refuse(new.shard).retained.push(topic.clone());
@@ -212,16 +314,30 @@ impl Writer {
         self.measure_room(committed.used_bytes);
     }
 
+    /// Before the first publish is taken.
+    pub(super) fn measure_room_at_start(&mut self) {
+        let transaction = self.environment.read().ok();
+        let used_bytes = transaction.and_then(|it| self.environment.used_bytes(&it).ok());
+        if let Some(used_bytes) = used_bytes {
+            self.gauges.used_bytes.store(used_bytes, Ordering::Relaxed);
+            self.measure_room(used_bytes);
+        }
+    }
+
     /// Whether durable publishes are still welcome.
-    fn measure_room(&self, used_bytes: u64) {
+    fn measure_room(&mut self, used_bytes: u64) {
         let map_bytes = self.environment.map_bytes();
+        let file_bytes = self.environment.file_bytes();
+        self.disk_reserve.keep(file_bytes);
         let is_map_full = used_bytes >= map_bytes / 10 * 9;
-        let unused_bytes = self.environment.file_bytes().saturating_sub(used_bytes);
+        let unused_bytes = file_bytes.saturating_sub(used_bytes);
         let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH
-            && self
-                .environment
-                .disk_free_bytes()
-                .is_some_and(|free| free < self.config.disk_free_bytes_min);
+            && self.is_disk_below(self.config.disk_free_bytes_min);
+        let is_exhausted = used_bytes > self.room().used_bytes_max_promised
+            || is_disk_full && self.is_disk_below(self.config.disk_free_bytes_min / EXHAUSTED_PART);
+        self.gauges
+            .is_exhausted
+            .store(is_exhausted, Ordering::Relaxed);
         let is_full = is_map_full || is_disk_full;
         if self.gauges.is_full.swap(is_full, Ordering::Relaxed) == is_full {
             return;
@@ -236,6 +352,21 @@ impl Writer {
         } else {
             tracing::info!(used_bytes, map_bytes, "the store has room again");
         }
+    }
+
+    /// Whether a transaction was undone for want of room. A write of several pages for which the
+    /// disk had room in part fails with EIO.
+    fn has_no_room(&self, error: &heed::Error) -> bool {
+        let is_cut_short = match error {
+            heed::Error::Io(error) => error.raw_os_error() == Some(Errno::IO.raw_os_error()),
+            _ => false,
+        };
+        is_full(error) || is_cut_short && self.is_disk_below(DISK_KEPT)
+    }
+
+    fn is_disk_below(&self, bytes: u64) -> bool {
+        let free_bytes = self.environment.disk_free_bytes();
+        free_bytes.is_some_and(|free| free < bytes)
     }
 
     fn answer(&self, waiters: Waiters) {
@@ -263,9 +394,13 @@ impl Writer {
     }
 
     fn fatal(&self, source: heed::Error) -> StoreError {
-        StoreError::Commit {
-            path: self.environment.path().to_owned(),
-            source,
+        let path = self.environment.path().to_owned();
+        match source {
+            heed::Error::Mdb(MdbError::MapFull) => StoreError::Exhausted {
+                path,
+                map_bytes: self.environment.map_bytes(),
+            },
+            source => StoreError::Commit { path, source },
         }
     }
 
@@ -299,3 +434,13 @@ impl Waiters {
 const ENDED_PER_COMMIT: usize = 4_096;
 /// A file with so much room inside needs no disk for a while.
 const FILE_UNUSED_ENOUGH: u64 = 16 << 20;
+/// Rows of messages removed by one commit when room is short.
+const REMOVED_PER_PIECE: usize = 64;
+const ROOM_MEASURED_EVERY: Duration = Duration::from_secs(1);
+/// Of the disk, whatever the configuration says: a commit of deletes needs some pages.
+const DISK_KEPT: u64 = 1 << 20;
+/// For two seconds.
+const PATIENT_ATTEMPTS: u32 = 100;
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Of the disk's watermark, what is left when nothing that grows may begin.
+const EXHAUSTED_PART: u64 = 4;

@@ -11,6 +11,7 @@ mod enhanced;
 mod http;
 mod http_server;
 mod password;
+mod rechecked;
 mod scram_client;
 mod takeover;
 mod token;

@@ -6,9 +6,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tidewire_protocol::codec::{
-    Ack, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties,
-    QoS, ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties,
-    decode, encode,
+    Ack, Connect, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode,
+    Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties, decode, encode,
 };
 
 use crate::process::{Broker, PATIENCE_MS};
@@ -57,17 +56,7 @@ impl Client {
             subscribed: 0,
             last_id: 0,
         };
-        client.send(&Packet::Connect(Box::new(Connect {
-            version,
-            is_bridge: false,
-            clean_start: true,
-            keep_alive_seconds: 0,
-            properties: ConnectProperties::default(),
-            client_id: id,
-            will: None,
-            user_name: None,
-            password: None,
-        })));
+        client.send(&Packet::Connect(Box::new(Connect::new(version, id))));
         client.pump_until("CONNACK", |it| it.subscribed == 0 && it.is_greeted());
         client
     }
@@ -109,13 +98,11 @@ impl Client {
     ) {
         let packet_id = (qos != Q0).then(|| self.next_id());
         self.send(&Packet::Publish(Publish {
-            dup: false,
             qos,
             retain,
-            topic,
             packet_id,
             properties: properties.clone(),
-            payload: payload.as_bytes(),
+            ..Publish::new(topic, payload.as_bytes())
         }));
         if let Some(id) = packet_id {
             self.pump_until("acknowledgement", |it| it.settled.contains(&id));
@@ -131,13 +118,9 @@ impl Client {
                 .map(|payload| {
                     let packet_id = self.next_id();
                     self.send(&Packet::Publish(Publish {
-                        dup: false,
                         qos,
-                        retain: false,
-                        topic,
                         packet_id: Some(packet_id),
-                        properties: PublishProperties::default(),
-                        payload: payload.as_bytes(),
+                        ..Publish::new(topic, payload.as_bytes())
                     }));
                     packet_id
                 })

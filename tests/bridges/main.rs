@@ -1,4 +1,4 @@
-//! Bridges between real processes: two and three nodes of ours, and mosquitto.
+//! Bridges between real processes: two and three nodes of ours, mosquitto and RabbitMQ.
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
@@ -8,4 +8,6 @@ mod federation;
 mod mosquitto;
 mod process;
 mod proxy;
+#[cfg(feature = "amqp091")]
+mod rabbitmq;
 mod ring;

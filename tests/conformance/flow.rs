@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidewire_protocol::codec::{Connect, PacketType, ReasonCode};
 
-use crate::client::{Q0, Q1, Q2, at_brokers, at_brokers_with, connect, lasting, message};
+use crate::client::{
+    Broker, Client, Q0, Q1, Q2, at_brokers, at_brokers_with, connect, lasting, message,
+};
 
 fn narrow(connect: Connect<'_>, receive_maximum: u16) -> Connect<'_> {
     let mut connect = connect;
@@ -13,16 +15,22 @@ fn narrow(connect: Connect<'_>, receive_maximum: u16) -> Connect<'_> {
     connect
 }
 
+/// A client with a quota of one: the first of two QoS 2 messages has come, with this packet id.
+fn one_of_two(broker: &Broker) -> (Client, u16) {
+    let (mut client, _) = broker.connect_with(&narrow(connect("c"), 1));
+    client.subscribe("a", Q2);
+    let mut publisher = broker.connect("p");
+    for payload in ["1", "2"] {
+        publisher.publish_exactly_once("a", payload);
+    }
+    let id = client.expect_payload("1").id;
+    (client, id)
+}
+
 #[test]
 fn mqtt_4_9_0_2_a_pubrec_with_an_error_frees_the_quota() {
     at_brokers(|broker| {
-        let (mut client, _) = broker.connect_with(&narrow(connect("c"), 1));
-        client.subscribe("a", Q2);
-        let mut publisher = broker.connect("p");
-        for payload in ["1", "2"] {
-            publisher.publish_exactly_once("a", payload);
-        }
-        let id = client.expect_payload("1").id;
+        let (mut client, id) = one_of_two(broker);
         client.expect_nothing();
         client.send_ack_with(PacketType::PubRec, id, ReasonCode::QuotaExceeded);
         client.expect_payload("2");
@@ -33,13 +41,7 @@ fn mqtt_4_9_0_2_a_pubrec_with_an_error_frees_the_quota() {
 #[test]
 fn mqtt_4_9_0_2_a_pubrec_without_an_error_frees_no_quota() {
     at_brokers(|broker| {
-        let (mut client, _) = broker.connect_with(&narrow(connect("c"), 1));
-        client.subscribe("a", Q2);
-        let mut publisher = broker.connect("p");
-        for payload in ["1", "2"] {
-            publisher.publish_exactly_once("a", payload);
-        }
-        let id = client.expect_payload("1").id;
+        let (mut client, id) = one_of_two(broker);
         client.send_ack(PacketType::PubRec, id);
         client.ack_of(PacketType::PubRel, id);
         client.expect_nothing();

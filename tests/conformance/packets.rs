@@ -1,23 +1,15 @@
 //! Packets as tests begin with them.
 
 use tidewire_protocol::codec::{
-    Connect, ConnectProperties, PacketId, ProtocolVersion, Publish, PublishProperties, QoS,
-    SubscriptionOptions, Will, WillProperties,
+    Connect, PacketId, ProtocolVersion, Publish, QoS, SubscriptionOptions, Will, WillProperties,
 };
 
 use crate::client::Q1;
 
 pub(crate) fn connect(client_id: &str) -> Connect<'_> {
     Connect {
-        version: ProtocolVersion::V5,
-        is_bridge: false,
-        clean_start: true,
         keep_alive_seconds: 60,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
+        ..Connect::new(ProtocolVersion::V5, client_id)
     }
 }
 
@@ -40,13 +32,9 @@ pub(crate) fn will(topic: &str) -> Will<'_> {
 
 pub(crate) fn message<'a>(topic: &'a str, payload: &'a str, qos: QoS, id: u16) -> Publish<'a> {
     Publish {
-        dup: false,
         qos,
-        retain: false,
-        topic,
         packet_id: PacketId::new(id),
-        properties: PublishProperties::default(),
-        payload: payload.as_bytes(),
+        ..Publish::new(topic, payload.as_bytes())
     }
 }
 

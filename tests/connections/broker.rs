@@ -12,10 +12,11 @@ use tidewire::server::Server;
 
 use crate::client::Client;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Broker {
     server: Option<Server>,
+    config: Config,
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
@@ -31,15 +32,23 @@ impl Broker {
         };
         config.mqtt.shutdown_seconds = 1;
         change(&mut config);
-        let server = Server::start(config).unwrap();
+        let server = Server::start(config.clone()).unwrap();
         let addresses = server.addresses().iter().filter_map(|url| {
             let authority = url.split_once("://")?.1.split('/').next()?;
             authority.parse().ok()
         });
         Self {
             addresses: addresses.collect(),
+            config,
             server: Some(server),
         }
+    }
+
+    /// Goes on with a change, and with what the files say now.
+    pub(crate) fn reload_with(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        let server = self.server.as_mut().unwrap();
+        server.reload(self.config.clone()).unwrap();
     }
 
     pub(crate) fn open(&self) -> Client<TcpStream> {
@@ -96,7 +105,16 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 
 /// The lines logged so far that contain `text`.
 pub(crate) fn logged(text: &str) -> Vec<String> {
-    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+    logged_since(0, text)
+}
+
+/// How much is logged so far.
+pub(crate) fn log_length() -> usize {
+    LOG.lock().unwrap().len()
+}
+
+fn logged_since(start: usize, text: &str) -> Vec<String> {
+    let log = String::from_utf8(LOG.lock().unwrap()[start..].to_vec()).unwrap();
     log.lines()
         .filter(|line| line.contains(text))
         .map(str::to_owned)
@@ -105,8 +123,13 @@ pub(crate) fn logged(text: &str) -> Vec<String> {
 
 /// Waits for a line that contains `text`.
 pub(crate) fn log_line(text: &str) -> String {
-    for _ in 0..400 {
-        if let Some(line) = logged(text).pop() {
+    log_line_since(0, text)
+}
+
+/// Waits for a line behind the first `start` bytes of the log that contains `text`.
+pub(crate) fn log_line_since(start: usize, text: &str) -> String {
+    for _ in 0..2_400 {
+        if let Some(line) = logged_since(start, text).pop() {
             return line;
         }
         std::thread::sleep(Duration::from_millis(25));

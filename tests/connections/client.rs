@@ -2,14 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 
+pub(crate) use crate::wire::{Packet, packet, read_packet, text};
+
 pub(crate) struct Client<S> {
     pub(crate) stream: S,
-}
-
-#[derive(Debug)]
-pub(crate) struct Packet {
-    pub(crate) first: u8,
-    pub(crate) body: Vec<u8>,
 }
 
 impl<S: Read + Write> Client<S> {
@@ -30,20 +26,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     pub(crate) fn packet(&mut self) -> Packet {
-        let mut byte = [0];
-        self.stream.read_exact(&mut byte).unwrap();
-        let first = byte[0];
-        let mut length = 0;
-        for shift in [0, 7, 14, 21] {
-            self.stream.read_exact(&mut byte).unwrap();
-            length |= usize::from(byte[0] & 0x7f) << shift;
-            if byte[0] < 0x80 {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).unwrap();
-        Packet { first, body }
+        read_packet(&mut self.stream)
     }
 
     /// Everything up to the end of the connection, which has to come.
@@ -93,26 +76,6 @@ fn is_end(kind: ErrorKind) -> bool {
             | ErrorKind::UnexpectedEof
             | ErrorKind::InvalidData
     )
-}
-
-pub(crate) fn text(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
-    [&length, bytes].concat()
-}
-
-pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut left = body.len();
-    loop {
-        let low = u8::try_from(left % 128).unwrap();
-        left /= 128;
-        bytes.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            break;
-        }
-    }
-    bytes.extend(body);
-    bytes
 }
 
 /// A CONNECT of MQTT 5.0 with a clean start and without keep alive.

@@ -8,7 +8,7 @@ use tidewire::config::{
     AclAction, AclRule, CertificateAs, CertificateName, ClientCertificates, Config, Listener,
     Transport,
 };
-use tidewire_protocol::codec::{Connect, ConnectProperties, Packet, ProtocolVersion, encode};
+use tidewire_protocol::codec::{Connect, Packet, ProtocolVersion, encode};
 
 use crate::broker::{Broker, folder};
 use crate::certificates::{Authority, Wish};
@@ -19,15 +19,8 @@ const CLIENT_ID_NOT_VALID: u8 = 0x85;
 
 fn connect(client_id: &str, user_name: Option<&str>) -> Vec<u8> {
     let connect = Connect {
-        version: ProtocolVersion::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
         user_name,
-        password: None,
+        ..Connect::new(ProtocolVersion::V5, client_id)
     };
     let mut bytes = Vec::new();
     let packet = Packet::Connect(Box::new(connect));

@@ -14,6 +14,9 @@ mod listeners;
 mod logs;
 mod process;
 mod proxy;
+mod rechecked;
 mod slow;
 mod tls;
 mod websocket;
+#[path = "../wire/mod.rs"]
+mod wire;

@@ -65,7 +65,7 @@ fn a_message_larger_than_the_room_is_refused_though_it_looked_welcome() {
     let lines = small(1);
     let broker = Program::start_with(&directory, &lines);
     broker.leave_subscribed("reader", "a", 2);
-    let large = "x".repeat(1_000_000);
+    let large = "x".repeat(1_100_000);
     let mut writer = broker.durable("writer");
     for qos in [1, 2] {
         assert_eq!(writer.publish("a", qos, &large), 0x97);
@@ -117,7 +117,7 @@ fn a_client_of_3_1_1_is_disconnected_when_its_message_finds_no_room() {
     let broker = Program::start_with(&directory, &small(1));
     broker.leave_subscribed("reader", "a", 2);
     let connect = Connect::durable_3("writer");
-    let large = "x".repeat(1_000_000);
+    let large = "x".repeat(1_100_000);
     for qos in [1, 2] {
         let (mut writer, _) = Client::connect(broker.address, &connect);
         writer.send(&Out::new("a", qos, &large).encode(4));

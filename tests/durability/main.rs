@@ -8,6 +8,8 @@
 mod backlog;
 mod client;
 mod commands;
+mod disk;
+mod filling;
 mod full;
 mod groups;
 mod identity;
@@ -17,5 +19,6 @@ mod party;
 mod program;
 mod retained;
 mod sessions;
+mod small_map;
 mod start;
 mod sys;

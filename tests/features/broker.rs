@@ -9,9 +9,8 @@ use tidewire::exchange::{Exchange, ShardId};
 use tidewire::retained::Retained;
 use tidewire::shard::{Handshake, Key, Shard, Shared};
 use tidewire_protocol::codec::{
-    Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS,
-    ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, Unsubscribe,
-    UserProperties, decode, encode,
+    Connect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Receiver, Subscribe,
+    Subscription, SubscriptionOptions, Unsubscribe, UserProperties, decode, encode,
 };
 use tidewire_protocol::session::InboundAliases;
 
@@ -207,17 +206,7 @@ pub(crate) fn encoded(packet: &Packet<'_>, version: ProtocolVersion) -> Vec<u8> 
 }
 
 pub(crate) fn connect(client_id: &str) -> Connect<'_> {
-    Connect {
-        version: ProtocolVersion::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-    }
+    Connect::new(ProtocolVersion::V5, client_id)
 }
 
 /// A session that outlives its connection.
@@ -264,12 +253,8 @@ pub(crate) fn retained<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
 
 fn message<'a>(topic: &'a str, payload: &'a str, qos: QoS) -> Publish<'a> {
     Publish {
-        dup: false,
         qos,
-        retain: false,
-        topic,
         packet_id: PacketId::new(1).filter(|_| qos != QoS::AtMostOnce),
-        properties: PublishProperties::default(),
-        payload: payload.as_bytes(),
+        ..Publish::new(topic, payload.as_bytes())
     }
 }

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tidewire_protocol::codec::{
-    Ack, Connect, ConnectProperties, Packet, PacketId, PacketType, ProtocolVersion, Publish,
-    PublishProperties, QoS, ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions,
-    UserProperties, Will, WillProperties, decode, encode,
+    Ack, Connect, Packet, PacketId, PacketType, ProtocolVersion, Publish, QoS, ReasonCode,
+    Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties, Will, WillProperties,
+    decode, encode,
 };
 
 pub(crate) const Q0: QoS = QoS::AtMostOnce;
@@ -202,28 +202,14 @@ fn owned(packet: &Packet<'_>) -> Got {
 
 /// A clean CONNECT without any user name.
 pub(crate) fn connect(client_id: &str) -> Connect<'_> {
-    Connect {
-        version: ProtocolVersion::V5,
-        is_bridge: false,
-        clean_start: true,
-        keep_alive_seconds: 0,
-        properties: ConnectProperties::default(),
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-    }
+    Connect::new(ProtocolVersion::V5, client_id)
 }
 
 pub(crate) fn message(topic: &str, qos: QoS) -> Publish<'_> {
     Publish {
-        dup: false,
         qos,
-        retain: false,
-        topic,
         packet_id: (qos != Q0).then_some(ID),
-        properties: PublishProperties::default(),
-        payload: b"x",
+        ..Publish::new(topic, b"x")
     }
 }
 

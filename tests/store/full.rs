@@ -1,7 +1,8 @@
 //! No room: new messages are refused, and what is there can be delivered and deleted.
 
 use tidewire::config::{Limits, StoreConfig};
-use tidewire::store::tools;
+use tidewire::store::{MessageId, Operation, QueueId, Report, SubscriptionRecord, tools};
+use tidewire_protocol::codec::SubscriptionOptions;
 
 use super::support::{Directory, Open, config, put_message, retained, settle, try_open};
 
@@ -64,6 +65,76 @@ fn what_finds_no_room_is_refused_and_the_rest_of_its_commit_stays() {
     let store = store.reopen(&directory);
     assert_eq!(store.waiting(one), [kept]);
     assert_eq!(store.waiting(two), [settled, later]);
+}
+
+/// Subscriptions of half a page, which nobody refuses.
+fn subscriptions(queue: QueueId, number: usize) -> Vec<Operation> {
+    let put = |number| Operation::PutSubscription {
+        queue,
+        filter: format!("{number:06}/{}", "x".repeat(390)).into(),
+        subscription: SubscriptionRecord {
+            options: SubscriptionOptions::default(),
+            subscription_id: None,
+        },
+    };
+    (number * 10..number * 10 + 10).map(put).collect()
+}
+
+/// How many of these fit, and what is said then.
+fn crowd(store: &mut Open, queue: QueueId, count_max: usize) -> (usize, Option<String>) {
+    for number in 0..count_max {
+        store.submit(subscriptions(queue, number));
+        match store.next_report() {
+            Report::Committed { .. } => {}
+            Report::Failed { error } => return (number, Some(error.to_string())),
+            other => unreachable!("{other:?}"),
+        }
+    }
+    (count_max, None)
+}
+
+/// A store with messages for one session, scattered over all pages.
+fn with_messages(directory: &Directory) -> (Open, QueueId, Vec<MessageId>) {
+    let mut store = small(directory);
+    let queue = store.session("client");
+    let ids: Vec<_> = (0..4_000).map(|_| store.ids.next_id()).collect();
+    for ids in ids.chunks(100) {
+        let put = ids.iter().map(|id| put_message(*id, &[1; 300], &[queue]));
+        store.commit(put.collect());
+    }
+    (store, queue, ids)
+}
+
+#[test]
+fn what_nobody_can_refuse_ends_the_store_and_a_start_has_room_for_deletes_again() {
+    let directory = Directory::new();
+    let (mut store, queue, ids) = with_messages(&directory);
+    let (fitting, said) = crowd(&mut store, queue, 10_000);
+    let said = said.expect("a failure");
+    assert!(said.contains("raise store.map_bytes_max"), "{said}");
+    store.store.close();
+    drop(store);
+    let mut store = small(&directory);
+    let session = &store.recovered.sessions[0];
+    assert_eq!(session.subscriptions.len(), fitting * 10);
+    assert_eq!(session.waiting, ids);
+    assert!(store.store.is_full() && store.store.is_exhausted());
+    store.commit(ids.iter().map(|id| settle(queue, *id)).collect());
+    drop(store);
+    // Almost as many, and then everything is settled at once, in what little room is left.
+    let directory = Directory::new();
+    let (mut store, queue, ids) = with_messages(&directory);
+    let fewer = fitting - 40;
+    assert_eq!(crowd(&mut store, queue, fewer), (fewer, None));
+    assert!(store.store.is_exhausted());
+    // One of each page: all pages are copied before one is free.
+    let of_each_page = ids.iter().step_by(8);
+    store.commit(of_each_page.map(|id| settle(queue, *id)).collect());
+    store.commit(ids.iter().map(|id| settle(queue, *id)).collect());
+    assert!(store.refused.is_empty());
+    drop(store);
+    let info = tools::info(&directory.0).expect("a store");
+    assert_eq!(info.rows("messages"), 0);
 }
 
 #[test]

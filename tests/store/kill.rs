@@ -5,11 +5,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use tidewire::config::{Flushes, Limits};
 use tidewire::store::{MessageId, Operation, QueueId};
 
-use super::support::{Directory, open, put_message, retained, settle};
+use super::support::{Directory, config, open, put_message, retained, settle, try_open};
 
 pub(super) const CHILD: &str = "TIDEWIRE_TEST_STORE_CHILD";
+/// The child opens its store without flushes.
+pub(super) const UNFLUSHED: &str = "TIDEWIRE_TEST_STORE_UNFLUSHED";
 const QUEUES: u64 = 3;
 
 /// Not a test by itself: the process that is killed. It says what was acknowledged, a line each.
@@ -20,7 +23,11 @@ fn child_that_writes_until_it_is_killed() {
         return;
     };
     let directory = Directory(path.into());
-    let mut store = open(&directory);
+    let mut config = config(&directory.0);
+    if std::env::var_os(UNFLUSHED).is_some() {
+        config.flushes = Flushes::Never;
+    }
+    let mut store = try_open(&config, &Limits::default()).expect("a store");
     let mut out = std::io::stdout();
     let queues: Vec<_> = (0..QUEUES)
         .map(|it| store.session(&format!("client-{it}")))
@@ -48,7 +55,7 @@ fn child_that_writes_until_it_is_killed() {
                 vec![0]
             };
             let queues: Vec<QueueId> = to.iter().map(|it| queues[*it]).collect();
-            operations.push(put_message(id, &id.0.to_be_bytes(), &queues));
+            operations.push(put_message(id, &payload(id), &queues));
             for to in to {
                 waiting[to].push(id);
                 lines += &format!("put {to} {}\n", id.0);
@@ -76,6 +83,16 @@ fn child_that_writes_until_it_is_killed() {
     }
     drop(store);
     std::mem::forget(directory);
+}
+
+/// From 8 bytes to three pages of their own.
+fn payload(id: MessageId) -> Vec<u8> {
+    let count = match id.0 % 16 {
+        0 => 1_200,
+        1..=3 => 60,
+        _ => 1,
+    };
+    id.0.to_be_bytes().repeat(count)
 }
 
 /// What a killed process said.
@@ -176,13 +193,13 @@ pub(super) fn verify(directory: &Directory, said: &Said) -> u64 {
             // What was submitted after the last line that arrived.
             assert!(is_known || Some(*id) > newest, "{at} {id:?} waits again");
         }
-        for part in waiting.chunks(1_000) {
+        for part in waiting.chunks(50) {
             let loaded = store.load(*queue, part);
             assert_eq!(loaded.len(), part.len());
             assert!(
                 loaded
                     .iter()
-                    .all(|it| it.message.payload() == it.id.0.to_be_bytes())
+                    .all(|it| it.message.payload() == payload(it.id))
             );
         }
     }

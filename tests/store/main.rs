@@ -7,6 +7,7 @@ mod kill;
 mod offline;
 mod power_cut;
 mod queues;
+mod record;
 mod retained;
 mod round_trip;
 mod speed;

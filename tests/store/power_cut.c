@@ -1,6 +1,5 @@
 /* Preloaded into a process that writes a store: records every write and flush of data.mdb, and what
- * the process says on standard output, in their order. With POWER_CUT_IGNORES_FLUSHES flushes are
- * not recorded, as if they did nothing.
+ * the process says on standard output, in their order.
  *
  * A record is a kind (W write, S write that is flushed itself, F flush, A text), the offset and the
  * length as 8 bytes each in the order of the machine, and the bytes. */
@@ -40,10 +39,8 @@ static int is_data(int fd) {
 	return length > 9 && !memcmp(path + length - 9, "/data.mdb", 9);
 }
 
-static int ignores_flushes(void) { return getenv("POWER_CUT_IGNORES_FLUSHES") != NULL; }
-
 static char kind_of(int fd) {
-	return (fcntl(fd, F_GETFL) & O_DSYNC) && !ignores_flushes() ? 'S' : 'W';
+	return fcntl(fd, F_GETFL) & O_DSYNC ? 'S' : 'W';
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) {
@@ -98,7 +95,7 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 int fdatasync(int fd) {
 	pthread_mutex_lock(&lock);
 	int result = syscall(SYS_fdatasync, fd);
-	if (!result && is_data(fd) && !ignores_flushes()) record('F', 0, NULL, 0);
+	if (!result && is_data(fd)) record('F', 0, NULL, 0);
 	pthread_mutex_unlock(&lock);
 	return result;
 }
@@ -106,7 +103,7 @@ int fdatasync(int fd) {
 int fsync(int fd) {
 	pthread_mutex_lock(&lock);
 	int result = syscall(SYS_fsync, fd);
-	if (!result && is_data(fd) && !ignores_flushes()) record('F', 0, NULL, 0);
+	if (!result && is_data(fd)) record('F', 0, NULL, 0);
 	pthread_mutex_unlock(&lock);
 	return result;
 }

@@ -7,20 +7,13 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::kill::{CHILD, Said, verify};
+use super::kill::{CHILD, Said, UNFLUSHED, verify};
+use super::record::{Flush, Record, cut, read, shim};
 use super::support::Directory;
 
-const PIECE: usize = 4_096;
-
-/// One line of the record.
-struct Record {
-    kind: u8,
-    offset: usize,
-    bytes: Vec<u8>,
-}
+const SEED: u64 = 0x5EED_CAFE_F00D;
 
 /// Small, and the same each time.
 struct Random(u64);
@@ -38,20 +31,8 @@ impl Random {
     }
 }
 
-fn shim(directory: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/power_cut.c");
-    let shim = directory.join("power_cut.so");
-    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let status = Command::new(compiler)
-        .args(["-shared", "-fPIC", "-O1", "-pthread", "-o"])
-        .args([&shim, &source])
-        .status()
-        .expect("a C compiler");
-    assert!(status.success());
-    shim
-}
-
-fn recorded(rounds: u64, flushes_count: bool) -> Vec<Record> {
+/// What a store does that flushes each commit, or never.
+fn recorded(rounds: u64, is_flushed: bool) -> Vec<Record> {
     let work = Directory::new();
     fs::create_dir_all(&work.0).expect("made");
     let log = work.0.join("log");
@@ -63,87 +44,40 @@ fn recorded(rounds: u64, flushes_count: bool) -> Vec<Record> {
         .env("TIDEWIRE_TEST_STORE_ROUNDS", rounds.to_string())
         .env("LD_PRELOAD", shim(&work.0))
         .env("POWER_CUT_LOG", &log);
-    if !flushes_count {
-        command.env("POWER_CUT_IGNORES_FLUSHES", "1");
+    if !is_flushed {
+        command.env(UNFLUSHED, "1");
     }
     assert!(command.output().expect("a child").status.success());
     read(&fs::read(log).expect("a log"))
 }
 
-fn read(mut log: &[u8]) -> Vec<Record> {
-    let mut records = Vec::new();
-    while let Some((&kind, rest)) = log.split_first() {
-        let (offset, rest) = rest.split_first_chunk::<8>().expect("an offset");
-        let (length, rest) = rest.split_first_chunk::<8>().expect("a length");
-        let length = usize::try_from(u64::from_ne_bytes(*length)).expect("small");
-        let (bytes, rest) = rest.split_at(length);
-        records.push(Record {
-            kind,
-            offset: usize::try_from(u64::from_ne_bytes(*offset)).expect("small"),
-            bytes: bytes.to_vec(),
-        });
-        log = rest;
-    }
-    records
-}
-
-fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if image.len() < end {
-        image.resize(end, 0);
-    }
-    image[offset..end].copy_from_slice(bytes);
-}
-
-/// The file after a cut, and what the process had said.
-fn image(records: &[Record], random: &mut Random) -> (Vec<u8>, Said) {
-    let mut image = Vec::new();
-    let mut unflushed: Vec<(usize, &[u8])> = Vec::new();
-    let mut text = Vec::new();
-    for record in records {
-        match record.kind {
-            b'W' => {
-                for (at, piece) in (0usize..).zip(record.bytes.chunks(PIECE)) {
-                    unflushed.push((record.offset + at * PIECE, piece));
-                }
-            }
-            b'S' => put(&mut image, record.offset, &record.bytes),
-            b'F' => {
-                for (offset, piece) in unflushed.drain(..) {
-                    put(&mut image, offset, piece);
-                }
-            }
-            _ => text.extend_from_slice(&record.bytes),
-        }
-    }
-    while !unflushed.is_empty() {
-        let (offset, piece) = unflushed.swap_remove(random.below(unflushed.len()));
-        if random.next().is_multiple_of(2) {
-            put(&mut image, offset, piece);
-        }
-    }
+fn said(records: &[Record]) -> Said {
+    let text = records.iter().filter(|it| it.kind == b'A');
+    let text: Vec<u8> = text.flat_map(|it| it.bytes.iter().copied()).collect();
     let mut said = Said::default();
     for line in String::from_utf8_lossy(&text).lines() {
         said.line(line);
     }
-    (image, said)
+    said
 }
 
 /// How many cuts of so many lost or damaged something; stops when `enough` did.
-fn bad_cuts(records: &[Record], cuts: usize, enough: usize) -> usize {
-    let mut random = Random(0x5EED_CAFE_F00D);
+fn bad_cuts(records: &[Record], flush: Flush, cuts: usize, enough: usize, seed: u64) -> usize {
+    let mut random = Random(seed);
     let begun = records
         .iter()
         .position(|it| it.kind == b'A' && it.bytes.starts_with(b"queues"))
         .expect("the store was made");
     let mut bad = 0;
     for _ in 0..cuts {
-        let cut = begun + 1 + random.below(records.len() - begun - 1);
-        let (image, said) = image(&records[..cut], &mut random);
-        let directory = Directory::new();
+        let at = begun + 1 + random.below(records.len() - begun - 1);
+        let records = &records[..at];
+        let image = cut(Vec::new(), records, flush, |bound| random.below(bound));
+        let directory = Directory::in_memory();
         fs::create_dir_all(&directory.0).expect("made");
         fs::write(directory.0.join("README"), "a store").expect("written");
         fs::write(directory.data(), image).expect("written");
+        let said = said(records);
         let result = catch_unwind(AssertUnwindSafe(|| verify(&directory, &said)));
         bad += usize::from(result.is_err());
         if bad >= enough {
@@ -153,18 +87,32 @@ fn bad_cuts(records: &[Record], cuts: usize, enough: usize) -> usize {
     bad
 }
 
+fn flushes(records: &[Record]) -> usize {
+    let is_flush = |it: &&Record| matches!(it.kind, b'F' | b'S');
+    records.iter().filter(is_flush).count()
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_in_a_power_cut() {
     let cuts = std::env::var("TIDEWIRE_TEST_POWER_CUTS").ok();
-    let cuts = cuts.and_then(|it| it.parse().ok()).unwrap_or(60);
-    let records = recorded(150, true);
-    let flushes = records.iter().filter(|it| it.kind == b'F').count();
-    assert!(flushes > 50, "{flushes} flushes seen");
-    assert_eq!(bad_cuts(&records, cuts, 1), 0);
+    let cuts: usize = cuts.and_then(|it| it.parse().ok()).unwrap_or(300);
+    let records = recorded(80, true);
+    assert!(flushes(&records) > 100, "{} seen", flushes(&records));
+    let records = &*records;
+    let bad = std::thread::scope(|scope| {
+        let half = move |seed| bad_cuts(records, Flush::Works, cuts.div_ceil(2), 1, seed);
+        let other = scope.spawn(move || half(0xC0_FFEE));
+        half(SEED) + other.join().expect("no panic")
+    });
+    assert_eq!(bad, 0);
 }
 
 #[test]
 fn the_power_cut_finds_a_store_that_does_not_flush() {
-    let records = recorded(150, false);
-    assert_eq!(bad_cuts(&records, 60, 1), 1);
+    let records = recorded(80, false);
+    let begun = records.iter().position(|it| it.kind == b'A');
+    let since = &records[begun.expect("the store was made")..];
+    assert_eq!(flushes(since), 0);
+    // The system writes by itself what is older: only the latest commits are at stake.
+    assert!(bad_cuts(&records, Flush::DoesNothing, 60, 10, SEED) >= 10);
 }

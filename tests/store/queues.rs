@@ -12,6 +12,14 @@ use tidewire::config::{Limits, StoreConfig};
 
 use super::support::{Directory, Open, config, open, put_message, receiver, settle, try_open};
 
+/// Rows of the messages, of the cursors and of the exceptions.
+fn rows(directory: &Directory) -> (u64, u64, u64) {
+    let info = tools::info(&directory.0).expect("a store");
+    let [messages, cursors, settled] =
+        ["messages", "cursors", "settled"].map(|table| info.rows(table));
+    (messages, cursors, settled)
+}
+
 #[test]
 fn a_message_that_all_settle_in_its_own_batch_is_never_written() {
     let directory = Directory::new();
@@ -28,15 +36,7 @@ fn a_message_that_all_settle_in_its_own_batch_is_never_written() {
     store.commit(operations);
     assert_eq!(store.store.status().commits, commits_before);
     drop(store);
-    let info = tools::info(&directory.0).expect("a store");
-    assert_eq!(
-        (
-            info.rows("messages"),
-            info.rows("cursors"),
-            info.rows("settled")
-        ),
-        (0, 0, 0)
-    );
+    assert_eq!(rows(&directory), (0, 0, 0));
 }
 
 #[test]
@@ -81,16 +81,8 @@ fn a_cursor_is_written_only_for_messages_that_others_wait_for() {
     assert_eq!(store.waiting(two), &ids[..]);
     store.commit(vec![settle(one, ids[1]), settle(one, ids[2])]);
     drop(store);
-    let info = tools::info(&directory.0).expect("a store");
     // The cursor of `one` passed its exception, and `two` settled nothing that stayed.
-    assert_eq!(
-        (
-            info.rows("messages"),
-            info.rows("cursors"),
-            info.rows("settled")
-        ),
-        (5, 1, 0)
-    );
+    assert_eq!(rows(&directory), (5, 1, 0));
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn messages_are_read_back_whole_and_in_order() {
             id,
             message,
             receivers: vec![to.clone()],
+            is_promised: false,
         }]);
         ids.push(id);
     }
@@ -271,6 +272,7 @@ fn what_expired_while_the_broker_was_down_is_gone() {
             },
         ),
         receivers: vec![receiver(queue)],
+        is_promised: false,
     };
     let session = SessionRecord {
         client_id: "client".into(),

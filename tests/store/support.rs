@@ -20,10 +20,23 @@ pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// In memory where that can be, for what has survived already.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        match memory.is_dir() {
+            true => Self::below(memory),
+            false => Self::new(),
+        }
+    }
+
+    fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("tidewire-store-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = parent.join(name);
         let _ = std::fs::remove_dir_all(&path);
         Self(path)
     }
@@ -238,6 +251,7 @@ pub(crate) fn put_message(id: MessageId, payload: &[u8], queues: &[QueueId]) -> 
         id,
         message: message("a/b", payload),
         receivers: queues.iter().map(|queue| receiver(*queue)).collect(),
+        is_promised: false,
     }
 }
 

@@ -15,9 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::engine::{Engine, is_operators, notice};
 use super::peer::Peer;
-use super::ports::Ports;
 use super::{Credentials, NODE_PROPERTY, Settings, Stream};
 use crate::Failure;
+use crate::ports::Ports;
 
 /// The way CONNECT is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,7 +310,7 @@ impl Connection {
         drop(boxes);
         self.engine.submit(submitted);
         for receipt in accepted {
-            self.engine.accept(receipt.0, &mut self.out);
+            self.engine.accept(receipt, &mut self.out);
         }
         closing
     }

@@ -11,7 +11,6 @@ pub(super) fn record_of(publish: &Publish<'_>, topic: &str) -> Record {
     let properties = &publish.properties;
     let pairs = properties.user_properties.iter();
     Record {
-        sequence: 0,
         topic: topic.to_owned(),
         payload: Bytes::copy_from_slice(publish.payload),
         headers: pairs
@@ -23,6 +22,7 @@ pub(super) fn record_of(publish: &Publish<'_>, topic: &str) -> Record {
         expires_at: properties
             .message_expiry_seconds
             .map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds))),
+        ..Record::default()
     }
 }
 

@@ -214,11 +214,11 @@ impl Engine {
     }
 
     /// Acknowledges a message from the server.
-    pub(super) fn accept(&mut self, receipt: Receipt, out: &mut Vec<u8>) {
-        let Some(id) = receipt
-            .packet_id
-            .filter(|_| receipt.session == self.session)
-        else {
+    pub(super) fn accept(&mut self, receipt: crate::Receipt, out: &mut Vec<u8>) {
+        let Some(receipt) = receipt.mqtt().filter(|it| it.session == self.session) else {
+            return;
+        };
+        let Some(id) = receipt.packet_id else {
             return;
         };
         match receipt.qos {
@@ -301,12 +301,12 @@ impl Engine {
         }
         self.received.push(Received {
             record,
-            receipt: crate::Receipt(Receipt {
+            receipt: crate::Receipt(crate::Token::Mqtt(Receipt {
                 session: self.session,
                 link: self.link.number,
                 qos: publish.qos,
                 packet_id: publish.packet_id,
-            }),
+            })),
         });
         Ok(())
     }

@@ -7,7 +7,6 @@ mod connection;
 mod convert;
 mod engine;
 mod peer;
-mod ports;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,7 +21,6 @@ use tokio::time::timeout;
 
 pub use convert::{decode_properties, encode_properties};
 pub use engine::Receipt;
-pub use ports::{MqttSink, MqttSource};
 pub use settings::{
     Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Settings, Stream,
     Subscription,
@@ -30,9 +28,9 @@ pub use settings::{
 
 use connection::{Connection, Dialect, Greeted, Refusal, shake_hands};
 use engine::{Engine, SessionAtServer};
-use ports::Ports;
 
-use crate::{Connected, Connector, Failure};
+use crate::ports::Ports;
+use crate::{Connected, Connector, Failure, PortSink, PortSource};
 
 /// The user property of CONNECT and CONNACK by which nodes of our kind tell each other their names.
 pub const NODE_PROPERTY: &str = "tidewire-node";
@@ -123,10 +121,10 @@ impl MqttConnector {
 }
 
 impl Connector for MqttConnector {
-    type Sink = MqttSink;
-    type Source = MqttSource;
+    type Sink = PortSink;
+    type Source = PortSource;
 
-    async fn connect(&mut self) -> Result<Connected<MqttSink, MqttSource>, Failure> {
+    async fn connect(&mut self) -> Result<Connected<PortSink, PortSource>, Failure> {
         if self.link.is_some() {
             self.end_link().await;
             // A connection was up: the first server is home, the next one has its turn.
@@ -158,7 +156,7 @@ impl MqttConnector {
         greeted: Greeted,
         dialect: Dialect,
         remote: String,
-    ) -> Connected<MqttSink, MqttSource> {
+    ) -> Connected<PortSink, PortSource> {
         let Greeted {
             stream,
             input,
@@ -206,10 +204,10 @@ impl MqttConnector {
             task,
         });
         Connected {
-            sink: MqttSink {
+            sink: PortSink {
                 ports: Arc::clone(&ports),
             },
-            source: MqttSource { ports },
+            source: PortSource { ports },
             held,
             remote,
             peer: node,

@@ -1,8 +1,7 @@
 use std::num::NonZeroU16;
 
 use tidewire_protocol::codec::{
-    Ack, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Receiver,
-    decode, encode,
+    Ack, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Receiver, decode, encode,
 };
 
 use super::engine::{Engine, SessionAtServer};
@@ -103,11 +102,8 @@ fn publish(id: u16, qos: QoS, dup: bool) -> Packet<'static> {
     Packet::Publish(Publish {
         dup,
         qos,
-        retain: false,
-        topic: "t",
         packet_id: PacketId::new(id),
-        properties: PublishProperties::default(),
-        payload: b"x",
+        ..Publish::new("t", b"x")
     })
 }
 
@@ -241,7 +237,7 @@ fn a_qos_2_message_is_given_once_and_acknowledged_when_it_is_accepted() {
     party.receive(&publish(5, QoS::ExactlyOnce, true));
     assert!(party.written().is_empty());
     assert_eq!(party.engine.received.len(), 1);
-    let receipt = party.engine.received.pop().unwrap().receipt.0;
+    let receipt = party.engine.received.pop().unwrap().receipt;
     party.connect(SessionAtServer::Ours, Peer::default());
     party.receive(&publish(5, QoS::ExactlyOnce, true));
     party.engine.accept(receipt, &mut party.out);
@@ -262,7 +258,7 @@ fn a_receipt_of_an_earlier_connection_or_session_acknowledges_nothing_new() {
         .engine
         .received
         .drain(..)
-        .map(|it| it.receipt.0)
+        .map(|it| it.receipt)
         .collect();
     party.connect(SessionAtServer::None, Peer::default());
     party.receive(&publish(6, QoS::ExactlyOnce, false));

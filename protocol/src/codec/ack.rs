@@ -119,12 +119,8 @@ impl<'a> SubAck<'a> {
         version: ProtocolVersion,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        put_packet_id(out, self.packet_id);
-        Properties {
-            reason_string: self.reason_string,
-            user_properties: self.user_properties,
-        }
-        .encode_block(version, out)?;
+        let explanation = (self.reason_string, self.user_properties);
+        encode_answer(self.packet_id, explanation, version, out)?;
         let has_reasons = version == ProtocolVersion::V5;
         out.extend(self.reasons.iter().map(|reason| match reason.is_error() {
             true if !has_reasons => ReasonCode::UnspecifiedError as u8,
@@ -158,17 +154,28 @@ impl<'a> UnsubAck<'a> {
         version: ProtocolVersion,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        put_packet_id(out, self.packet_id);
-        Properties {
-            reason_string: self.reason_string,
-            user_properties: self.user_properties,
-        }
-        .encode_block(version, out)?;
+        let explanation = (self.reason_string, self.user_properties);
+        encode_answer(self.packet_id, explanation, version, out)?;
         if version == ProtocolVersion::V5 {
             out.extend(self.reasons.iter().map(|reason| *reason as u8));
         }
         Ok(())
     }
+}
+
+/// What SUBACK and UNSUBACK begin with.
+fn encode_answer(
+    packet_id: PacketId,
+    (reason_string, user_properties): (Option<&str>, UserProperties<'_>),
+    version: ProtocolVersion,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let properties = Properties {
+        reason_string,
+        user_properties,
+    };
+    put_packet_id(out, packet_id);
+    properties.encode_block(version, out)
 }
 
 /// What SUBACK and UNSUBACK begin with; the reader stands at the reasons.

@@ -75,6 +75,21 @@ pub struct WillProperties<'a> {
 }
 
 impl<'a> Connect<'a> {
+    /// A new session without keep-alive, will, user name or properties.
+    pub fn new(version: ProtocolVersion, client_id: &'a str) -> Self {
+        Self {
+            version,
+            is_bridge: false,
+            clean_start: true,
+            keep_alive_seconds: 0,
+            properties: ConnectProperties::default(),
+            client_id,
+            will: None,
+            user_name: None,
+            password: None,
+        }
+    }
+
     pub(super) fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let (version, is_bridge) = decode_protocol(&mut reader)?;

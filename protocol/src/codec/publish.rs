@@ -46,6 +46,19 @@ pub struct PublishProperties<'a> {
 }
 
 impl<'a> Publish<'a> {
+    /// A message of QoS 0, not retained, without properties.
+    pub fn new(topic: &'a str, payload: &'a [u8]) -> Self {
+        Self {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic,
+            packet_id: None,
+            properties: PublishProperties::default(),
+            payload,
+        }
+    }
+
     /// `flags` are the low four bits of the first byte, checked before.
     pub(super) fn decode(
         flags: u8,

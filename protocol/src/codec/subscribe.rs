@@ -76,13 +76,9 @@ impl<'a> Subscribe<'a> {
         };
         this.decode_block(&mut reader, packet_type, version)?;
         // [MQTT-3.8.3-2]
-        if reader.is_empty() {
-            return Err(DecodeError::PayloadMissing { packet_type });
-        }
-        while !reader.is_empty() {
-            this.subscriptions
-                .push(Subscription::decode(&mut reader, version)?);
-        }
+        this.subscriptions = decode_entries(&mut reader, packet_type, |reader| {
+            Subscription::decode(reader, version)
+        })?;
         Ok(this)
     }
 
@@ -169,12 +165,7 @@ impl<'a> Unsubscribe<'a> {
         };
         this.decode_block(&mut reader, packet_type, version)?;
         // [MQTT-3.10.3-2]
-        if reader.is_empty() {
-            return Err(DecodeError::PayloadMissing { packet_type });
-        }
-        while !reader.is_empty() {
-            this.filters.push(reader.topic_filter()?);
-        }
+        this.filters = decode_entries(&mut reader, packet_type, Reader::topic_filter)?;
         Ok(this)
     }
 
@@ -192,6 +183,22 @@ impl<'a> Unsubscribe<'a> {
 }
 
 property_block!(Unsubscribe {});
+
+/// The payload: one entry at least.
+fn decode_entries<'a, T>(
+    reader: &mut Reader<'a>,
+    packet_type: PacketType,
+    decode: impl Fn(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    if reader.is_empty() {
+        return Err(DecodeError::PayloadMissing { packet_type });
+    }
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        entries.push(decode(reader)?);
+    }
+    Ok(entries)
+}
 
 const NO_LOCAL: u8 = 1 << 2;
 const RETAIN_AS_PUBLISHED: u8 = 1 << 3;

@@ -1,5 +1,6 @@
 //! Keys that tokens are checked with; each signs by one algorithm.
 
+use ring::digest::{Context, SHA256};
 use ring::hmac;
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
@@ -10,6 +11,8 @@ pub(super) struct Key {
     /// What tokens call it; `None` fits every token of its algorithm.
     pub(super) id: Option<Box<str>>,
     pub(super) algorithm: JwtAlgorithm,
+    /// Tells keys apart, whatever they are called.
+    pub(super) mark: u64,
     material: Material,
 }
 
@@ -32,7 +35,8 @@ impl Key {
             _ => return None,
         };
         let is_long = secret.len() >= hash.digest_algorithm().output_len();
-        is_long.then(|| Self::new(algorithm, Material::Secret(hmac::Key::new(hash, secret))))
+        let material = || Material::Secret(hmac::Key::new(hash, secret));
+        is_long.then(|| Self::new(algorithm, &[secret], material()))
     }
 
     /// For RSA, by modulus and exponent; `None` if the algorithm is another, or the key shorter
@@ -53,7 +57,7 @@ impl Key {
             n: n.into(),
             e: e.into(),
         };
-        is_sized.then(|| Self::new(algorithm, Material::Rsa(key, parameters)))
+        is_sized.then(|| Self::new(algorithm, &[n, e], Material::Rsa(key, parameters)))
     }
 
     /// For curves: an uncompressed point, or the 32 bytes of Ed25519; `None` if it is none of the
@@ -67,13 +71,14 @@ impl Key {
             _ => return None,
         };
         let key = UnparsedPublicKey::new(verification, point.into());
-        Some(Self::new(algorithm, Material::Curve(key)))
+        Some(Self::new(algorithm, &[point], Material::Curve(key)))
     }
 
-    fn new(algorithm: JwtAlgorithm, material: Material) -> Self {
+    fn new(algorithm: JwtAlgorithm, parts: &[&[u8]], material: Material) -> Self {
         Self {
             id: None,
             algorithm,
+            mark: mark_of(algorithm, parts),
             material,
         }
     }
@@ -86,6 +91,17 @@ impl Key {
             Material::Curve(key) => key.verify(message, signature).is_ok(),
         }
     }
+}
+
+fn mark_of(algorithm: JwtAlgorithm, parts: &[&[u8]]) -> u64 {
+    let mut context = Context::new(&SHA256);
+    for part in [&[algorithm.name().as_bytes()], parts].concat() {
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    let digest = context.finish();
+    let first = digest.as_ref().first_chunk();
+    u64::from_be_bytes(*first.expect("SHA-256 has 32 bytes"))
 }
 
 fn without_zeros(number: &[u8]) -> &[u8] {

@@ -20,6 +20,8 @@ pub struct Tokens {
 /// What a token says about its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
+    /// Which key has signed it: the same for a key that is read again.
+    pub key_mark: u64,
     /// The user name.
     pub user_name: Arc<str>,
     /// The only client id that may show the token, if it names one.
@@ -96,6 +98,11 @@ impl Tokens {
         self.keys.len()
     }
 
+    /// Whether the key of this mark is still accepted.
+    pub fn has_key(&self, mark: u64) -> bool {
+        self.keys.iter().any(|key| key.mark == mark)
+    }
+
     /// Where in CONNECT the token is, among others.
     pub fn config(&self) -> &Jwt {
         &self.config
@@ -113,7 +120,7 @@ impl Tokens {
     /// It is not.
     pub fn check(&self, token: &[u8], client_id: &str, unix_ms: u64) -> Result<Claims, TokenError> {
         let parts = Parts::of(token).ok_or(TokenError::Malformed)?;
-        self.check_signature(&parts)?;
+        let key_mark = self.check_signature(&parts)?;
         let claims = object(parts.payload).ok_or(TokenError::Malformed)?;
         let expires_unix_ms = self.check_times(&claims, unix_ms)?;
         self.check_accepted(&claims)?;
@@ -122,6 +129,7 @@ impl Tokens {
             _ => None,
         };
         Ok(Claims {
+            key_mark,
             user_name: name_of(&claims, &self.config.user_name_claim)?,
             client_id: self.client_id_of(&claims, client_id)?,
             rules,
@@ -129,7 +137,8 @@ impl Tokens {
         })
     }
 
-    fn check_signature(&self, parts: &Parts<'_>) -> Result<(), TokenError> {
+    /// Answers the mark of the key.
+    fn check_signature(&self, parts: &Parts<'_>) -> Result<u64, TokenError> {
         let header = object(parts.header).ok_or(TokenError::Malformed)?;
         if header.contains_key("crit") {
             return Err(TokenError::Critical);
@@ -143,8 +152,8 @@ impl Tokens {
         };
         let mut keys = self.keys.iter().filter(fits).peekable();
         keys.peek().ok_or(TokenError::NoKey)?;
-        let is_signed = keys.any(|key| key.has_signed(parts.signed.as_bytes(), &signature));
-        is_signed.then_some(()).ok_or(TokenError::Signature)
+        let signer = keys.find(|key| key.has_signed(parts.signed.as_bytes(), &signature));
+        signer.map(|key| key.mark).ok_or(TokenError::Signature)
     }
 
     /// Answers when the token ends.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tidewire_protocol::codec::Packet;
+use tidewire_protocol::codec::{Connect, Packet};
 use tokio::task::JoinSet;
 
 use super::Shared;
@@ -16,7 +16,7 @@ use super::report::{Meter, Report, per_second};
 use super::shape::root;
 use super::subscriber::subscribe;
 use crate::cli::arguments::BenchArguments;
-use crate::cli::client::{ClientError, Connection, connect_packet};
+use crate::cli::client::{ClientError, Connection};
 
 /// Opens the connections, holds them, and fails when the server lost some.
 pub(super) async fn measure(arguments: BenchArguments) -> Result<(), ClientError> {
@@ -114,7 +114,7 @@ async fn open(
     source: Option<IpAddr>,
 ) -> Result<Connection, ClientError> {
     let id = format!("bench-{}-c{index}", std::process::id());
-    let mut connect = connect_packet(shared.arguments.version, &id);
+    let mut connect = Connect::new(shared.arguments.version, &id);
     connect.keep_alive_seconds = shared.arguments.keep_alive;
     let mut connection = shared.dialer.open(connect, source).await?;
     connection.shrink();

@@ -1,7 +1,10 @@
 use std::path::Path;
 
 use super::import;
-use crate::config::{BridgeProtocol, BridgeRetain, Config, Loader, Transport};
+use crate::config::{
+    BridgeProtocol, BridgeRetain, CertificateAs, CertificateName, Config, Loader, StoreEngine,
+    Transport,
+};
 
 fn translate(text: &str) -> (String, Config) {
     let translated = import(text).unwrap();
@@ -45,6 +48,55 @@ fn listeners_limits_and_files_are_found_again() {
     assert_eq!(config.limits.queue_messages_max, 500);
     assert_eq!(config.limits.session_expiry_seconds_max, 1_209_600);
     assert!(text.contains("# line 8, without counterpart here: user mosquitto"));
+}
+
+#[test]
+fn rights_names_and_the_store_are_found_again() {
+    let (text, config) = translate(
+        "acl_file /etc/mosquitto/acl\npid_file /run/m.pid\nmax_keepalive 120\nmax_topic_alias 7\n\
+         persistence true\npersistence_location /var/lib/mosquitto/\n\
+         listener 8883\ncafile ca.crt\ncertfile server.crt\nkeyfile server.key\ncrlfile ca.crl\n\
+         require_certificate true\nuse_subject_as_username true\nmount_point plant/7/\n\
+         listener 1883\nmount_point half\n",
+    );
+    assert_eq!(config.acl.file.unwrap(), Path::new("/etc/mosquitto/acl"));
+    assert_eq!(config.pid_file.unwrap(), Path::new("/run/m.pid"));
+    assert_eq!(config.mqtt.keep_alive_seconds_max, Some(120));
+    assert_eq!(config.mqtt.topic_alias_maximum, 7);
+    assert_eq!(config.store.engine, StoreEngine::Lmdb);
+    assert_eq!(
+        config.store.directory,
+        Path::new("/var/lib/mosquitto/tidewire")
+    );
+    let listener = &config.listeners[0];
+    assert_eq!(listener.client_crl.as_deref(), Some(Path::new("ca.crl")));
+    assert_eq!(listener.certificate_as, CertificateAs::UserName);
+    assert_eq!(listener.certificate_name, CertificateName::Subject);
+    assert_eq!(listener.mount_point.as_deref(), Some("plant/7/"));
+    let (text_without, _) = translate("listener 1883\nuse_identity_as_username true\n");
+    assert!(text_without.contains("# names of certificates need require_certificate"));
+    assert!(text.contains("# line 16, without counterpart here: mount_point half"));
+}
+
+#[test]
+fn sizes_that_do_not_fit_together_here_are_raised() {
+    let (text, config) = translate("max_packet_size 30\nmax_queued_bytes 40\n");
+    let limits = config.limits;
+    assert_eq!(
+        (limits.packet_bytes_max, limits.queue_bytes_max),
+        (128, 128)
+    );
+    assert!(text.contains("# queue_bytes_max is raised to hold one packet"));
+    let (_, config) = translate("max_packet_size 268435455\n");
+    assert_eq!(config.limits.mailbox_bytes_max, 268_435_455);
+}
+
+#[test]
+fn options_of_bridges_without_counterpart_stay_as_comments() {
+    let (text, _) = translate(
+        "connection up\nbridge_attempt_unsubscribe false\nbridge_insecure true\naddress a\ntopic # out\n",
+    );
+    assert!(text.contains("# line 2, without counterpart here: bridge_attempt_unsubscribe false"));
 }
 
 #[test]

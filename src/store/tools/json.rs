@@ -127,6 +127,7 @@ pub(super) fn operation(line: &Value) -> Option<Operation> {
             id: id()?,
             message: read_message(line)?,
             receivers: read_receivers(line)?,
+            is_promised: true,
         },
         "delayed" => Operation::PutDelayed {
             id: id()?,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::batch::Batch;
-use super::super::commit::{Commit, RetainedMax, Totals};
+use super::super::commit::{Commit, RetainedMax, Room, Totals};
 use super::super::environment::{Environment, Presence, SCHEMA_VERSION, Table};
 use super::super::error::StoreError;
 use super::super::index::Index;
@@ -239,6 +239,7 @@ impl<'a> Changed<'a> {
             },
             scratch: &mut self.scratch,
             totals: self.totals,
+            room: Room::UNLIMITED,
         };
         let failed = |source| StoreError::Commit {
             path: self.environment.path().to_owned(),

@@ -9,34 +9,35 @@ use crate::{Failure, Receipt, Received, Record, Settled, Sink, Source};
 /// One connection's letter boxes. What lies in them is bounded by the caller's window on the way
 /// out and by Receive Maximum and [`Ports::is_crowded`] on the way in.
 #[derive(Debug, Default)]
-pub(super) struct Ports {
+pub(crate) struct Ports {
     boxes: Mutex<Boxes>,
     /// For the task of the connection.
-    pub(super) to_task: Notify,
+    pub(crate) to_task: Notify,
     settled: Notify,
     received: Notify,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Boxes {
-    pub(super) submitted: Vec<Record>,
-    pub(super) accepted: Vec<Receipt>,
-    pub(super) settled: Vec<Settled>,
-    pub(super) received: Vec<Received>,
-    pub(super) troubles: Vec<String>,
-    pub(super) failure: Option<Failure>,
+pub(crate) struct Boxes {
+    pub(crate) submitted: Vec<Record>,
+    pub(crate) accepted: Vec<Receipt>,
+    pub(crate) settled: Vec<Settled>,
+    pub(crate) received: Vec<Received>,
+    pub(crate) troubles: Vec<String>,
+    pub(crate) has_recovered: bool,
+    pub(crate) failure: Option<Failure>,
     /// Why the connection is to be closed, if it is.
-    pub(super) closing: Option<&'static str>,
+    pub(crate) closing: Option<&'static str>,
 }
 
 impl Ports {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Boxes> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Boxes> {
         // Nothing that holds the lock can panic half way through a change.
         self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves outcomes for the ends.
-    pub(super) fn leave(&self, change: impl FnOnce(&mut Boxes)) {
+    pub(crate) fn leave(&self, change: impl FnOnce(&mut Boxes)) {
         let mut boxes = self.lock();
         change(&mut boxes);
         let (settled, received) = (!boxes.settled.is_empty(), !boxes.received.is_empty());
@@ -50,36 +51,36 @@ impl Ports {
     }
 
     /// The connection has ended: what lies here is still to be taken, then this is the answer.
-    pub(super) fn fail(&self, failure: Failure) {
+    pub(crate) fn fail(&self, failure: Failure) {
         self.lock().failure.get_or_insert(failure);
         self.settled.notify_one();
         self.received.notify_one();
     }
 
-    pub(super) fn close(&self, why: &'static str) {
+    pub(crate) fn close(&self, why: &'static str) {
         self.lock().closing = Some(why);
         self.to_task.notify_one();
     }
 
     /// Whether so much waits to be taken in that nothing more should be read.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         self.lock().received.len() >= RECEIVED_MAX
     }
 }
 
-/// The way to an MQTT server.
+/// The way out, through the task of a connection.
 #[derive(Debug)]
-pub struct MqttSink {
-    pub(super) ports: Arc<Ports>,
+pub struct PortSink {
+    pub(crate) ports: Arc<Ports>,
 }
 
-/// The way from an MQTT server.
+/// The way in, through the task of a connection.
 #[derive(Debug)]
-pub struct MqttSource {
-    pub(super) ports: Arc<Ports>,
+pub struct PortSource {
+    pub(crate) ports: Arc<Ports>,
 }
 
-impl Sink for MqttSink {
+impl Sink for PortSink {
     fn submit(&mut self, records: Vec<Record>) {
         self.ports.lock().submitted.extend(records);
         self.ports.to_task.notify_one();
@@ -101,7 +102,7 @@ impl Sink for MqttSink {
     }
 }
 
-impl Source for MqttSource {
+impl Source for PortSource {
     async fn receive(&mut self) -> Result<Vec<Received>, Failure> {
         loop {
             {
@@ -127,6 +128,10 @@ impl Source for MqttSource {
 
     fn troubles(&mut self) -> Vec<String> {
         std::mem::take(&mut self.ports.lock().troubles)
+    }
+
+    fn has_recovered(&mut self) -> bool {
+        std::mem::take(&mut self.ports.lock().has_recovered)
     }
 }
 

@@ -1,0 +1,272 @@
+//! The task of a connection: publishes, waits for confirms, consumes and acknowledges.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use lapin::options::{BasicAckOptions, BasicPublishOptions};
+use lapin::types::ShortString;
+use lapin::{Channel, Connection, Consumer, Event};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::confirms::{Confirm, Confirming, Confirms, Content};
+use super::convert::{exchange_separators, properties_of, record_of, short};
+use super::{Opened, Settings, failure_of};
+use crate::ports::Ports;
+use crate::{Failure, Receipt, Received, Record, Settled, Token};
+
+/// Stands for a delivery that waits for its acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    connection: u64,
+    tag: u64,
+}
+
+/// A connection at work.
+pub(super) struct Link {
+    number: u64,
+    settings: Arc<Settings>,
+    ports: Arc<Ports>,
+    connection: Connection,
+    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+    publisher: Channel,
+    exchange: ShortString,
+    consumer: Option<(Channel, Consumer)>,
+    /// Not published yet: the window is full or the server has blocked us.
+    waiting: VecDeque<Record>,
+    /// Published and not confirmed, in this order.
+    unconfirmed: Confirms,
+    is_blocked: bool,
+    /// The last confirm, or the first publish after a time without any in flight.
+    progress: Instant,
+}
+
+impl Link {
+    pub(super) fn new(
+        opened: Opened,
+        ports: Arc<Ports>,
+        settings: Arc<Settings>,
+        number: u64,
+    ) -> Self {
+        Self {
+            number,
+            events: Box::pin(opened.connection.events_listener()),
+            connection: opened.connection,
+            publisher: opened.publisher,
+            // It was declared under this name.
+            exchange: short("exchange", &settings.exchange).unwrap_or_default(),
+            consumer: opened.consumer,
+            waiting: VecDeque::new(),
+            unconfirmed: Confirms::default(),
+            is_blocked: false,
+            progress: Instant::now(),
+            settings,
+            ports,
+        }
+    }
+
+    /// Works until the connection ends, and says why it did.
+    pub(super) async fn run(mut self) {
+        let failure = match self.serve().await {
+            Ok(why) => Failure::retry(why),
+            Err(failure) => failure,
+        };
+        self.ports.fail(failure);
+        // The server may be gone already; there is nothing more to tell it.
+        let _ = timeout(GOODBYE, self.connection.close(CLOSED, "closed".into())).await;
+    }
+
+    /// Ends without an error when somebody wants to close, and says why.
+    async fn serve(&mut self) -> Result<&'static str, Failure> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if let Some(why) = self.take_orders() {
+                return Ok(why);
+            }
+            self.publish();
+            let may_receive = !self.ports.is_crowded();
+            // Cancel safe: nothing is taken from a queue unless the arm completes, `notified`
+            // keeps its permit, a tick that is not taken comes again.
+            tokio::select! {
+                event = poll_fn(|context| self.events.as_mut().poll_next(context)) => {
+                    self.learn(event)?;
+                }
+                settled = poll_fn(|context| self.unconfirmed.poll_settled(context)) => {
+                    self.settle(settled?);
+                    self.progress = Instant::now();
+                }
+                received = received(&mut self.consumer), if may_receive => {
+                    self.receive(received)?;
+                }
+                () = self.ports.to_task.notified() => {}
+                _ = ticks.tick() => self.look_at_the_clock()?,
+            }
+        }
+    }
+
+    /// What the ends have left; a reason if the connection is to be closed.
+    fn take_orders(&mut self) -> Option<&'static str> {
+        let mut boxes = self.ports.lock();
+        let submitted = std::mem::take(&mut boxes.submitted);
+        let accepted = std::mem::take(&mut boxes.accepted);
+        let closing = boxes.closing;
+        drop(boxes);
+        self.waiting.extend(submitted);
+        for receipt in accepted {
+            self.acknowledge(receipt);
+        }
+        closing
+    }
+
+    fn acknowledge(&self, receipt: Receipt) {
+        // What came over an earlier connection is delivered again over this one.
+        let delivery = receipt.delivery();
+        let delivery = delivery.filter(|it| it.connection == self.number);
+        if let (Some(delivery), Some((channel, _))) = (delivery, &self.consumer) {
+            let sending = channel.basic_ack(delivery.tag, BasicAckOptions::default());
+            // The first poll hands it to the writer; if it cannot be written, the connection ends.
+            let _ = begin(&mut std::pin::pin!(sending).as_mut());
+        }
+    }
+
+    /// Publishes what the window has room for.
+    fn publish(&mut self) {
+        while !self.is_blocked
+            && !self.unconfirmed.is_unclear()
+            && self.unconfirmed.len() < self.settings.inflight_max
+            && let Some(record) = self.waiting.pop_front()
+        {
+            if self.unconfirmed.is_empty() {
+                self.progress = Instant::now();
+            }
+            let sequence = record.sequence;
+            match content_of(&record) {
+                Ok(content) => {
+                    let confirming = self.publish_one(content.clone());
+                    self.unconfirmed.push(sequence, content, confirming);
+                }
+                Err(failure) => {
+                    let result = Err(failure);
+                    self.settle(vec![Settled { sequence, result }]);
+                }
+            }
+        }
+    }
+
+    fn publish_one(&self, content: Content) -> Confirming {
+        let options = BasicPublishOptions {
+            mandatory: self.settings.mandatory,
+            immediate: false,
+        };
+        let (channel, exchange) = (self.publisher.clone(), self.exchange.clone());
+        let mut confirming: Confirming = Box::pin(async move {
+            let Content {
+                key,
+                payload,
+                properties,
+            } = content;
+            let sent = channel.basic_publish(exchange, key, options, &payload, properties);
+            sent.await?.await.map(Confirm::from)
+        });
+        // The first poll puts it in line, so that the order of records is kept.
+        match begin(&mut confirming.as_mut()) {
+            Poll::Pending => confirming,
+            Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
+        }
+    }
+
+    fn settle(&self, settled: Vec<Settled>) {
+        self.ports.leave(|boxes| boxes.settled.extend(settled));
+    }
+
+    fn receive(
+        &self,
+        delivery: Option<lapin::Result<lapin::message::Delivery>>,
+    ) -> Result<(), Failure> {
+        let Some(delivery) = delivery else {
+            let queue = self.settings.queue.as_deref().unwrap_or_default();
+            let text = format!("the server has cancelled our consumer of queue {queue:?}");
+            return Err(Failure::retry(text));
+        };
+        let mut delivery = delivery.map_err(failure_of)?;
+        let received = Received {
+            record: record_of(&mut delivery),
+            receipt: Receipt(Token::Delivery(Delivery {
+                connection: self.number,
+                tag: delivery.delivery_tag,
+            })),
+        };
+        self.ports.leave(|boxes| boxes.received.push(received));
+        Ok(())
+    }
+
+    fn learn(&mut self, event: Option<Event>) -> Result<(), Failure> {
+        match event {
+            Some(Event::ConnectionBlocked(reason)) => {
+                self.is_blocked = true;
+                let text = format!("blocked by the server: {reason}");
+                self.ports.leave(|boxes| boxes.troubles.push(text));
+            }
+            Some(Event::ConnectionUnblocked) => {
+                self.is_blocked = false;
+                self.progress = Instant::now();
+                self.ports.leave(|boxes| boxes.has_recovered = true);
+            }
+            Some(Event::Error(error)) => return Err(failure_of(error)),
+            None => return Err(Failure::retry("the connection broke off")),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Liveness by progress: heartbeats say that the server lives, not that it works.
+    fn look_at_the_clock(&mut self) -> Result<(), Failure> {
+        if !self.connection.status().connected() {
+            return Err(Failure::retry("the server closed the connection"));
+        }
+        if self.unconfirmed.is_empty() || self.is_blocked {
+            self.progress = Instant::now();
+        } else if self.progress.elapsed() >= self.settings.ack_timeout {
+            return Err(Failure::retry(format!(
+                "the server has confirmed nothing for {} s",
+                self.settings.ack_timeout.as_secs()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Polls for the first time, without waiting.
+fn begin<T>(future: &mut Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
+    future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn content_of(record: &Record) -> Result<Content, Failure> {
+    Ok(Content {
+        properties: properties_of(record)?,
+        key: short("routing key", &exchange_separators(&record.topic))?,
+        payload: record.payload.clone(),
+    })
+}
+
+/// The next delivery, if anything is consumed.
+async fn received(
+    consumer: &mut Option<(Channel, Consumer)>,
+) -> Option<lapin::Result<lapin::message::Delivery>> {
+    match consumer {
+        Some((_, consumer)) => poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await,
+        None => std::future::pending().await,
+    }
+}
+
+const TICK: Duration = Duration::from_millis(250);
+const GOODBYE: Duration = Duration::from_secs(2);
+/// The reply code of a connection that is closed on purpose.
+const CLOSED: u16 = 200;

@@ -1,0 +1,108 @@
+//! Whether clients that are connected would still be let in, asked after each change.
+//!
+//! Owns the list of those that are still to be asked about; a turn of the shard asks about a few.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio_rustls::rustls;
+
+use super::connection::Link;
+use super::driver::Driver;
+use super::handshake::Door;
+use crate::auth::Ground;
+use crate::config::Authentication;
+use crate::shard::{Key, Recheck};
+
+/// Connections that were there when the doors changed.
+#[derive(Default)]
+pub(super) struct Rechecks {
+    keys: VecDeque<Key>,
+    /// To be told at the end.
+    of: Option<Arc<Recheck>>,
+}
+
+/// Why a client is not let in any more.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("anonymous clients are not allowed any more")]
+    Anonymous,
+    #[error("its certificate is not accepted any more: {0}")]
+    Certificate(#[from] rustls::Error),
+    #[error("certificates are not accepted any more")]
+    Certificates,
+    #[error("the user of a process is not accepted any more")]
+    Process,
+    #[error("what it logged in with is not accepted any more")]
+    Proof,
+}
+
+impl Driver {
+    /// Begins to ask about every connection. A recheck that has not ended is part of the new one.
+    pub(super) fn begin_recheck(&self, recheck: &Arc<Recheck>) {
+        let keys = self.links.borrow().keys().copied().collect();
+        let of = Some(Arc::clone(recheck));
+        self.rechecks.replace(Rechecks { keys, of });
+    }
+
+    pub(super) fn is_rechecking(&self) -> bool {
+        self.rechecks.borrow().of.is_some()
+    }
+
+    /// Asks about as many connections as one turn may take.
+    pub(super) fn recheck_some(&self, now_ms: u64) {
+        if !self.is_rechecking() {
+            return;
+        }
+        let mut cost = 0;
+        while cost < COST_PER_TURN {
+            let next = self.rechecks.borrow_mut().keys.pop_front();
+            let Some(key) = next else {
+                if let Some(recheck) = self.rechecks.borrow_mut().of.take() {
+                    recheck.done.fetch_add(1, Ordering::Release);
+                }
+                return;
+            };
+            cost += self.ask_again(key, now_ms);
+        }
+    }
+
+    /// Ends a connection that would not be let in now; answers what it took to find out.
+    pub(super) fn ask_again(&self, key: Key, now_ms: u64) -> u32 {
+        let Some(link) = self.links.borrow().get(&key).cloned() else {
+            return 1;
+        };
+        let has_certificate = link.ground == Ground::Certificate;
+        let door = Arc::clone(&link.door.read());
+        if let Err(lost) = still_admits(&door, &link, self.clock.calendar_unix_ms()) {
+            let why = lost.to_string();
+            self.shard.borrow_mut().turn_out(key, &why, now_ms);
+            self.schedule_flush();
+        }
+        if has_certificate { CERTIFICATE_COST } else { 1 }
+    }
+}
+
+fn still_admits(door: &Door, link: &Link, unix_ms: u64) -> Result<(), Lost> {
+    let transport = link.transport.borrow();
+    let certificates = transport.tls_session().map(|it| it.peer_certificates());
+    if let Some(tls) = &door.tls {
+        tls.still_accepts(certificates.flatten(), unix_ms)?;
+    }
+    let is_in_order = |way| door.order.contains(&way) && door.authenticator.still_has(link.ground);
+    match link.ground {
+        Ground::Nothing if !door.allows_anonymous(transport.peer()) => Err(Lost::Anonymous),
+        Ground::Certificate if !door.asks_for_certificates() => Err(Lost::Certificates),
+        Ground::Process if !door.listener.unix_peer_as_user => Err(Lost::Process),
+        Ground::Password if !is_in_order(Authentication::Password) => Err(Lost::Proof),
+        Ground::Token(_) if !is_in_order(Authentication::Jwt) => Err(Lost::Proof),
+        Ground::Server if !is_in_order(Authentication::Http) => Err(Lost::Proof),
+        _ => Ok(()),
+    }
+}
+
+/// What one turn may take: some milliseconds.
+const COST_PER_TURN: u32 = 1_024;
+/// Signatures are computed.
+const CERTIFICATE_COST: u32 = 64;
