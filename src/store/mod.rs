@@ -141,6 +141,18 @@ impl Store {
             }
         };
         tell(&recovery.recovered, &config.directory, clock);
+        Self::start(config, limits, clock, reports, environment, recovery)
+    }
+
+    /// Starts the threads on what was read.
+    fn start(
+        config: &StoreConfig,
+        limits: &Limits,
+        clock: Clock,
+        reports: Reports,
+        environment: Environment,
+        recovery: Recovery,
+    ) -> Result<(Self, Recovered), StoreError> {
         let Recovery {
             recovered,
             index,

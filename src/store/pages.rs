@@ -226,10 +226,13 @@ impl Walk<'_> {
         Ok(page)
     }
 
-    /// Asks the system for pages that are to be read soon, neighbours together. Nothing depends on it.
+    /// Asks the system for pages that are read soon, neighbours together. Nothing depends on it.
     fn read_ahead(&self, numbers: &[u64]) {
-        for run in numbers.chunk_by(|one, next| (1..=NEIGHBOURS).contains(&next.wrapping_sub(*one)))
-        {
+        let is_near = |one: &u64, next: &u64| {
+            let distance = next.checked_sub(*one);
+            distance.is_some_and(|it| (1..=NEIGHBOURS).contains(&it))
+        };
+        for run in numbers.chunk_by(is_near) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
             };
