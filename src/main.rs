@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tidewire::cli::arguments::{AclCommand, Arguments, Command};
 use tidewire::cli::{
-    acl, bench, certs, client, import, passwd, publish, reload, run, store, subscribe,
+    acl, bench, certs, client, control, import, passwd, publish, reload, run, store, subscribe,
 };
 
 #[global_allocator]
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => finish(run::run(&arguments)),
         Command::Check(arguments) => finish(run::check(&arguments)),
         Command::Reload(arguments) => finish(reload::run(&arguments)),
+        Command::Bridge(arguments) => finish(control::run(&arguments)),
         Command::Certs(arguments) => {
             match certs::write_development_certificates(&arguments.out, &arguments.hosts) {
                 Ok(files) => {

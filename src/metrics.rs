@@ -39,6 +39,9 @@ pub struct BridgeMetrics {
     pub dropped_poison: Counter,
     pub dropped_mapping: Counter,
     pub dropped_loop: Counter,
+    pub dropped_purged: Counter,
+    /// Counted by the bridge; the others by its home shard.
+    pub dropped_purged_lent: Counter,
     pub retried: Counter,
     pub connects: Counter,
 }

@@ -43,7 +43,7 @@ pub struct Server {
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<String>,
     metrics: Arc<[Arc<ShardMetrics>]>,
-    bridges: Option<Bridges>,
+    bridges: Bridges,
     /// Closed after the shards have ended.
     store: Arc<Store>,
     /// The last owner: its threads end after the shards.
@@ -128,7 +128,7 @@ impl Server {
         let connections = Arc::new(Semaphore::new(
             limits.connections_max.min(Semaphore::MAX_PERMITS),
         ));
-        let bridges = Bridges::start(&shared, &mailboxes, clock, &queues)?;
+        let bridges = Bridges::start(&shared, &mailboxes, clock, queues)?;
         let mut threads = Vec::new();
         for (shard, arrivals) in restored.into_iter().zip(receivers) {
             let number = shard.id().0;

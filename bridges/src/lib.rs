@@ -9,16 +9,20 @@
 pub mod amqp091;
 mod failure;
 pub mod mqtt;
+mod note;
 mod ports;
 mod record;
 mod template;
 
 pub use failure::{Class, Failure};
+pub use note::Note;
 pub use ports::{PortSink, PortSource};
 pub use record::{Properties, Record};
 pub use template::{Context, Template, TemplateError};
 
 use std::future::Future;
+
+use tidewire_protocol::codec::PacketId;
 
 /// Makes connections to one remote system, one at a time.
 pub trait Connector: Send {
@@ -34,6 +38,22 @@ pub trait Connector: Send {
 
     /// Says goodbye to the remote and waits until the connection has ended.
     fn close(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// From the next connect on, other settings; those of another kind are ignored.
+    fn change(&mut self, settings: Settings);
+
+    /// Without a connection: what the remote may have and has not acknowledged.
+    fn held(&mut self) -> impl Future<Output = Vec<u64>> + Send;
+}
+
+/// What a connector of some kind is told.
+#[derive(Debug)]
+pub enum Settings {
+    /// MQTT.
+    Mqtt(Box<mqtt::Settings>),
+    /// AMQP 0-9-1.
+    #[cfg(feature = "amqp091")]
+    Amqp091(Box<amqp091::Settings>),
 }
 
 /// A connection that the remote has accepted.
@@ -60,10 +80,17 @@ pub trait Sink: Send {
     fn submit(&mut self, records: Vec<Record>);
 
     /// Waits until records are settled: the remote has acknowledged or refused them. Cancel safe.
+    /// Answers without any when there are notes to be taken.
     ///
     /// # Errors
     /// The connection has ended.
     fn settled(&mut self) -> impl Future<Output = Result<Vec<Settled>, Failure>> + Send;
+
+    /// What has to be kept before the sink goes on, since the last call, in order.
+    fn take_notes(&mut self) -> Vec<Note>;
+
+    /// So many more notes are kept, counted over all connections.
+    fn keep(&mut self, count: usize);
 }
 
 /// The way from a remote system.
@@ -117,6 +144,11 @@ pub(crate) enum Token {
 }
 
 impl Receipt {
+    /// The remote's identifier, if the record is to be kept together with it.
+    pub fn packet_id(self) -> Option<PacketId> {
+        self.mqtt()?.packet_id_at_qos_2()
+    }
+
     fn mqtt(self) -> Option<mqtt::Receipt> {
         match self.0 {
             Token::Mqtt(receipt) => Some(receipt),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::{Failure, Receipt, Received, Record, Settled, Sink, Source};
+use crate::{Failure, Note, Receipt, Received, Record, Settled, Sink, Source};
 
 /// One connection's letter boxes. What lies in them is bounded by the caller's window on the way
 /// out and by Receive Maximum and [`Ports::is_crowded`] on the way in.
@@ -22,6 +22,9 @@ pub(crate) struct Boxes {
     pub(crate) submitted: Vec<Record>,
     pub(crate) accepted: Vec<Receipt>,
     pub(crate) settled: Vec<Settled>,
+    pub(crate) notes: Vec<Note>,
+    /// Notes that are kept.
+    pub(crate) kept: usize,
     pub(crate) received: Vec<Received>,
     pub(crate) troubles: Vec<String>,
     pub(crate) has_recovered: bool,
@@ -40,7 +43,8 @@ impl Ports {
     pub(crate) fn leave(&self, change: impl FnOnce(&mut Boxes)) {
         let mut boxes = self.lock();
         change(&mut boxes);
-        let (settled, received) = (!boxes.settled.is_empty(), !boxes.received.is_empty());
+        let settled = !boxes.settled.is_empty() || !boxes.notes.is_empty();
+        let received = !boxes.received.is_empty();
         drop(boxes);
         if settled {
             self.settled.notify_one();
@@ -90,7 +94,7 @@ impl Sink for PortSink {
         loop {
             {
                 let mut boxes = self.ports.lock();
-                if !boxes.settled.is_empty() {
+                if !boxes.settled.is_empty() || !boxes.notes.is_empty() {
                     return Ok(std::mem::take(&mut boxes.settled));
                 }
                 if let Some(failure) = &boxes.failure {
@@ -99,6 +103,15 @@ impl Sink for PortSink {
             }
             self.ports.settled.notified().await;
         }
+    }
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.ports.lock().notes)
+    }
+
+    fn keep(&mut self, count: usize) {
+        self.ports.lock().kept += count;
+        self.ports.to_task.notify_one();
     }
 }
 

@@ -1,7 +1,7 @@
 //! A message between two systems.
 
 use bytes::Bytes;
-use tidewire_protocol::codec::QoS;
+use tidewire_protocol::codec::{PacketId, QoS};
 use tokio::time::Instant;
 
 /// A message in words that every system has.
@@ -9,6 +9,8 @@ use tokio::time::Instant;
 pub struct Record {
     /// What the caller calls it; ascending in the order of submission.
     pub sequence: u64,
+    /// Under which identifier an earlier process has sent it and had no answer.
+    pub sent_as: Option<PacketId>,
     /// The topic at the side that the record goes to, or came from.
     pub topic: String,
     /// What records that belong together have in common, where the protocol has such a thing.

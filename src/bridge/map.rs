@@ -8,10 +8,12 @@ use tidewire_protocol::topic::{Topic, matches};
 use tokio::time::{Duration, Instant};
 
 use super::BridgeError;
+use super::headers::Headers;
 use crate::auth::may_publish;
 use crate::config::{Bridge, BridgeRetain, BridgeRule};
 use crate::exchange::BridgeId;
 use crate::message::{Header, Message};
+use crate::queue::Lent;
 use crate::shard::publisher_of_bridge;
 
 /// The rules of one bridge, ready for use.
@@ -35,6 +37,7 @@ struct Rule {
     to_prefix: String,
     /// In place of exchanging the prefixes.
     topic: Option<Template>,
+    headers: Headers,
     qos_max: QoS,
     retain: BridgeRetain,
 }
@@ -109,14 +112,15 @@ impl Map {
     /// The record of a message of ours.
     pub(super) fn outward(
         &self,
-        message: &Message,
-        sequence: u64,
+        lent: &Lent,
         peer: Option<&str>,
         now_ms: u64,
     ) -> Result<Record, NotCrossing> {
+        let message = &lent.message;
         let (rule, filter) = Self::find(&self.outward, message.topic())?;
         let mut record = Record {
-            sequence,
+            sequence: lent.sequence,
+            sent_as: lent.sent_as,
             topic: message.topic().to_owned(),
             payload: Bytes::from_owner(Payload(message.clone())),
             qos: message.qos().min(rule.qos_max),
@@ -127,8 +131,10 @@ impl Map {
             ..Record::default()
         };
         decode_properties(message.forwarded(), &mut record);
-        record.topic = self.translate(rule, filter, &record)?;
+        let topic = self.translate(rule, filter, &record)?;
         let mut path = take_path(&mut record);
+        rule.headers.apply(&mut record, self.context(filter));
+        record.topic = topic;
         if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
             return Err(NotCrossing::Loop);
         }
@@ -154,6 +160,7 @@ impl Map {
             return Err(NotCrossing::Invalid(text));
         }
         let mut path = take_path(&mut record);
+        rule.headers.apply(&mut record, self.context(filter));
         // A broker marks only what it sends over bridges of its own.
         path.extend(peer.map(str::to_owned));
         if path.len() > self.hops_max || path.contains(&self.node) {
@@ -176,6 +183,14 @@ impl Map {
         Ok(Message::new(&topic, &forwarded, &record.payload, header))
     }
 
+    fn context<'a>(&'a self, filter: &'a str) -> Context<'a> {
+        Context {
+            filter,
+            bridge: &self.bridge,
+            node: &self.node,
+        }
+    }
+
     /// The first rule that wants a topic, and the filter by which it does.
     fn find<'a>(rules: &'a [Rule], topic: &str) -> Result<(&'a Rule, &'a str), NotCrossing> {
         let found = rules
@@ -192,16 +207,9 @@ impl Map {
             ))
         };
         let name = match &rule.topic {
-            Some(template) => {
-                let context = Context {
-                    filter,
-                    bridge: &self.bridge,
-                    node: &self.node,
-                };
-                template
-                    .fill(record, context)
-                    .map_err(|error| invalid(&error))?
-            }
+            Some(template) => template
+                .fill(record, self.context(filter))
+                .map_err(|error| invalid(&error))?,
             None => {
                 let rest = record.topic.strip_prefix(&rule.from_prefix);
                 let rest = rest.ok_or(NotCrossing::Unwanted)?;
@@ -234,6 +242,7 @@ impl Rule {
             from_prefix: from_prefix.clone(),
             to_prefix: to_prefix.clone(),
             topic: rule.topic.as_deref().map(Template::parse).transpose()?,
+            headers: Headers::new(rule)?,
             qos_max: match rule.qos_max {
                 0 => QoS::AtMostOnce,
                 1 => QoS::AtLeastOnce,
@@ -315,8 +324,16 @@ mod tests {
         }
     }
 
-    fn message(topic: &str) -> Message {
-        Message::new(topic, &[], b"x", Header::default())
+    fn message(topic: &str) -> Lent {
+        lent(Message::new(topic, &[], b"x", Header::default()))
+    }
+
+    fn lent(message: Message) -> Lent {
+        Lent {
+            sequence: 1,
+            message,
+            sent_as: None,
+        }
     }
 
     fn record(topic: &str, path: &str) -> Record {
@@ -330,12 +347,12 @@ mod tests {
     #[test]
     fn prefixes_are_exchanged_on_the_way_out_and_back() {
         let map = map(rule("s/#", "here/", "there/"), None);
-        let out = map.outward(&message("here/s/1"), 1, None, 0).unwrap();
+        let out = map.outward(&message("here/s/1"), None, 0).unwrap();
         assert_eq!(out.topic, "there/s/1");
         assert_eq!(out.headers, [(PATH.to_owned(), "here".to_owned())]);
         let back = map.inward(record("there/s/2", ""), None, 0).unwrap();
         assert_eq!(back.topic(), "here/s/2");
-        let other = map.outward(&message("s/1"), 1, None, 0);
+        let other = map.outward(&message("s/1"), None, 0);
         assert_eq!(other.unwrap_err(), NotCrossing::Unwanted);
     }
 
@@ -348,7 +365,7 @@ mod tests {
         let map = map(templated, None);
         let out = |payload: &[u8]| {
             let message = Message::new("s/a", &[], payload, Header::default());
-            map.outward(&message, 1, None, 0).map(|it| it.topic)
+            map.outward(&lent(message), None, 0).map(|it| it.topic)
         };
         assert_eq!(out(br#"{"id":"x/+"}"#).as_deref(), Ok("here/A/x%2F%2B"));
         assert!(matches!(out(b"no json"), Err(NotCrossing::Invalid(_))));
@@ -357,9 +374,9 @@ mod tests {
     #[test]
     fn an_empty_filter_maps_one_topic_to_another() {
         let map = map(rule("", "one", "another"), None);
-        let out = map.outward(&message("one"), 1, None, 0).unwrap();
+        let out = map.outward(&message("one"), None, 0).unwrap();
         assert_eq!(out.topic, "another");
-        assert!(map.outward(&message("one/more"), 1, None, 0).is_err());
+        assert!(map.outward(&message("one/more"), None, 0).is_err());
     }
 
     #[test]
@@ -371,7 +388,10 @@ mod tests {
         assert_eq!(inward("a,b", Some("c")), Err(NotCrossing::Loop));
         assert_eq!(inward("here", None), Err(NotCrossing::Loop));
         let came = map.inward(record("t", "a"), None, 0).unwrap();
-        let out = |peer| map.outward(&came, 1, peer, 0).map(|it| it.headers);
+        let out = |peer| {
+            map.outward(&lent(came.clone()), peer, 0)
+                .map(|it| it.headers)
+        };
         let passed = [("a", "b"), (PATH, "a,here")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(out(Some("c")), Ok(passed.to_vec()));
         assert_eq!(out(Some("a")), Err(NotCrossing::Loop));
@@ -384,7 +404,7 @@ mod tests {
         assert!(matches!(inward("deep/$SYS/x"), NotCrossing::Invalid(_)));
         assert!(matches!(inward("deep/"), NotCrossing::Invalid(_)));
         let levels = message("1/2/3/4/5/6/7/8");
-        let out = map.outward(&levels, 1, None, 0).unwrap_err();
+        let out = map.outward(&levels, None, 0).unwrap_err();
         assert!(matches!(out, NotCrossing::Invalid(_)));
     }
 }

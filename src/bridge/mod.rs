@@ -6,48 +6,90 @@
 //! records there.
 
 mod backoff;
+mod command;
+mod desk;
 mod dial;
+mod headers;
 mod map;
 mod post;
+mod prepare;
 mod queues;
 mod report;
 mod runner;
 mod settings;
 
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use tidewire_bridges::Connector;
-#[cfg(feature = "amqp091")]
-use tidewire_bridges::amqp091::Amqp091Connector;
-use tidewire_bridges::mqtt::MqttConnector;
-use tidewire_protocol::codec::{ProtocolVersion, QoS};
-use tidewire_protocol::topic::TopicFilter;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::config::{Bridge, BridgeKind, Config};
-use crate::exchange::{Binding, BridgeId, Destination, ShardId};
-use crate::metrics::BridgeMetrics;
+use crate::config::{Bridge, Config};
+use crate::exchange::{BridgeId, ShardId};
 use crate::net::handshake::random_bytes;
 use crate::net::mailbox::Mailbox;
-use crate::queue::BridgeQueueLimits;
+use crate::queue::BridgeRemains;
 use crate::shard::{BridgeRequest, Mail, Shared};
-use crate::store::QueueId;
+use crate::store::{Operation, QueueId, Ticket};
 
-use map::Map;
-use post::{Inbox, Post};
+use command::{Change, Command, Wish};
+use desk::Desk;
+use post::Inbox;
+use prepare::{Surroundings, bind, check_filters, open, prepare, unbind};
 pub(crate) use queues::{BridgeQueues, restore_queues};
-use report::Reporter;
-use runner::Runner;
+use queues::{Kept, queue_name};
+use report::Status;
 
-/// The running bridges of a broker.
+/// The bridges of a broker.
 #[derive(Debug)]
 pub struct Bridges {
+    surroundings: Surroundings,
+    running: Vec<Running>,
+    /// What the store has for bridges that are off.
+    queues: BridgeQueues,
+    next: u16,
     stop: watch::Sender<bool>,
+    desk: Arc<Desk>,
+    /// Begins with the first bridge.
     thread: Option<JoinHandle<()>>,
+}
+
+/// One bridge, as the server sees it.
+#[derive(Debug)]
+struct Running {
+    id: BridgeId,
+    bridge: Bridge,
+    /// What its queue is bound to while its wish says so.
+    filters: Vec<String>,
+    store: Option<QueueId>,
+    wish: Wish,
+    inbox: Arc<Inbox>,
+    status: Arc<Status>,
+}
+
+/// What another configuration asks for; nothing in it can fail any more.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    gone: Vec<String>,
+    changed: Vec<(usize, Option<Change>)>,
+    new: Vec<(BridgeId, Change)>,
+}
+
+/// What an operator asks of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeOrder {
+    /// Say how it is.
+    State,
+    /// Rest; the queue is filled.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Send what waits, take nothing new, then rest.
+    Drain,
+    /// Drop what waits.
+    Purge,
 }
 
 /// Why a bridge cannot work as configured.
@@ -85,47 +127,298 @@ pub fn node_name() -> String {
 }
 
 impl Bridges {
-    /// Binds the queues and starts the bridges; `None` if there are none. To be called before the
-    /// shards start, so that no message is missed.
+    /// Binds the queues and starts the bridges. To be called before the shards start, so that no
+    /// message is missed.
     pub(crate) fn start(
         shared: &Arc<Shared>,
         mailboxes: &Arc<[Mailbox]>,
         clock: Clock,
-        queues: &BridgeQueues,
-    ) -> Result<Option<Self>, BridgeError> {
+        queues: BridgeQueues,
+    ) -> Result<Self, BridgeError> {
         let (stop, stopped) = watch::channel(false);
-        let mut runners = Vec::new();
-        for (number, bridge) in (0u16..).zip(&shared.config.bridges) {
-            if bridge.enabled {
-                let (id, stopped) = (BridgeId(number), stopped.clone());
-                let prepared = prepare(id, bridge, shared, mailboxes, clock, stopped)?;
-                bind(id, bridge, &prepared.filters, shared, queues.of(id))?;
-                runners.push(prepared);
+        let mut this = Self {
+            surroundings: Surroundings {
+                mailboxes: Arc::clone(mailboxes),
+                clock,
+                stopped,
+            },
+            running: Vec::new(),
+            queues,
+            next: 0,
+            stop,
+            desk: Arc::default(),
+            thread: None,
+        };
+        for bridge in shared.config.bridges.iter().filter(|it| it.enabled) {
+            let id = this.next_id(bridge)?;
+            let kept = this.queues.take(&bridge.name);
+            let change = prepare::change(id, bridge, shared, kept.is_some())?;
+            this.run(id, change, kept.as_ref(), shared)?;
+        }
+        Ok(this)
+    }
+
+    /// What has to change for another configuration.
+    ///
+    /// # Errors
+    /// The first bridge that cannot work; nothing has changed.
+    pub(crate) fn plan(&mut self, shared: &Shared) -> Result<Plan, BridgeError> {
+        let wanted = &shared.config.bridges;
+        let is_gone = |it: &&Running| wanted.iter().all(|new| new.name != it.bridge.name);
+        let gone = self.running.iter().filter(is_gone);
+        let mut plan = Plan {
+            gone: gone.map(|it| it.bridge.name.clone()).collect(),
+            ..Plan::default()
+        };
+        for bridge in wanted {
+            let at = self
+                .running
+                .iter()
+                .position(|it| it.bridge.name == bridge.name);
+            match at.and_then(|at| Some((at, self.running.get(at)?))) {
+                Some((_, running)) if running.bridge == *bridge => {}
+                Some((at, _)) if !bridge.enabled => plan.changed.push((at, None)),
+                Some((at, running)) => {
+                    if running.bridge.kind != bridge.kind {
+                        return Err(BridgeError {
+                            bridge: bridge.name.clone(),
+                            problem: "kind cannot change while the broker runs".to_owned(),
+                        });
+                    }
+                    let is_durable = running.store.is_some();
+                    let change = prepare::change(running.id, bridge, shared, is_durable)?;
+                    check_filters(bridge, &filters_of(&change), shared)?;
+                    plan.changed.push((at, Some(change)));
+                }
+                None if bridge.enabled => {
+                    let id = self.next_id(bridge)?;
+                    let is_durable = shared.store.is_durable();
+                    let change = prepare::change(id, bridge, shared, is_durable)?;
+                    check_filters(bridge, &filters_of(&change), shared)?;
+                    plan.new.push((id, change));
+                }
+                None => {}
             }
         }
-        if runners.is_empty() {
-            return Ok(None);
+        Ok(plan)
+    }
+
+    /// Carries out a plan; bridges that are not in it notice nothing.
+    pub(crate) fn apply(&mut self, plan: Plan, shared: &Shared) -> Result<(), BridgeError> {
+        for (at, change) in plan.changed {
+            if let Some(running) = self.running.get_mut(at) {
+                running.change(change, shared, &self.surroundings);
+            }
         }
-        let mailboxes = Arc::clone(mailboxes);
+        for name in plan.gone {
+            if let Some(at) = self.running.iter().position(|it| it.bridge.name == name) {
+                let running = self.running.swap_remove(at);
+                unbind(running.id, &running.filters, shared);
+                running.inbox.tell(Command::Remove);
+            }
+        }
+        for (id, change) in plan.new {
+            let kept = self.open_store(id, &change.bridge, shared)?;
+            self.run(id, change, kept.as_ref(), shared)?;
+        }
+        Ok(())
+    }
+
+    /// Carries out what an operator asks for; answers the state as JSON.
+    pub(crate) fn order(
+        &mut self,
+        name: &str,
+        order: BridgeOrder,
+        shared: &Shared,
+    ) -> Result<String, BridgeError> {
+        let known: Vec<&str> = self.running.iter().map(|it| &*it.bridge.name).collect();
+        let problem = match known.is_empty() {
+            true => "is not there: no bridge runs".to_owned(),
+            false => format!("is not there; running: {}", known.join(", ")),
+        };
+        let running = self.running.iter_mut().find(|it| it.bridge.name == name);
+        let running = running.ok_or_else(|| BridgeError {
+            bridge: name.to_owned(),
+            problem,
+        })?;
+        match order {
+            BridgeOrder::State => {}
+            BridgeOrder::Purge => running.inbox.tell(Command::Purge),
+            _ if running.wish == Wish::Off => {
+                return Err(BridgeError {
+                    bridge: name.to_owned(),
+                    problem: "is off: set enabled = true and reload".to_owned(),
+                });
+            }
+            BridgeOrder::Pause => running.be(Wish::Pause, shared),
+            BridgeOrder::Resume => {
+                running.be(Wish::Run, shared);
+                // One that was to connect once is at its end without another wish.
+                running.inbox.tell(Command::Be(Wish::Run));
+            }
+            BridgeOrder::Drain => running.be(Wish::Drain, shared),
+        }
+        Ok(running.status.text())
+    }
+
+    fn next_id(&mut self, bridge: &Bridge) -> Result<BridgeId, BridgeError> {
+        let id = BridgeId(self.next);
+        self.next = self.next.checked_add(1).ok_or_else(|| BridgeError {
+            bridge: bridge.name.clone(),
+            problem: "is one too many since the start of the broker".to_owned(),
+        })?;
+        Ok(id)
+    }
+
+    /// Starts the task of a bridge whose queue is there, and binds it.
+    fn run(
+        &mut self,
+        id: BridgeId,
+        change: Change,
+        kept: Option<&Kept>,
+        shared: &Shared,
+    ) -> Result<(), BridgeError> {
+        let (bridge, filters) = (change.bridge.clone(), filters_of(&change));
+        check_filters(&bridge, &filters, shared)?;
+        self.start_thread(shared)?;
+        let (prepared, status) = prepare(id, change, shared, &self.surroundings, kept);
+        let inbox = Arc::clone(&prepared.inbox);
+        // Before its home shard hears of it, which may have something for it at once.
+        self.desk.put(prepared);
+        self.surroundings
+            .mail(id, shared, open(id, &bridge, &status));
+        let store = kept.map(|it| it.queue);
+        bind(id, &filters, shared, store);
+        self.running.push(Running {
+            id,
+            bridge,
+            filters,
+            store,
+            wish: Wish::Run,
+            inbox,
+            status,
+        });
+        Ok(())
+    }
+
+    fn start_thread(&mut self, shared: &Shared) -> Result<(), BridgeError> {
+        if self.thread.is_some() {
+            return Ok(());
+        }
+        let mailboxes = Arc::clone(&self.surroundings.mailboxes);
         let address = usize::from(shared.shards);
+        let desk = Arc::clone(&self.desk);
         let thread = thread::Builder::new()
             .name("bridges".to_owned())
-            .spawn(move || run(runners, &mailboxes, address));
-        let thread = thread.map_err(|error| BridgeError {
+            .spawn(move || desk::run(&desk, &mailboxes, address));
+        self.thread = Some(thread.map_err(|error| BridgeError {
             bridge: "all".to_owned(),
             problem: format!("cannot start a thread: {error}"),
-        })?;
-        Ok(Some(Self {
-            stop,
-            thread: Some(thread),
-        }))
+        })?);
+        Ok(())
     }
+
+    /// The durable queue of a bridge that comes while shards run: theirs before anything is bound
+    /// to it.
+    fn open_store(
+        &mut self,
+        id: BridgeId,
+        bridge: &Bridge,
+        shared: &Shared,
+    ) -> Result<Option<Kept>, BridgeError> {
+        if !shared.store.is_durable() {
+            return Ok(None);
+        }
+        let kept = self.queues.take(&bridge.name);
+        let mut kept = kept.unwrap_or_else(|| {
+            let queue = shared.store.next_queue();
+            let name = queue_name(&bridge.name, None);
+            let put = Operation::PutNamedQueue { queue, name };
+            let home = home_of(id, shared);
+            // Before all that names the queue; nobody waits for this ticket.
+            shared.store.submit(home, Ticket::default(), vec![put]);
+            Kept {
+                queue,
+                remembered: None,
+                remains: BridgeRemains::default(),
+            }
+        });
+        let (done, is_done) = sync_channel(1);
+        let request = BridgeRequest::Restore {
+            queue: kept.queue,
+            remains: std::mem::take(&mut kept.remains),
+            done,
+        };
+        let mail = Mail::BridgeRequest {
+            bridge: id,
+            request,
+        };
+        self.surroundings.mail(id, shared, mail);
+        match is_done.recv_timeout(SHARD_PATIENCE) {
+            Ok(()) => Ok(Some(kept)),
+            Err(_) => Err(BridgeError {
+                bridge: bridge.name.clone(),
+                problem: "cannot begin: its shard does not answer".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Running {
+    /// Goes on by another configuration; `None` turns it off.
+    fn change(&mut self, change: Option<Change>, shared: &Shared, surroundings: &Surroundings) {
+        let Some(change) = change else {
+            self.bridge.enabled = false;
+            self.be(Wish::Off, shared);
+            return;
+        };
+        let filters = filters_of(&change);
+        let is_obsolete = |it: &&String| !filters.contains(it);
+        let obsolete: Vec<String> = self.filters.iter().filter(is_obsolete).cloned().collect();
+        unbind(self.id, &obsolete, shared);
+        self.filters = filters;
+        self.bridge = change.bridge.clone();
+        surroundings.mail(self.id, shared, open(self.id, &self.bridge, &self.status));
+        self.inbox.tell(Command::Change(Box::new(change)));
+        let wish = match self.wish {
+            Wish::Off => Wish::Run,
+            wish => wish,
+        };
+        self.be(wish, shared);
+    }
+
+    fn be(&mut self, wish: Wish, shared: &Shared) {
+        if wish.is_bound() {
+            bind(self.id, &self.filters, shared, self.store);
+        } else {
+            unbind(self.id, &self.filters, shared);
+        }
+        if wish != self.wish {
+            self.wish = wish;
+            self.inbox.tell(Command::Be(wish));
+        }
+    }
+}
+
+impl Surroundings {
+    /// To the home shard of a bridge.
+    fn mail(&self, id: BridgeId, shared: &Shared, mail: Mail) {
+        let home = home_of(id, shared);
+        if let Some(mailbox) = self.mailboxes.get(usize::from(home.0)) {
+            mailbox.put(vec![mail]);
+        }
+    }
+}
+
+fn filters_of(change: &Change) -> Vec<String> {
+    change.map.local_filters().map(str::to_owned).collect()
 }
 
 /// Says goodbye to the other brokers and waits until all bridges have ended.
 impl Drop for Bridges {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        self.desk.close();
         let ended = self.thread.take().map(JoinHandle::join);
         if ended.is_some_and(|ended| ended.is_err()) {
             tracing::error!("the thread of the bridges panicked");
@@ -133,230 +426,10 @@ impl Drop for Bridges {
     }
 }
 
-/// A bridge that is ready to run.
-struct Prepared {
-    id: BridgeId,
-    /// What its queue is bound to.
-    filters: Vec<String>,
-    inbox: Arc<Inbox>,
-    running: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
 /// The shard where the queue of a bridge lives.
 fn home_of(id: BridgeId, shared: &Shared) -> ShardId {
     ShardId(id.0 % shared.shards.max(1))
 }
 
-/// Opens the queue of a bridge.
-fn prepare(
-    id: BridgeId,
-    bridge: &Bridge,
-    shared: &Shared,
-    mailboxes: &Arc<[Mailbox]>,
-    clock: Clock,
-    stopped: watch::Receiver<bool>,
-) -> Result<Prepared, BridgeError> {
-    let node = shared.config.node.as_deref().unwrap_or_default();
-    let levels_max = shared.config.limits.topic_levels_max;
-    let map = Map::new(bridge, id, node, levels_max)?;
-    let home = home_of(id, shared);
-    let connector = AnyConnector::new(bridge, &map, node, &shared.config)?;
-    let metrics: Arc<BridgeMetrics> = Arc::default();
-    let open = BridgeRequest::Open {
-        limits: queue_limits(bridge),
-        metrics: Arc::clone(&metrics),
-    };
-    if let Some(mailbox) = mailboxes.get(usize::from(home.0)) {
-        let request = open;
-        mailbox.put(vec![Mail::BridgeRequest {
-            bridge: id,
-            request,
-        }]);
-    }
-    let inbox: Arc<Inbox> = Arc::default();
-    let post = Post {
-        id,
-        home,
-        mailboxes: Arc::clone(mailboxes),
-        clock,
-        batch: Vec::new(),
-    };
-    let reporter = Reporter::new(&bridge.name, metrics);
-    let filters = map.local_filters().map(str::to_owned).collect();
-    let tools = Tools {
-        map,
-        post,
-        inbox: Arc::clone(&inbox),
-        reporter,
-        sys_seconds: shared.config.sys_interval_seconds,
-        shutdown_seconds: shared.config.mqtt.shutdown_seconds,
-    };
-    let running: Pin<Box<dyn Future<Output = ()> + Send>> = match connector {
-        AnyConnector::Mqtt(connector) => Box::pin(tools.runner(bridge, *connector).run(stopped)),
-        #[cfg(feature = "amqp091")]
-        AnyConnector::Amqp091(connector) => Box::pin(tools.runner(bridge, *connector).run(stopped)),
-    };
-    Ok(Prepared {
-        id,
-        filters,
-        inbox,
-        running,
-    })
-}
-
-/// What every bridge works with, whatever it speaks.
-struct Tools {
-    map: Map,
-    post: Post,
-    inbox: Arc<Inbox>,
-    reporter: Reporter,
-    sys_seconds: u32,
-    shutdown_seconds: u32,
-}
-
-impl Tools {
-    fn runner<C: Connector>(self, bridge: &Bridge, connector: C) -> Runner<C> {
-        let Self {
-            map,
-            post,
-            inbox,
-            reporter,
-            sys_seconds,
-            shutdown_seconds,
-        } = self;
-        Runner::new(bridge, connector, map, post, inbox, reporter)
-            .with_sys_interval(sys_seconds)
-            .with_shutdown(shutdown_seconds)
-    }
-}
-
-/// A connector of the kind that a bridge speaks.
-enum AnyConnector {
-    Mqtt(Box<MqttConnector>),
-    #[cfg(feature = "amqp091")]
-    Amqp091(Box<Amqp091Connector>),
-}
-
-impl AnyConnector {
-    fn new(bridge: &Bridge, map: &Map, node: &str, config: &Config) -> Result<Self, BridgeError> {
-        Ok(match bridge.kind {
-            BridgeKind::Mqtt => {
-                let settings = settings::settings(bridge, map, node, config)?;
-                Self::Mqtt(Box::new(MqttConnector::new(settings)))
-            }
-            #[cfg(feature = "amqp091")]
-            BridgeKind::Amqp091 => {
-                let settings = settings::amqp091(bridge, node)?;
-                Self::Amqp091(Box::new(Amqp091Connector::new(settings)))
-            }
-            #[cfg(not(feature = "amqp091"))]
-            BridgeKind::Amqp091 => return Err(not_built(bridge)),
-        })
-    }
-}
-
-/// A kind that this build leaves out.
-#[cfg(not(feature = "amqp091"))]
-fn not_built(bridge: &Bridge) -> BridgeError {
-    BridgeError {
-        bridge: bridge.name.clone(),
-        problem: "kind: \"amqp091\" is not in this build; built kinds: mqtt".to_owned(),
-    }
-}
-
-/// Binds the queue of a bridge.
-fn bind(
-    id: BridgeId,
-    bridge: &Bridge,
-    filters: &[String],
-    shared: &Shared,
-    store: Option<QueueId>,
-) -> Result<(), BridgeError> {
-    for filter in filters {
-        let parsed = TopicFilter::parse(filter, shared.config.limits.topic_levels_max);
-        let parsed = parsed.map_err(|error| BridgeError {
-            bridge: bridge.name.clone(),
-            problem: format!("{filter:?}: {error}"),
-        })?;
-        let binding = Binding {
-            destination: Destination::Bridge {
-                shard: home_of(id, shared),
-                bridge: id,
-            },
-            qos: QoS::ExactlyOnce,
-            no_local: true,
-            retain_as_published: true,
-            subscription_id: None,
-            version: ProtocolVersion::V5,
-            // The rules of the bridge say what crosses.
-            is_checked: false,
-            store,
-        };
-        shared.exchange.bind(parsed, binding);
-    }
-    Ok(())
-}
-
-fn queue_limits(bridge: &Bridge) -> BridgeQueueLimits {
-    let age_ms_max = bridge.queue_age_seconds_max.saturating_mul(1_000);
-    BridgeQueueLimits {
-        messages_max: bridge.queue_messages_max,
-        bytes_max: bridge.queue_bytes_max,
-        age_ms_max: (age_ms_max > 0).then_some(age_ms_max),
-        overflow: bridge.queue_overflow,
-        lent_max: BridgeQueueLimits::default()
-            .lent_max
-            .max(2 * usize::from(bridge.inflight_max)),
-    }
-}
-
-/// The thread of the bridges.
-fn run(runners: Vec<Prepared>, mailboxes: &Arc<[Mailbox]>, address: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(supervise(runners, mailboxes, address)),
-        Err(error) => tracing::error!(%error, "the bridges have no runtime"),
-    }
-}
-
-/// Hands out mail and joins the bridges.
-async fn supervise(runners: Vec<Prepared>, mailboxes: &Arc<[Mailbox]>, address: usize) {
-    let Some(mailbox) = mailboxes.get(address) else {
-        return;
-    };
-    let mut inboxes = Vec::new();
-    let mut tasks = JoinSet::new();
-    for Prepared {
-        id, inbox, running, ..
-    } in runners
-    {
-        inboxes.push((id, inbox));
-        tasks.spawn(running);
-    }
-    loop {
-        // Cancel safe: `notified` keeps its permit, a task that has ended stays in the set.
-        tokio::select! {
-            () = mailbox.wake.notified() => hand_out(mailbox, &inboxes),
-            ended = tasks.join_next() => match ended {
-                None => return,
-                Some(Ok(())) => {}
-                Some(Err(error)) => tracing::error!(%error, "a bridge has ended"),
-            },
-        }
-    }
-}
-
-fn hand_out(mailbox: &Mailbox, inboxes: &[(BridgeId, Arc<Inbox>)]) {
-    let (mail, _) = mailbox.take();
-    for mail in mail {
-        let Mail::BridgeReport { bridge, report } = mail else {
-            // Such as a new configuration, which bridges take at the next start only.
-            continue;
-        };
-        if let Some((_, inbox)) = inboxes.iter().find(|(id, _)| *id == bridge) {
-            inbox.put(report);
-        }
-    }
-}
+/// How long a shard has to take over a queue.
+const SHARD_PATIENCE: Duration = Duration::from_secs(30);

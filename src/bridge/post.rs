@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::command::Command;
 use crate::clock::Clock;
 use crate::exchange::{BridgeId, ShardId};
 use crate::net::mailbox::Mailbox;
@@ -41,10 +42,12 @@ impl Post {
     }
 }
 
-/// What the home shard has for a bridge; bounded by what the bridge has not settled.
+/// What the home shard and the server have for a bridge; reports are bounded by what the bridge has
+/// not settled, commands by what operators ask for.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     reports: Mutex<Vec<BridgeReport>>,
+    commands: Mutex<Vec<Command>>,
     pub(super) wake: Notify,
 }
 
@@ -52,6 +55,19 @@ impl Inbox {
     pub(super) fn put(&self, report: BridgeReport) {
         self.reports.lock().push(report);
         self.wake.notify_one();
+    }
+
+    pub(super) fn tell(&self, command: Command) {
+        self.commands.lock().push(command);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(&mut *self.commands.lock())
+    }
+
+    pub(super) fn has_commands(&self) -> bool {
+        !self.commands.lock().is_empty()
     }
 
     pub(super) fn take(&self) -> Vec<BridgeReport> {

@@ -1,20 +1,45 @@
 //! The durable queues of bridges: which bridge has which, from one process to the next.
+//!
+//! # Shape
+//! A queue is known by the bridge's name and, behind a slash, by the session at the other broker
+//! that the packet identifiers kept with it belong to.
 
 use std::collections::HashMap;
 
+use tidewire_bridges::mqtt::Remembered;
+
 use super::home_of;
 use crate::exchange::BridgeId;
+use crate::queue::BridgeRemains;
 use crate::shard::{Shard, Shared};
 use crate::store::{Operation, QueueId, Recovered, RecoveredQueue, Ticket};
 
-/// The queues in the store, by the bridges' places in the configuration.
+/// The queues in the store, by the names of the bridges.
 #[derive(Debug, Default)]
-pub(crate) struct BridgeQueues(HashMap<BridgeId, QueueId>);
+pub(crate) struct BridgeQueues(HashMap<String, Kept>);
+
+/// What the store has for a bridge.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) queue: QueueId,
+    /// The session of an earlier process.
+    pub(super) remembered: Option<Remembered>,
+    /// What the home shard has not got yet.
+    pub(super) remains: BridgeRemains,
+}
 
 impl BridgeQueues {
-    /// The queue of a bridge; `None` keeps it in memory.
-    pub(crate) fn of(&self, bridge: BridgeId) -> Option<QueueId> {
-        self.0.get(&bridge).copied()
+    /// Takes the queue of a bridge; without a store there is none.
+    pub(super) fn take(&mut self, bridge: &str) -> Option<Kept> {
+        self.0.remove(bridge)
+    }
+}
+
+/// What the queue of a bridge is called while this is its session.
+pub(super) fn queue_name(bridge: &str, session: Option<&str>) -> Box<str> {
+    match session {
+        Some(session) => format!("{PREFIX}{bridge}/{session}").into(),
+        None => format!("{PREFIX}{bridge}").into(),
     }
 }
 
@@ -32,28 +57,34 @@ pub(crate) fn restore_queues(
     }
     let mut left = take_queues(recovered);
     let mut operations = Vec::new();
-    for (number, bridge) in (0u16..).zip(&shared.config.bridges) {
-        let id = BridgeId(number);
-        let found = left.remove(&*bridge.name);
+    // As `Bridges::start` counts them.
+    let mut ids = (0u16..).map(BridgeId);
+    for bridge in &shared.config.bridges {
+        let found = left.remove(&*bridge.name).map(kept);
         if !bridge.enabled {
-            if let Some(RecoveredQueue { waiting, .. }) = found {
-                let (bridge, waiting) = (&*bridge.name, waiting.len());
-                tracing::info!(bridge, waiting, "bridge is off: its queue is kept");
+            if let Some(kept) = found {
+                let (name, waiting) = (&*bridge.name, kept.remains.waiting.len());
+                tracing::info!(bridge = name, waiting, "bridge is off: its queue is kept");
+                queues.0.insert(bridge.name.clone(), kept);
             }
             continue;
         }
-        let (queue, waiting) = match found {
-            Some(found) => (found.queue, found.waiting),
-            None => {
-                let queue = shared.store.next_queue();
-                let name = format!("{PREFIX}{}", bridge.name).into();
-                operations.push(Operation::PutNamedQueue { queue, name });
-                (queue, Vec::new())
+        let mut kept = found.unwrap_or_else(|| {
+            let queue = shared.store.next_queue();
+            let name = queue_name(&bridge.name, None);
+            operations.push(Operation::PutNamedQueue { queue, name });
+            Kept {
+                queue,
+                remembered: None,
+                remains: BridgeRemains::default(),
             }
-        };
-        if let Some(shard) = shards.get_mut(usize::from(home_of(id, shared).0)) {
-            shard.restore_bridge(id, queue, waiting, now_ms);
-            queues.0.insert(id, queue);
+        });
+        if let Some(id) = ids.next()
+            && let Some(shard) = shards.get_mut(usize::from(home_of(id, shared).0))
+        {
+            let remains = std::mem::take(&mut kept.remains);
+            shard.restore_bridge(id, kept.queue, &remains, now_ms);
+            queues.0.insert(bridge.name.clone(), kept);
         }
     }
     for (bridge, RecoveredQueue { queue, waiting, .. }) in left {
@@ -69,17 +100,49 @@ pub(crate) fn restore_queues(
     queues
 }
 
+fn kept(found: RecoveredQueue) -> Kept {
+    Kept {
+        queue: found.queue,
+        remembered: remembered(&found),
+        remains: BridgeRemains {
+            waiting: found.waiting,
+            in_flight: found.in_flight,
+            received: found.received,
+        },
+    }
+}
+
 /// Takes the queues of bridges from what the store held, by the bridges' names.
 fn take_queues(recovered: &mut Recovered) -> HashMap<String, RecoveredQueue> {
     let named = std::mem::take(&mut recovered.named_queues);
     let mut queues = HashMap::new();
     for queue in named {
-        match queue.name.strip_prefix(PREFIX).map(str::to_owned) {
-            Some(bridge) => drop(queues.insert(bridge, queue)),
+        let name = queue.name.strip_prefix(PREFIX);
+        match name.map(|it| it.split_once('/').map_or(it, |(bridge, _)| bridge)) {
+            Some(bridge) => drop(queues.insert(bridge.to_owned(), queue)),
             None => recovered.named_queues.push(queue),
         }
     }
     queues
+}
+
+/// The session that the packet identifiers of a queue belong to.
+fn remembered(found: &RecoveredQueue) -> Option<Remembered> {
+    let (_, session) = found.name.strip_prefix(PREFIX)?.split_once('/')?;
+    let in_flight = found.in_flight.iter();
+    Some(Remembered {
+        session: session.to_owned(),
+        sent: in_flight
+            .clone()
+            .filter(|(_, it)| it.message.is_some())
+            .map(|it| it.0)
+            .collect(),
+        released: in_flight
+            .filter(|(_, it)| it.message.is_none())
+            .map(|it| it.0)
+            .collect(),
+        received: found.received.clone(),
+    })
 }
 
 /// Begins with what no share group's name can: a name without a group.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::message::{Header, Message};
@@ -12,44 +13,75 @@ use crate::metrics::BridgeMetrics;
 pub(super) enum State {
     /// No connection was made yet.
     Connecting,
-    /// Connected; the reason says what is less than asked for.
+    /// Connected.
     Up { remote: String },
     /// Connected, but not everything works.
     Degraded { remote: String, reason: String },
+    /// Connected, to send what waits and nothing new.
+    Draining { remote: String },
     /// Not connected; another attempt follows.
     Down { reason: String },
+    /// Not connected: too little waits.
+    Idle,
+    /// Not connected: it was to connect once.
+    Ended,
+    /// Told to rest; the queue is filled.
+    Paused,
+    /// Told to rest when everything was sent; the queue is not filled.
+    Drained,
+    /// The configuration says that it is off.
+    Off,
     /// The broker stops.
     Stopped,
+}
+
+/// How a bridge is, for everybody to read.
+#[derive(Debug)]
+pub(super) struct Status {
+    known: Mutex<Known>,
+    pub(super) metrics: Arc<BridgeMetrics>,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: State,
+    since_ms: u64,
+    last_error: Option<String>,
 }
 
 /// Keeps the state and writes it down.
 #[derive(Debug)]
 pub(super) struct Reporter {
     pub(super) name: String,
-    pub(super) state: State,
+    pub(super) status: Arc<Status>,
     pub(super) metrics: Arc<BridgeMetrics>,
-    since_ms: u64,
-    last_error: Option<String>,
     /// The counters as last published.
     published: Option<String>,
 }
 
 impl Reporter {
-    pub(super) fn new(name: &str, metrics: Arc<BridgeMetrics>) -> Self {
+    pub(super) fn new(name: &str) -> Self {
+        let metrics: Arc<BridgeMetrics> = Arc::default();
         Self {
             name: name.to_owned(),
-            state: State::Connecting,
+            status: Arc::new(Status {
+                known: Mutex::new(Known {
+                    state: State::Connecting,
+                    since_ms: 0,
+                    last_error: None,
+                }),
+                metrics: Arc::clone(&metrics),
+            }),
             metrics,
-            since_ms: 0,
-            last_error: None,
             published: None,
         }
     }
 
     /// Changes the state; a state that repeats is logged at a lower level.
-    pub(super) fn change(&mut self, state: State, now_ms: u64) {
+    pub(super) fn change(&self, state: State, now_ms: u64) {
         let bridge = &*self.name;
-        let is_new = state != self.state;
+        let mut known = self.status.known.lock();
+        let is_new = state != known.state;
         match &state {
             State::Up { remote } => tracing::info!(bridge, remote, "bridge is up"),
             State::Degraded { remote, reason } => {
@@ -60,52 +92,93 @@ impl Reporter {
                 tracing::warn!(bridge, reason, waiting, "bridge is down");
             }
             State::Down { reason } => tracing::debug!(bridge, reason, "bridge is still down"),
+            State::Idle => tracing::debug!(bridge, "bridge is idle"),
+            State::Draining { .. } | State::Ended | State::Paused | State::Drained | State::Off => {
+                tracing::info!(bridge, state = state.word(), "bridge obeys");
+            }
             State::Connecting | State::Stopped => {}
         }
         if let State::Degraded { reason, .. } | State::Down { reason } = &state {
-            self.last_error = Some(reason.clone());
+            known.last_error = Some(reason.clone());
         }
         if is_new {
-            self.since_ms = now_ms;
-            self.state = state;
+            known.since_ms = now_ms;
+            known.state = state;
         }
     }
 
     /// The retained messages of the state, if it changed since they were last made.
     pub(super) fn messages(&mut self) -> Vec<Message> {
-        let text = self.text();
+        let text = self.status.text();
         if self.published.as_ref() == Some(&text) {
             return Vec::new();
         }
-        let is_up = matches!(self.state, State::Up { .. } | State::Degraded { .. });
-        let name = &self.name;
-        let messages = vec![
-            retained(&format!("$SYS/broker/bridge/{name}/state"), &text),
-            // mosquitto's name, for dashboards that know it.
-            retained(
-                &format!("$SYS/broker/connection/{name}/state"),
-                if is_up { "1" } else { "0" },
-            ),
-        ];
+        let is_up = self.status.known.lock().state.remote().is_some();
+        let messages = self.topics(&text, if is_up { "1" } else { "0" });
         self.published = Some(text);
         messages
     }
 
-    fn text(&self) -> String {
-        let (state, remote, reason) = match &self.state {
-            State::Connecting => ("connecting", None, None),
-            State::Up { remote } => ("up", Some(remote), None),
-            State::Degraded { remote, reason } => ("degraded", Some(remote), Some(reason)),
-            State::Down { reason } => ("down", None, Some(reason)),
-            State::Stopped => ("stopped", None, None),
-        };
+    /// Takes the retained messages away: the bridge is gone.
+    pub(super) fn farewell(&self) -> Vec<Message> {
+        self.topics("", "")
+    }
+
+    fn topics(&self, text: &str, flag: &str) -> Vec<Message> {
+        let name = &self.name;
+        vec![
+            retained(&format!("$SYS/bridges/{name}/state"), text),
+            // mosquitto's name, for dashboards that know it.
+            retained(&format!("$SYS/broker/connection/{name}/state"), flag),
+        ]
+    }
+}
+
+impl State {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Up { .. } => "up",
+            Self::Degraded { .. } => "degraded",
+            Self::Draining { .. } => "draining",
+            Self::Down { .. } => "down",
+            Self::Idle => "idle",
+            Self::Ended => "ended",
+            Self::Paused => "paused",
+            Self::Drained => "drained",
+            Self::Off => "off",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn remote(&self) -> Option<&str> {
+        match self {
+            Self::Up { remote } | Self::Degraded { remote, .. } | Self::Draining { remote } => {
+                Some(remote)
+            }
+            _ => None,
+        }
+    }
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Degraded { reason, .. } | Self::Down { reason } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl Status {
+    /// All of it as JSON.
+    pub(super) fn text(&self) -> String {
+        let known = self.known.lock();
         let count = &self.metrics;
         json!({
-            "state": state,
-            "remote": remote,
-            "reason": reason,
-            "last_error": self.last_error,
-            "since_uptime_seconds": self.since_ms / 1_000,
+            "state": known.state.word(),
+            "remote": known.state.remote(),
+            "reason": known.state.reason(),
+            "last_error": known.last_error,
+            "since_uptime_seconds": known.since_ms / 1_000,
             "connects": count.connects.value(),
             "queue_messages": count.queue_messages.value(),
             "queue_bytes": count.queue_bytes.value(),
@@ -118,6 +191,7 @@ impl Reporter {
                 "poison": count.dropped_poison.value(),
                 "mapping": count.dropped_mapping.value(),
                 "loop": count.dropped_loop.value(),
+                "purged": count.dropped_purged.value() + count.dropped_purged_lent.value(),
             },
         })
         .to_string()

@@ -1,24 +1,27 @@
 //! One bridge: from the first connect to the stop of the broker.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_bridges::{
-    Class, Connected, Connector, Failure, Receipt, Received, Settled, Sink, Source,
+    Class, Connected, Connector, Failure, Note, Receipt, Received, Settled, Sink, Source,
 };
 use tidewire_protocol::codec::{PublishProperties, ReasonCode, UserProperties};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::backoff::Backoff;
+use super::command::{Change, Command, Wish};
 use super::map::{Map, NotCrossing};
 use super::post::{Inbox, Post};
+use super::queues::queue_name;
 use super::report::{Reporter, State};
-use crate::config::Bridge;
+use crate::config::{Bridge, BridgeStart};
+use crate::exchange::BridgeId;
 use crate::message::{Header, Message};
-use crate::queue::Lent;
-use crate::shard::{BridgeReport, BridgeRequest};
+use crate::queue::{BridgeNote, Lent};
+use crate::shard::{Arrived, BridgeReport, BridgeRequest};
 
 /// The task of one bridge.
 #[derive(Debug)]
@@ -28,6 +31,11 @@ pub(super) struct Runner<C> {
     post: Post,
     inbox: Arc<Inbox>,
     reporter: Reporter,
+    wish: Wish,
+    is_removed: bool,
+    start: Start,
+    /// Reports for the next connection.
+    deferred: Vec<BridgeReport>,
     backoff: Backoff,
     stable: Duration,
     sys_interval: Duration,
@@ -36,18 +44,30 @@ pub(super) struct Runner<C> {
     dead_letter: Option<String>,
     rate: Rate,
     /// Lent by the home shard and not settled by the other side.
-    unsettled: BTreeMap<u64, Message>,
+    unsettled: BTreeMap<u64, Lent>,
     /// Those of them that the sink does not have, ascending.
     unsent: VecDeque<u64>,
     /// After a failure that may pass, nothing is sent until then.
     paused_until: Option<Instant>,
     /// Received, and given to the home shard under these numbers.
-    publishing: HashMap<u64, (Receipt, Message)>,
+    publishing: HashMap<u64, (Receipt, Arrived)>,
     last_number: u64,
     /// Refused by the home shard for lack of room; tried again.
     refused: Vec<u64>,
     settled: Vec<u64>,
     peer: Option<String>,
+}
+
+/// When to connect, and for how long.
+#[derive(Debug)]
+struct Start {
+    is_once: bool,
+    /// A connection was made, has ended, and is not to be made again.
+    has_ended: bool,
+    /// So many messages have to wait before it connects.
+    lazy_messages: u64,
+    /// How long nothing has to wait or be in flight until it disconnects.
+    idle: Option<Duration>,
 }
 
 /// Messages that may be sent now.
@@ -61,28 +81,46 @@ struct Rate {
 /// Why [`Runner::serve`] came back.
 enum End {
     Stop,
+    /// There are commands.
+    Told,
     Failed(Failure),
 }
 
+/// What every bridge works with, whatever it speaks.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) map: Map,
+    pub(super) post: Post,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) reporter: Reporter,
+    pub(super) sys_seconds: u32,
+    pub(super) shutdown_seconds: u32,
+}
+
 impl<C: Connector> Runner<C> {
-    pub(super) fn new(
-        bridge: &Bridge,
-        connector: C,
-        map: Map,
-        post: Post,
-        inbox: Arc<Inbox>,
-        reporter: Reporter,
-    ) -> Self {
+    pub(super) fn new(bridge: &Bridge, connector: C, tools: Tools) -> Self {
+        let Tools {
+            map,
+            post,
+            inbox,
+            reporter,
+            sys_seconds,
+            shutdown_seconds,
+        } = tools;
         Self {
             connector,
             map,
             post,
             inbox,
             reporter,
+            wish: Wish::Run,
+            is_removed: false,
+            start: Start::of(bridge),
+            deferred: Vec::new(),
             backoff: Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms),
             stable: Duration::from_secs(bridge.restart_stable_seconds),
-            sys_interval: Duration::ZERO,
-            shutdown: Duration::ZERO,
+            sys_interval: Duration::from_secs(u64::from(sys_seconds)),
+            shutdown: Duration::from_secs(u64::from(shutdown_seconds)),
             dead_letter: bridge.dead_letter.clone(),
             rate: Rate::new(bridge.messages_per_second_max),
             unsettled: BTreeMap::new(),
@@ -96,61 +134,199 @@ impl<C: Connector> Runner<C> {
         }
     }
 
-    pub(super) fn with_sys_interval(mut self, seconds: u32) -> Self {
-        self.sys_interval = Duration::from_secs(u64::from(seconds));
-        self
-    }
-
-    pub(super) fn with_shutdown(mut self, seconds: u32) -> Self {
-        self.shutdown = Duration::from_secs(u64::from(seconds));
-        self
-    }
-
-    /// Connects, serves and connects again until the broker stops.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Connects, serves and connects again until the broker stops or the bridge is removed.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> BridgeId {
         self.report(State::Connecting);
         loop {
+            self.obey().await;
+            if self.is_removed {
+                break;
+            }
+            if let Some(state) = self.resting() {
+                self.report(state);
+                if self.rest(None, &mut stop).await {
+                    break;
+                }
+                continue;
+            }
             let connected = tokio::select! {
                 connected = self.connector.connect() => connected,
                 _ = stop.wait_for(|is_stopped| *is_stopped) => break,
             };
-            let failure = match connected {
-                Err(failure) => failure,
-                Ok(mut link) => {
-                    let since = Instant::now();
-                    self.begin(&mut link);
-                    let end = self.serve(&mut link, &mut stop).await;
-                    match end {
-                        End::Stop => {
-                            self.finish(&mut link).await;
-                            break;
-                        }
-                        End::Failed(failure) => {
-                            self.take_leftovers(&mut link).await;
-                            if since.elapsed() >= self.stable {
-                                self.backoff.reset();
-                            }
-                            failure
-                        }
+            match connected {
+                Err(failure) => {
+                    if self.fail(failure, &mut stop).await {
+                        break;
                     }
                 }
-            };
-            let reason = failure.reason;
-            self.report(State::Down { reason });
-            if self.rest(&mut stop).await {
-                break;
+                Ok(link) => {
+                    if self.serve_to_the_end(link, &mut stop).await {
+                        break;
+                    }
+                }
             }
         }
-        self.connector.close().await;
-        self.report(State::Stopped);
+        self.end().await
     }
 
-    /// The pause before the next connect; true if the broker stops.
-    async fn rest(&mut self, stop: &mut watch::Receiver<bool>) -> bool {
-        let pause = sleep(self.backoff.next());
-        tokio::select! {
-            () = pause => false,
-            _ = stop.wait_for(|is_stopped| *is_stopped) => true,
+    /// True if the broker stops.
+    async fn serve_to_the_end(
+        &mut self,
+        mut link: Connected<C::Sink, C::Source>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let since = Instant::now();
+        self.begin(&mut link);
+        match self.serve(&mut link, stop).await {
+            End::Stop => {
+                self.finish(&mut link).await;
+                true
+            }
+            End::Told => {
+                self.finish(&mut link).await;
+                self.connector.close().await;
+                self.take_leftovers(&mut link).await;
+                false
+            }
+            End::Failed(failure) => {
+                self.take_leftovers(&mut link).await;
+                self.start.has_ended = self.start.is_once;
+                if since.elapsed() >= self.stable {
+                    self.backoff.reset();
+                }
+                self.fail(failure, stop).await
+            }
+        }
+    }
+
+    /// Says why, and waits until the next attempt; true if the broker stops.
+    async fn fail(&mut self, failure: Failure, stop: &mut watch::Receiver<bool>) -> bool {
+        let reason = failure.reason;
+        self.report(State::Down { reason });
+        let pause = self.backoff.next();
+        self.rest(Some(pause), stop).await
+    }
+
+    /// A pause, or a rest until there are commands; true if the broker stops.
+    async fn rest(&mut self, pause: Option<Duration>, stop: &mut watch::Receiver<bool>) -> bool {
+        let end = pause.map(|it| Instant::now() + it);
+        let mut ticks = tokio::time::interval(self.sys_interval.max(TICK));
+        let is_idle = pause.is_none() && self.resting() == Some(State::Idle);
+        while !self.inbox.has_commands() {
+            if is_idle && self.resting().is_none() {
+                return false;
+            }
+            let over = async {
+                match end {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Cancel safe: nothing here keeps anything.
+            tokio::select! {
+                () = over => return false,
+                () = self.inbox.wake.notified() => self.defer_reports(),
+                _ = ticks.tick() => self.publish_state(),
+                _ = stop.wait_for(|is_stopped| *is_stopped) => return true,
+            }
+        }
+        false
+    }
+
+    async fn end(mut self) -> BridgeId {
+        self.connector.close().await;
+        let id = self.post.id;
+        if self.is_removed {
+            let waiting = self.reporter.metrics.queue_messages.value();
+            let bridge = &*self.reporter.name;
+            tracing::warn!(bridge, waiting, "bridge is gone: its queue ends");
+            self.post.add(BridgeRequest::Close);
+            for message in self.reporter.farewell() {
+                self.post.add(BridgeRequest::Notify(message));
+            }
+            self.post.flush();
+        } else {
+            self.report(State::Stopped);
+        }
+        id
+    }
+
+    /// The state of a bridge that is to have no connection.
+    fn resting(&self) -> Option<State> {
+        let waiting = self.reporter.metrics.queue_messages.value();
+        match self.wish {
+            Wish::Run if self.start.has_ended => Some(State::Ended),
+            Wish::Run if self.start.lazy_messages > waiting => Some(State::Idle),
+            Wish::Run | Wish::Drain => None,
+            Wish::Pause => Some(State::Paused),
+            Wish::Drained => Some(State::Drained),
+            Wish::Off => Some(State::Off),
+        }
+    }
+
+    /// Carries out what the bridge was told; there is no connection now.
+    async fn obey(&mut self) {
+        for command in self.inbox.take_commands() {
+            match command {
+                Command::Be(wish) => {
+                    self.wish = wish;
+                    self.start.has_ended = false;
+                }
+                Command::Remove => self.is_removed = true,
+                Command::Purge => self.purge().await,
+                Command::Change(change) => {
+                    let Change {
+                        bridge,
+                        map,
+                        settings,
+                    } = *change;
+                    self.map = map;
+                    self.connector.change(settings);
+                    self.backoff = Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms);
+                    self.stable = Duration::from_secs(bridge.restart_stable_seconds);
+                    self.start = Start::of(&bridge);
+                    self.dead_letter = bridge.dead_letter;
+                    self.rate = Rate::new(bridge.messages_per_second_max);
+                }
+            }
+        }
+    }
+
+    /// Drops what waits, but for what the other side may have.
+    async fn purge(&mut self) {
+        self.connector.close().await;
+        self.defer_reports();
+        let held: HashSet<u64> = self.connector.held().await.into_iter().collect();
+        let all = usize::try_from(self.reporter.metrics.queue_messages.value());
+        // First: what is settled makes room for more to be lent.
+        self.post
+            .add(BridgeRequest::Purge(all.unwrap_or(usize::MAX)));
+        let unsettled = self.unsettled.keys().copied();
+        let dropped: Vec<u64> = unsettled.filter(|it| !held.contains(it)).collect();
+        for sequence in &dropped {
+            self.unsettled.remove(sequence);
+        }
+        let count = dropped.len() as u64;
+        self.reporter.metrics.dropped_purged_lent.add(count);
+        self.settled.extend(dropped);
+        self.pass_settled();
+        self.post.flush();
+    }
+
+    /// Without a connection: what was lent is taken, the rest has to wait.
+    fn defer_reports(&mut self) {
+        for report in self.inbox.take() {
+            match report {
+                BridgeReport::Lent(lent) => self.take_lent(lent),
+                other => self.deferred.push(other),
+            }
+        }
+    }
+
+    fn take_lent(&mut self, lent: Vec<Lent>) {
+        for lent in lent {
+            self.unsent.push_back(lent.sequence);
+            self.unsettled.insert(lent.sequence, lent);
         }
     }
 
@@ -158,12 +334,13 @@ impl<C: Connector> Runner<C> {
     fn begin(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         self.reporter.metrics.connects.add(1);
         self.peer.clone_from(&link.peer);
-        let held: std::collections::HashSet<u64> = link.held.drain(..).collect();
+        let held: HashSet<u64> = link.held.drain(..).collect();
         let unsettled = self.unsettled.keys().copied();
         self.unsent = unsettled.filter(|it| !held.contains(it)).collect();
         self.paused_until = None;
         let remote = link.remote.clone();
         let state = match link.warnings.first() {
+            _ if self.wish == Wish::Drain => State::Draining { remote },
             None => State::Up { remote },
             Some(_) => State::Degraded {
                 remote,
@@ -181,13 +358,21 @@ impl<C: Connector> Runner<C> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut reported = Instant::now();
+        let mut busy = reported;
+        // What came while there was no connection.
+        self.take_reports(link);
         loop {
+            // Before more is submitted: it may have been queued for other rules.
+            if self.inbox.has_commands() {
+                return End::Told;
+            }
             self.submit(&mut link.sink);
+            self.pass_notes(&mut link.sink);
             self.post.flush();
             let has_room = self.publishing.len() < PUBLISHING_MAX;
             // Cancel safe: what is not taken stays where it is.
             tokio::select! {
-                () = self.inbox.wake.notified() => self.take_reports(&mut link.source),
+                () = self.inbox.wake.notified() => self.take_reports(link),
                 settled = link.sink.settled() => match settled {
                     Ok(settled) => self.settle(settled),
                     Err(failure) => return End::Failed(failure),
@@ -199,6 +384,15 @@ impl<C: Connector> Runner<C> {
                 now = ticks.tick() => {
                     self.publish_again();
                     self.look_for_troubles(link);
+                    if !self.is_drained() || self.start.idle.is_none() {
+                        busy = now;
+                    } else if self.start.idle.is_some_and(|idle| now - busy >= idle) {
+                        return End::Told;
+                    }
+                    if self.wish == Wish::Drain && self.is_drained() {
+                        self.wish = Wish::Drained;
+                        return End::Told;
+                    }
                     if !self.sys_interval.is_zero() && now - reported >= self.sys_interval {
                         reported = now;
                         self.publish_state();
@@ -209,6 +403,10 @@ impl<C: Connector> Runner<C> {
         }
     }
 
+    fn is_drained(&self) -> bool {
+        self.unsettled.is_empty() && self.reporter.metrics.queue_messages.value() == 0
+    }
+
     /// Waits for the acknowledgements of both sides, so that the next process repeats nothing.
     async fn finish(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let end = sleep(self.shutdown);
@@ -216,13 +414,14 @@ impl<C: Connector> Runner<C> {
         while self.unsettled.len() > self.unsent.len() || !self.publishing.is_empty() {
             // Cancel safe: what is not taken stays where it is.
             tokio::select! {
-                () = self.inbox.wake.notified() => self.take_reports(&mut link.source),
+                () = self.inbox.wake.notified() => self.take_reports(link),
                 settled = link.sink.settled() => match settled {
                     Ok(settled) => self.settle(settled),
                     Err(_) => break,
                 },
                 () = &mut end => break,
             }
+            self.pass_notes(&mut link.sink);
             self.post.flush();
         }
     }
@@ -230,6 +429,7 @@ impl<C: Connector> Runner<C> {
     /// What the connection has left when it ended.
     async fn take_leftovers(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         while let Ok(settled) = link.sink.settled().await {
+            self.pass_notes(&mut link.sink);
             self.settle(settled);
         }
         while let Ok(received) = link.source.receive().await {
@@ -238,16 +438,13 @@ impl<C: Connector> Runner<C> {
         self.post.flush();
     }
 
-    fn take_reports(&mut self, source: &mut C::Source) {
+    fn take_reports(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let mut accepted = Vec::new();
-        for report in self.inbox.take() {
+        let deferred = std::mem::take(&mut self.deferred);
+        for report in deferred.into_iter().chain(self.inbox.take()) {
             match report {
-                BridgeReport::Lent(lent) => {
-                    for Lent { sequence, message } in lent {
-                        self.unsettled.insert(sequence, message);
-                        self.unsent.push_back(sequence);
-                    }
-                }
+                BridgeReport::Lent(lent) => self.take_lent(lent),
+                BridgeReport::Kept(count) => link.sink.keep(count),
                 BridgeReport::Published(reasons) => {
                     for (number, reason) in reasons {
                         self.published(number, reason, &mut accepted);
@@ -256,7 +453,45 @@ impl<C: Connector> Runner<C> {
             }
         }
         if !accepted.is_empty() {
-            source.accept(accepted);
+            link.source.accept(accepted);
+        }
+    }
+
+    /// What the home shard has to keep before the sink goes on.
+    fn pass_notes(&mut self, sink: &mut C::Sink) {
+        let notes = sink.take_notes();
+        if notes.is_empty() {
+            return;
+        }
+        let notes: Vec<BridgeNote> = notes.into_iter().map(|it| self.own_note(it)).collect();
+        self.post.add(BridgeRequest::Keep(notes));
+    }
+
+    fn own_note(&mut self, note: Note) -> BridgeNote {
+        match note {
+            Note::Begin { session } => {
+                // What comes from the session before is not known in this one.
+                let arrived = self.publishing.values_mut().map(|(_, arrived)| arrived);
+                arrived.for_each(|it| it.packet_id = None);
+                let name = queue_name(&self.reporter.name, Some(&session));
+                BridgeNote::Begin { name }
+            }
+            Note::Send {
+                packet_id,
+                sequence,
+            } => BridgeNote::Send {
+                packet_id,
+                sequence,
+            },
+            Note::Release {
+                packet_id,
+                sequence,
+            } => BridgeNote::Release {
+                packet_id,
+                sequence,
+            },
+            Note::Complete(packet_id) => BridgeNote::Complete(packet_id),
+            Note::Forget(packet_id) => BridgeNote::Forget(packet_id),
         }
     }
 
@@ -272,9 +507,9 @@ impl<C: Connector> Runner<C> {
     fn publish_again(&mut self) {
         let mut numbers = std::mem::take(&mut self.refused);
         numbers.sort_unstable();
-        let messages: Vec<(u64, Message)> = numbers
+        let messages: Vec<Arrived> = numbers
             .into_iter()
-            .filter_map(|number| Some((number, self.publishing.get(&number)?.1.clone())))
+            .filter_map(|number| Some(self.publishing.get(&number)?.1.clone()))
             .collect();
         if !messages.is_empty() {
             self.post.add(BridgeRequest::Publish(messages));
@@ -294,13 +529,10 @@ impl<C: Connector> Runner<C> {
         while records.len() < allowance
             && let Some(sequence) = self.unsent.pop_front()
         {
-            let Some(message) = self.unsettled.get(&sequence) else {
+            let Some(lent) = self.unsettled.get(&sequence) else {
                 continue;
             };
-            match self
-                .map
-                .outward(message, sequence, self.peer.as_deref(), now_ms)
-            {
+            match self.map.outward(lent, self.peer.as_deref(), now_ms) {
                 Ok(record) => records.push(record),
                 Err(why) => {
                     self.count(&why);
@@ -351,7 +583,7 @@ impl<C: Connector> Runner<C> {
 
     /// A message that the other side will never take.
     fn bury(&mut self, sequence: u64, failure: &Failure) {
-        let Some(message) = self.unsettled.get(&sequence) else {
+        let Some(Lent { message, .. }) = self.unsettled.get(&sequence) else {
             return;
         };
         self.reporter.metrics.dropped_poison.add(1);
@@ -390,9 +622,13 @@ impl<C: Connector> Runner<C> {
             match self.map.inward(record, self.peer.as_deref(), now_ms) {
                 Ok(message) => {
                     self.last_number += 1;
-                    self.publishing
-                        .insert(self.last_number, (receipt, message.clone()));
-                    messages.push((self.last_number, message));
+                    let arrived = Arrived {
+                        number: self.last_number,
+                        message,
+                        packet_id: receipt.packet_id(),
+                    };
+                    messages.push(arrived.clone());
+                    self.publishing.insert(self.last_number, (receipt, arrived));
                     self.reporter.metrics.received.add(1);
                 }
                 Err(why) => {
@@ -448,6 +684,18 @@ impl<C: Connector> Runner<C> {
             self.post.add(BridgeRequest::Notify(message));
         }
         self.post.flush();
+    }
+}
+
+impl Start {
+    fn of(bridge: &Bridge) -> Self {
+        let is_lazy = bridge.start == BridgeStart::Lazy;
+        Self {
+            is_once: bridge.start == BridgeStart::Once,
+            has_ended: false,
+            lazy_messages: if is_lazy { bridge.start_messages } else { 0 },
+            idle: is_lazy.then(|| Duration::from_secs(bridge.idle_seconds)),
+        }
     }
 }
 

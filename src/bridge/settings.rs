@@ -18,6 +18,7 @@ pub(super) fn settings(
     map: &Map,
     node: &str,
     config: &Config,
+    is_durable: bool,
 ) -> Result<Settings, BridgeError> {
     let subscriptions: Vec<Subscription> = map
         .remote_filters()
@@ -46,9 +47,10 @@ pub(super) fn settings(
         credentials: CredentialsSource(Arc::new(move || dial::credentials(&source))),
         keep_alive_seconds: bridge.keep_alive_seconds,
         session_expiry_seconds: bridge.session_expiry_seconds,
-        // Without anything to receive there is nothing to resume after a restart, and a session
-        // that remembers our identifiers of before would take new messages for old ones.
-        starts_clean: subscriptions.is_empty(),
+        // Without a store and anything to receive there is nothing to resume after a restart, and a
+        // session that remembers our identifiers of before would take new messages for old ones.
+        starts_clean: subscriptions.is_empty() && !is_durable,
+        is_durable,
         receive_maximum: NonZeroU16::new(bridge.receive_maximum).unwrap_or(NonZeroU16::MIN),
         inflight_max: bridge.inflight_max,
         topic_aliases_max: bridge.topic_alias_maximum,
@@ -93,11 +95,11 @@ fn server_order(bridge: &Bridge) -> mqtt::ServerOrder {
 
 /// The same after a restart, so that the session over there is found again.
 fn client_id(bridge: &Bridge, node: &str) -> String {
-    if let Some(client_id) = &bridge.client_id {
-        return client_id.clone();
-    }
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy();
     let host = if host.is_empty() { node.into() } else { host };
-    format!("{}.{host}", bridge.name)
+    let text = bridge.client_id.as_deref().unwrap_or("{bridge}.{host}");
+    text.replace("{bridge}", &bridge.name)
+        .replace("{node}", node)
+        .replace("{host}", &host)
 }

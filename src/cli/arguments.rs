@@ -23,7 +23,7 @@ pub use client::{
     UserProperty, WillArguments,
 };
 pub use passwd::PasswdArguments;
-pub use run::{ReloadArguments, RunArguments};
+pub use run::{BridgeArguments, BridgeVerb, ReloadArguments, RunArguments};
 pub use store::{RetainedArguments, RetainedCommand, StoreArguments, StoreCommand};
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
@@ -84,6 +84,9 @@ pub enum Command {
     /// Check the configuration, and tell the running broker to read it again
     #[command(after_help = EXIT_CODES)]
     Reload(ReloadArguments),
+    /// Ask or tell a running broker about one of its bridges
+    #[command(after_help = EXIT_CODES)]
+    Bridge(BridgeArguments),
     /// Make an authority, a server and a client certificate for development
     #[command(after_help = EXIT_CODES)]
     Certs(CertsArguments),

@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod bench;
 pub mod certs;
 pub mod client;
+pub mod control;
 mod files;
 pub mod import;
 mod log;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
+use super::control::{Asked, Control};
 use super::files;
 use super::pid_file::{PidFile, PidFileError};
 use super::watch::Watch;
@@ -35,6 +36,9 @@ pub enum RunError {
     /// `tidewire reload` does not know whom to tell.
     #[error("no pid file: set pid_file in the configuration, or send SIGHUP to the broker")]
     NoPidFile,
+    /// `tidewire bridge` does not know whom to ask.
+    #[error("no control socket: set control_socket in the configuration of the broker")]
+    NoControlSocket,
     /// There is no broker to tell.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
@@ -57,6 +61,7 @@ impl RunError {
                 | Self::Keys(_)
                 | Self::Acl(_)
                 | Self::NoPidFile
+                | Self::NoControlSocket
                 | Self::Start(
                     StartError::Users(_)
                         | StartError::Keys(_)
@@ -82,10 +87,12 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut watch = Watch::new(arguments.config.clone(), &config);
         let pid_file = config.pid_file.clone();
+        let control_socket = config.control_socket.clone();
         warn_of_memory(store.engine);
         let mut server = Server::start(config)?;
         // Not before: a second broker by mistake must not take the file of the first.
         let _pid_file = pid_file.as_deref().map(PidFile::write).transpose()?;
+        let control = control_socket.as_deref().map(Control::open).transpose()?;
         greet(server.addresses(), &store)?;
         loop {
             // Cancel safe: a signal that is not taken here is not lost to the other arms.
@@ -94,6 +101,11 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {}
                 () = watch.changed() => {}
+                asked = next_of(control.as_ref()) => {
+                    let answer = server.order_bridge(&asked.bridge, asked.order);
+                    asked.answer(answer).await;
+                    continue;
+                }
             }
             server = reload(server, arguments, &mut watch).await?;
         }
@@ -106,6 +118,14 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
         }
         Ok(())
     })
+}
+
+/// What somebody asks on the control socket, if there is one.
+async fn next_of(control: Option<&Control>) -> Asked {
+    match control {
+        Some(control) => control.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Reads the configuration again; the log says what came of it.

@@ -24,7 +24,14 @@ pub struct Bridge {
     pub protocol: BridgeProtocol,
     /// Whether 3.x connections say that they are bridges.
     pub bridge_bit: bool,
-    /// The client id at the other broker; `None` makes one of bridge and host.
+    /// When it connects.
+    pub start: BridgeStart,
+    /// lazy: messages that wait until it connects.
+    pub start_messages: u64,
+    /// lazy: seconds without a message until it disconnects.
+    pub idle_seconds: u64,
+    /// The client id at the other broker, in which `{bridge}`, `{node}` and `{host}` stand for
+    /// names; `None` is `{bridge}.{host}`.
     pub client_id: Option<String>,
     /// The user name at the other broker.
     pub user_name: Option<String>,
@@ -111,6 +118,9 @@ impl Default for Bridge {
             first_server_probe_seconds: 60,
             protocol: BridgeProtocol::Auto,
             bridge_bit: true,
+            start: BridgeStart::Automatic,
+            start_messages: 1,
+            idle_seconds: 60,
             client_id: None,
             user_name: None,
             password: None,
@@ -169,6 +179,14 @@ pub struct BridgeRule {
     pub qos_max: u16,
     /// What becomes of the retain flag.
     pub retain: BridgeRetain,
+    /// Names of the user properties that cross; `*` at the end stands for any rest.
+    pub user_properties_pass: Vec<String>,
+    /// Names of those that do not, all the same.
+    pub user_properties_remove: Vec<String>,
+    /// `OLD=NEW`: what a user property is called on the other side.
+    pub user_properties_rename: Vec<String>,
+    /// `NAME=TEXT`: user properties besides, the text in the mapping language.
+    pub user_properties_add: Vec<String>,
 }
 
 impl Default for BridgeRule {
@@ -181,6 +199,10 @@ impl Default for BridgeRule {
             topic: None,
             qos_max: 2,
             retain: BridgeRetain::Keep,
+            user_properties_pass: vec!["*".to_owned()],
+            user_properties_remove: Vec::new(),
+            user_properties_rename: Vec::new(),
+            user_properties_add: Vec::new(),
         }
     }
 }
@@ -207,6 +229,18 @@ pub enum BridgeProtocol {
     V3_1_1,
     /// MQTT 3.1.
     V3_1,
+}
+
+/// When a bridge connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeStart {
+    /// As soon as it can.
+    #[default]
+    Automatic,
+    /// When messages wait, until there have been none for a while.
+    Lazy,
+    /// Until one connection was made and has ended.
+    Once,
 }
 
 /// Which of several servers is next.

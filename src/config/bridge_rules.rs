@@ -7,7 +7,9 @@ use tidewire_protocol::topic::{Topic, TopicFilter};
 
 use super::rules::{Broken, demand};
 use super::url::Scheme;
-use super::{Bridge, BridgeKind, BridgeProtocol, BridgeRule, Config, QueueOverflow, Transport};
+use super::{
+    Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, QueueOverflow, Transport,
+};
 
 /// The first rule about bridges that does not hold.
 pub(super) fn check(config: &Config) -> Result<(), Broken> {
@@ -22,6 +24,11 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
             ..broken
         };
         check_bridge(bridge, config.limits.topic_levels_max).map_err(within)?;
+        let text = bridge.client_id.as_deref().unwrap_or_default();
+        let is_stable = config.node.is_some() || !text.contains("{node}");
+        let problem = "names {node}, but node is not set: a node without a name gets another at \
+                       every start, and the session at the other broker would be lost";
+        demand("client_id", is_stable, problem).map_err(within)?;
         let is_new = names.insert(&bridge.name);
         demand("name", is_new, "is the name of an earlier bridge").map_err(within)?;
         if let Some(client_id) = &bridge.client_id {
@@ -45,6 +52,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
         "needs at least one URL such as mqtt://host:1883",
     )?;
     check_kind(bridge)?;
+    check_start(bridge)?;
     check_servers(bridge)?;
     check_numbers(bridge)?;
     check_secrets(bridge)?;
@@ -71,7 +79,9 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     )?;
     for (list, rules) in lists {
         for (index, rule) in rules.iter().enumerate() {
-            let checked = check_rule(rule, levels_max).and_then(|()| check_topic(rule, list));
+            let checked = check_rule(rule, levels_max)
+                .and_then(|()| check_topic(rule, list))
+                .and_then(|()| check_headers(rule, list));
             checked.map_err(|broken| Broken {
                 key: format!("{list}.{index}.{}", broken.key),
                 ..broken
@@ -108,6 +118,20 @@ fn check_kind(bridge: &Bridge) -> Result<(), Broken> {
     demand("queue", !receives || bridge.queue.is_some(), problem)?;
     let problem = "is of no use without `in` or `both`";
     demand("queue", receives || bridge.queue.is_none(), problem)
+}
+
+fn check_start(bridge: &Bridge) -> Result<(), Broken> {
+    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
+    let is_lazy = bridge.start == BridgeStart::Lazy;
+    let problem = "connects only while something waits here: `in` and `both` would not receive";
+    demand("start", !is_lazy || !receives, problem)?;
+    let text = bridge.client_id.as_deref().unwrap_or_default();
+    let names = ["{bridge}", "{node}", "{host}"];
+    let rest = names
+        .iter()
+        .fold(text.to_owned(), |rest, name| rest.replace(name, ""));
+    let problem = "has a brace that is no placeholder: {bridge}, {node} or {host}";
+    demand("client_id", !rest.contains(['{', '}']), problem)
 }
 
 fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
@@ -239,6 +263,44 @@ fn check_topic(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
     let template = Template::parse(topic).map_err(wrong)?;
     for filter in &rule.filters {
         template.check(&format!("{from}{filter}")).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+fn check_headers(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
+    let from = match list {
+        "in" => &rule.remote_prefix,
+        _ => &rule.local_prefix,
+    };
+    let lists = [
+        ("user_properties_rename", &rule.user_properties_rename),
+        ("user_properties_add", &rule.user_properties_add),
+    ];
+    for (key, texts) in lists {
+        for (index, text) in texts.iter().enumerate() {
+            let key = format!("{key}.{index}");
+            let (name, value) = text.split_once('=').unwrap_or_default();
+            let is_pair = !name.is_empty() && (!value.is_empty() || key.contains("add"));
+            demand(&key, is_pair, "must be NAME=TEXT")?;
+            let new = if key.contains("add") { name } else { value };
+            let is_free = !new.starts_with("tidewire-");
+            demand(
+                &key,
+                is_free,
+                "makes a property of the broker's own (tidewire-)",
+            )?;
+        }
+    }
+    for (index, text) in rule.user_properties_add.iter().enumerate() {
+        let wrong = |error: TemplateError| Broken {
+            key: format!("user_properties_add.{index}"),
+            problem: format!("is {text:?}: {error}"),
+        };
+        let (_, value) = text.split_once('=').unwrap_or_default();
+        let template = Template::parse(value).map_err(wrong)?;
+        for filter in &rule.filters {
+            template.check(&format!("{from}{filter}")).map_err(wrong)?;
+        }
     }
     Ok(())
 }

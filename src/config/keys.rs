@@ -112,6 +112,7 @@ keys!(ROOT: "", |config, _| Some(config), {
     allow_anonymous ANY;
     sys_interval_seconds (0, 86_400);
     pid_file ANY;
+    control_socket ANY;
     watch_files_seconds (0, 86_400);
 });
 
@@ -159,6 +160,9 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     first_server_probe_seconds (0, 86_400);
     protocol ANY;
     bridge_bit ANY;
+    start ANY;
+    start_messages POSITIVE;
+    idle_seconds (1, 86_400);
     client_id ANY;
     user_name ANY;
     password ANY;
@@ -203,6 +207,10 @@ keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
     topic ANY;
     qos_max (0, 2);
     retain ANY;
+    user_properties_pass ANY;
+    user_properties_remove ANY;
+    user_properties_rename ANY;
+    user_properties_add ANY;
 });
 
 keys!(BRIDGE_IN: "bridges.#.in.#.", |config, at| rule(config, at, "in"), {
@@ -213,6 +221,10 @@ keys!(BRIDGE_IN: "bridges.#.in.#.", |config, at| rule(config, at, "in"), {
     topic ANY;
     qos_max (0, 2);
     retain ANY;
+    user_properties_pass ANY;
+    user_properties_remove ANY;
+    user_properties_rename ANY;
+    user_properties_add ANY;
 });
 
 keys!(BRIDGE_BOTH: "bridges.#.both.#.", |config, at| rule(config, at, "both"), {
@@ -222,6 +234,10 @@ keys!(BRIDGE_BOTH: "bridges.#.both.#.", |config, at| rule(config, at, "both"), {
     remote_prefix ANY;
     qos_max (0, 2);
     retain ANY;
+    user_properties_pass ANY;
+    user_properties_remove ANY;
+    user_properties_rename ANY;
+    user_properties_add ANY;
 });
 
 keys!(AUTH: "auth.", |config, _| Some(&mut config.auth), {

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
 pub use auth::{Auth, Authentication, Http, Jwt, JwtAlgorithm, SessionTakeover, TokenPlace};
 pub use bridge::{
-    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, Secret, ServerOrder,
+    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
 };
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
@@ -55,6 +55,8 @@ pub struct Config {
     pub sys_interval_seconds: u32,
     /// Where the process id is written, for `tidewire reload`.
     pub pid_file: Option<PathBuf>,
+    /// The socket that `tidewire bridge` asks; `None` has none.
+    pub control_socket: Option<PathBuf>,
     /// Seconds between two looks at the files of the configuration, 0 = off.
     pub watch_files_seconds: u32,
     /// Addresses that accept connections, at least one.
@@ -83,6 +85,7 @@ impl Default for Config {
             allow_anonymous: None,
             sys_interval_seconds: 10,
             pid_file: None,
+            control_socket: None,
             watch_files_seconds: 0,
             listeners: vec![Listener::default()],
             bridges: Vec::new(),

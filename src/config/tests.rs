@@ -385,6 +385,55 @@ fn a_bridge_that_cannot_work_is_refused_with_key_and_reason() {
 }
 
 #[test]
+fn what_a_bridge_says_of_its_start_its_client_id_and_its_properties_is_checked() {
+    let bridge = |lines: &str, rule: &str| {
+        format!(
+            "[[bridges]]\nname = \"b\"\nservers = [\"mqtt://h\"]\n{lines}\n\
+             [[bridges.out]]\nfilters = [\"a/+\"]\n{rule}\n"
+        )
+    };
+    let cases = [
+        (
+            bridge("start = \"lazy\"\n[[bridges.in]]\nfilters = [\"c\"]", ""),
+            "t.toml:4: `bridges.0.start` connects only while something waits here",
+        ),
+        (
+            bridge("client_id = \"{nod}\"", ""),
+            "t.toml:4: `bridges.0.client_id` has a brace that is no placeholder",
+        ),
+        (
+            bridge("client_id = \"{node}\"", ""),
+            "t.toml:4: `bridges.0.client_id` names {node}, but node is not set",
+        ),
+        (
+            bridge("", "user_properties_add = [\"x={5}\"]"),
+            "`bridges.0.out.0.user_properties_add.0` is \"x={5}\": {5} never exists",
+        ),
+        (
+            bridge("", "user_properties_rename = [\"x\"]"),
+            "`bridges.0.out.0.user_properties_rename.0` must be NAME=TEXT",
+        ),
+        (
+            bridge("", "user_properties_add = [\"tidewire-path=\"]"),
+            "makes a property of the broker's own",
+        ),
+        (
+            bridge("start = \"later\"", ""),
+            "`bridges.0.start` is \"later\", expected",
+        ),
+        (
+            bridge("idle_seconds = 0", ""),
+            "`bridges.0.idle_seconds` is 0, expected",
+        ),
+        (bridge("linger = 5", ""), "unknown key `bridges.0.linger`"),
+    ];
+    for (text, expected) in cases {
+        let refusal = refusal(&text);
+        assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
+    }
+}
+
+#[test]
 fn a_bridge_to_rabbitmq_takes_the_keys_of_its_kind_and_no_others() {
     let bridge = |server: &str, lines: &str| {
         format!(

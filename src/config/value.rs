@@ -7,10 +7,10 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    AclAction, AclEffect, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, CertificateAs,
-    CertificateName, ClientCertificates, JwtAlgorithm, LogLevel, Network, QueueOverflow, Secret,
-    ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace, Transport, UnixMode,
-    UnixOwner, WideSubscriptions,
+    AclAction, AclEffect, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
+    CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, LogLevel, Network,
+    QueueOverflow, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace,
+    Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -278,6 +278,7 @@ words! {
     BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091 }
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }
     BridgeRetain { "keep" => Keep, "strip" => Strip, "set" => Set }
+    BridgeStart { "automatic" => Automatic, "lazy" => Lazy, "once" => Once }
     ServerOrder { "failover" => Failover, "round_robin" => RoundRobin }
     AclEffect { "allow" => Allow, "deny" => Deny }
     AclAction {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::net::socket::Socket;
-pub(crate) use unix::user_name_of;
 pub use unix::{SocketFile, UnixAddress, check_owner};
+pub(crate) use unix::{bind as bind_unix, user_name_of};
 
 /// What to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,18 +1,23 @@
 //! Messages that wait for another broker, until it has acknowledged them.
 
+mod journal;
 mod waiting;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+
+use tidewire_protocol::codec::PacketId;
 
 use crate::config::QueueOverflow;
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
-use crate::store::{Loaded, MessageId, QueueId, Ticket};
+use crate::store::{InFlightRecord, Loaded, MessageId, Operation, QueueId, Ticket};
 
 use super::{Pushed, Stored};
+use journal::Journal;
 use waiting::Waiting;
 
+pub use journal::BridgeNote;
 pub use waiting::Wanted;
 
 /// First in, first out; what is lent stays until it is settled.
@@ -29,6 +34,9 @@ pub struct BridgeQueue {
     lent_count: usize,
     lent_bytes: usize,
     waiting: Waiting,
+    journal: Journal,
+    /// The bridge is gone: nothing comes in any more.
+    is_closed: bool,
     /// Settled or dropped, to be settled in the store.
     done: Vec<MessageId>,
     last_sequence: u64,
@@ -48,6 +56,19 @@ pub struct Lent {
     pub sequence: u64,
     /// The message.
     pub message: Message,
+    /// Under which identifier an earlier process has sent it at QoS 2 and had no answer.
+    pub sent_as: Option<PacketId>,
+}
+
+/// What an earlier process has left of a bridge.
+#[derive(Debug, Default)]
+pub struct BridgeRemains {
+    /// Messages not settled, in order, those in flight among them.
+    pub waiting: Vec<MessageId>,
+    /// Identifiers in use towards the other broker, in the order of sending.
+    pub in_flight: Vec<(PacketId, InFlightRecord)>,
+    /// Identifiers of the other broker that wait for PUBREL.
+    pub received: Vec<PacketId>,
 }
 
 /// The bounds of one bridge's queue.
@@ -86,9 +107,21 @@ impl BridgeQueue {
     }
 
     /// Makes the queue durable, with what an earlier process has left.
-    pub fn restore(&mut self, store: QueueId, waiting: Vec<MessageId>, now_ms: u64) {
+    /// What was sent comes first, as it was sent.
+    pub fn restore(&mut self, store: QueueId, remains: &BridgeRemains, now_ms: u64) {
+        let BridgeRemains {
+            waiting,
+            in_flight,
+            received,
+        } = remains;
         self.store = Some(store);
-        self.waiting.restore(waiting.into_iter(), now_ms);
+        self.journal.restore(in_flight, received);
+        let unsettled: HashSet<MessageId> = waiting.iter().copied().collect();
+        let sent = in_flight.iter().filter_map(|(_, it)| it.message);
+        let sent: Vec<MessageId> = sent.filter(|it| unsettled.contains(it)).collect();
+        let is_sent: HashSet<MessageId> = sent.iter().copied().collect();
+        let unsent = waiting.iter().copied().filter(|it| !is_sent.contains(it));
+        self.waiting.restore(sent.into_iter().chain(unsent), now_ms);
     }
 
     /// Its name in the store, if it is durable.
@@ -105,6 +138,9 @@ impl BridgeQueue {
         fence: Ticket,
         now_ms: u64,
     ) -> Pushed {
+        if self.is_closed {
+            return Pushed::DroppedNewest;
+        }
         let bytes = message.bytes();
         let mut dropped = 0;
         while self.len() >= self.limits.messages_max || self.bytes() + bytes > self.limits.bytes_max
@@ -141,8 +177,9 @@ impl BridgeQueue {
         {
             let (message, stored) = (next.message, next.stored);
             let age_ms = now_ms.saturating_sub(next.since_ms);
+            let sent_as = stored.and_then(|id| self.journal.take_sent_before(id));
             let is_old = self.limits.age_ms_max.is_some_and(|max| age_ms > max);
-            if is_old || message.is_expired(now_ms) {
+            if sent_as.is_none() && (is_old || message.is_expired(now_ms)) {
                 self.done.extend(stored);
                 self.metrics.dropped_expired.add(1);
                 continue;
@@ -154,7 +191,11 @@ impl BridgeQueue {
                 .push_back((sequence, Some(Unsettled { bytes, stored })));
             self.lent_count += 1;
             self.lent_bytes += bytes;
-            lent.push(Lent { sequence, message });
+            lent.push(Lent {
+                sequence,
+                message,
+                sent_as,
+            });
         }
         self.report();
         lent
@@ -190,6 +231,81 @@ impl BridgeQueue {
             self.lent.pop_front();
         }
         self.report();
+    }
+
+    /// Drops some of what waits, oldest first; what is lent stays. Answers how many.
+    pub fn purge(&mut self, count_max: usize) -> usize {
+        let mut dropped = 0;
+        while dropped < count_max
+            && let Some(oldest) = self.waiting.drop_oldest()
+        {
+            self.done.extend(oldest);
+            dropped += 1;
+        }
+        self.metrics.dropped_purged.add(dropped as u64);
+        self.report();
+        dropped
+    }
+
+    /// Ends the queue with all that is in it; its name in the store is given back.
+    pub fn close(&mut self) -> Option<QueueId> {
+        let store = self.store;
+        *self = Self {
+            is_closed: true,
+            ..Self::default()
+        };
+        store
+    }
+
+    /// The changes of the store for a change of the bridge's session; `order` is its place in the
+    /// order of sending.
+    pub fn note(&mut self, note: BridgeNote, order: MessageId) -> Vec<Operation> {
+        let Some(queue) = self.store else {
+            return Vec::new();
+        };
+        match note {
+            BridgeNote::Begin { name } => {
+                let mut operations = self.journal.begin(queue);
+                operations.push(Operation::PutNamedQueue { queue, name });
+                operations
+            }
+            BridgeNote::Send {
+                packet_id,
+                sequence,
+            } => {
+                let stored = self.unsettled(sequence).and_then(|it| it.stored);
+                let put = |id| self.journal.put(queue, packet_id, order, Some(id));
+                stored.map(put).into_iter().collect()
+            }
+            BridgeNote::Release {
+                packet_id,
+                sequence,
+            } => {
+                let unsettled = sequence.and_then(|it| self.unsettled(it));
+                let stored = unsettled.and_then(|it| it.stored.take());
+                let settle = stored.map(|id| Operation::Settle { queue, id });
+                let put = self.journal.put(queue, packet_id, order, None);
+                settle.into_iter().chain([put]).collect()
+            }
+            BridgeNote::Complete(packet_id) => {
+                let removed = self.journal.complete(queue, packet_id);
+                removed.into_iter().collect()
+            }
+            BridgeNote::Forget(packet_id) => {
+                let removed = self.journal.forget(queue, packet_id);
+                removed.into_iter().collect()
+            }
+        }
+    }
+
+    /// A QoS 2 message of the other broker was accepted: to be kept with it.
+    pub fn receive(&mut self, packet_id: PacketId) -> Option<Operation> {
+        Some(self.journal.receive(self.store?, packet_id))
+    }
+
+    fn unsettled(&mut self, sequence: u64) -> Option<&mut Unsettled> {
+        let found = self.lent.binary_search_by_key(&sequence, |(it, _)| *it);
+        self.lent.get_mut(found.ok()?)?.1.as_mut()
     }
 
     /// Takes out what has to be settled in the store.

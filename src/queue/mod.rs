@@ -14,7 +14,7 @@ use crate::exchange::{GroupId, ShardId};
 use crate::message::Message;
 use crate::store::{MessageId, QueueId, Ticket};
 
-pub use bridge::{BridgeQueue, BridgeQueueLimits, Lent, Wanted};
+pub use bridge::{BridgeNote, BridgeQueue, BridgeQueueLimits, BridgeRemains, Lent, Wanted};
 use expiry::{ExpirySweep, seconds_of};
 
 /// One message for one receiver.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Doors, Server, StartError, authenticator};
 use crate::auth::acl::Acl;
+use crate::bridge::{BridgeError, BridgeOrder};
 use crate::config::{Config, ConfigError};
 use crate::net::door::{PlannedDoor, plan_doors};
 use crate::shard::{Mail, Recheck, Reconfiguration, Shared};
@@ -26,8 +27,8 @@ pub enum ReloadError {
 }
 
 impl Server {
-    /// Goes on with another configuration: certificates, users, rules, limits and listeners.
-    /// Answers the keys that wait for the next start.
+    /// Goes on with another configuration: certificates, users, rules, limits, listeners
+    /// and bridges. Answers the keys that wait for the next start.
     ///
     /// # Errors
     /// Nothing has changed, except for [`ReloadError::Late`].
@@ -53,10 +54,11 @@ impl Server {
             shards: before.shards,
             config,
         });
+        let plan = self.bridges.plan(&shared).map_err(StartError::from)?;
         self.shared = Arc::clone(&shared);
         self.authenticator = authenticator;
         let news = Arc::new(Reconfiguration {
-            shared,
+            shared: Arc::clone(&shared),
             applied: AtomicU16::new(0),
         });
         for mailbox in self.mailboxes.iter() {
@@ -73,7 +75,17 @@ impl Server {
         }
         applied?;
         self.await_shards(&recheck.done)?;
+        let applied = self.bridges.apply(plan, &shared);
+        applied.map_err(StartError::from)?;
         Ok(waiting)
+    }
+
+    /// Carries out what an operator asks of a bridge; answers its state as JSON.
+    ///
+    /// # Errors
+    /// There is no such bridge, or it is off.
+    pub fn order_bridge(&mut self, name: &str, order: BridgeOrder) -> Result<String, BridgeError> {
+        self.bridges.order(name, order, &self.shared)
     }
 
     fn await_shards(&self, count: &AtomicU16) -> Result<(), ReloadError> {
@@ -105,8 +117,8 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     fixed! {
         "node" node;
         "shards" shards;
-        "bridges" bridges;
         "pid_file" pid_file;
+        "control_socket" control_socket;
         "watch_files_seconds" watch_files_seconds;
         "sys_interval_seconds" sys_interval_seconds;
         "store" store;

@@ -4,8 +4,9 @@
 //! what came from the other side.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
-use tidewire_protocol::codec::ReasonCode;
+use tidewire_protocol::codec::{PacketId, ReasonCode};
 
 use super::deliver::Routed;
 use super::durable::Asker;
@@ -14,8 +15,8 @@ use super::{Mail, Shard};
 use crate::exchange::{BridgeId, ShardId};
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
-use crate::queue::{BridgeQueueLimits, Lent, Pushed, Stored, Wanted};
-use crate::store::{Load, Loaded, MessageId, QueueId, Ticket};
+use crate::queue::{BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Pushed, Stored, Wanted};
+use crate::store::{Load, Loaded, Operation, QueueId, Ticket};
 
 /// What a bridge asks its home shard for.
 #[derive(Debug)]
@@ -27,12 +28,38 @@ pub enum BridgeRequest {
         /// Where the queue counts.
         metrics: Arc<BridgeMetrics>,
     },
+    /// Make the queue durable, with what an earlier process has left.
+    Restore {
+        /// The queue.
+        queue: QueueId,
+        /// What it holds.
+        remains: BridgeRemains,
+        /// Told when that is done.
+        done: SyncSender<()>,
+    },
+    /// Drop so many of the messages that wait and are not lent.
+    Purge(usize),
+    /// The bridge is gone, and its queue with it.
+    Close,
     /// The other side has these messages.
     Settled(Vec<u64>),
     /// Publish what came from the other side, and tell when it has found its place.
-    Publish(Vec<(u64, Message)>),
+    Publish(Vec<Arrived>),
     /// Publish a message of the bridge's own.
     Notify(Message),
+    /// Keep these changes of the bridge's session, and tell when they are kept.
+    Keep(Vec<BridgeNote>),
+}
+
+/// A message from the other side.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// The bridge's number for it.
+    pub number: u64,
+    /// The message.
+    pub message: Message,
+    /// To be kept with it, so that it is taken once: the other side's identifier, at QoS 2.
+    pub packet_id: Option<PacketId>,
 }
 
 /// What a home shard has for a bridge.
@@ -42,6 +69,8 @@ pub enum BridgeReport {
     Lent(Vec<Lent>),
     /// What became of messages to be published, by the bridge's numbers.
     Published(Vec<(u64, ReasonCode)>),
+    /// So many more changes of the session are kept, in order.
+    Kept(usize),
 }
 
 /// The publisher's mark of a bridge, for No Local; no session has it.
@@ -55,11 +84,11 @@ impl Shard {
         &mut self,
         bridge: BridgeId,
         queue: QueueId,
-        waiting: Vec<MessageId>,
+        remains: &BridgeRemains,
         now_ms: u64,
     ) {
         let bridge = self.bridges.entry(bridge).or_default();
-        bridge.restore(queue, waiting, now_ms);
+        bridge.restore(queue, remains, now_ms);
     }
 
     pub(super) fn take_bridge_request(
@@ -86,14 +115,61 @@ impl Shard {
                 self.durable.begin_packet();
                 let reasons = messages
                     .into_iter()
-                    .map(|(number, message)| (number, self.publish_for_bridge(&message, now_ms)))
+                    .map(|it| (it.number, self.publish_for_bridge(bridge, &it, now_ms)))
                     .collect();
                 self.close_run();
                 let report = BridgeReport::Published(reasons);
                 self.report_to_bridge(bridge, report);
             }
             BridgeRequest::Notify(message) => self.publish_message(&message, now_ms),
+            BridgeRequest::Keep(notes) => self.keep_for_bridge(bridge, notes),
+            BridgeRequest::Restore {
+                queue,
+                remains,
+                done,
+            } => {
+                self.restore_bridge(bridge, queue, &remains, now_ms);
+                // Nobody may wait any more.
+                let _ = done.try_send(());
+            }
+            BridgeRequest::Purge(count) => self.purge_bridge(bridge, count, now_ms),
+            BridgeRequest::Close => {
+                let queue = self.bridges.entry(bridge).or_default();
+                if let Some(queue) = queue.close() {
+                    self.durable.record(Operation::RemoveNamedQueue { queue });
+                }
+            }
         }
+    }
+
+    /// A part now, the rest after what else there is to do.
+    fn purge_bridge(&mut self, bridge: BridgeId, count: usize, now_ms: u64) {
+        let Some(queue) = self.bridges.get_mut(&bridge) else {
+            return;
+        };
+        let purged = queue.purge(count.min(PURGED_AT_ONCE));
+        let left = count - purged;
+        if purged == PURGED_AT_ONCE && left > 0 {
+            let request = BridgeRequest::Purge(left);
+            self.send_mail(self.id, Mail::BridgeRequest { bridge, request });
+        }
+        self.lend_to_bridge(bridge, now_ms);
+    }
+
+    /// What the other side is told next depends on these: they are answered once they are on disk.
+    fn keep_for_bridge(&mut self, bridge: BridgeId, notes: Vec<BridgeNote>) {
+        self.durable.begin_packet();
+        let count = notes.len();
+        for note in notes {
+            let order = self.durable.next_id();
+            let Some(queue) = self.bridges.get_mut(&bridge) else {
+                break;
+            };
+            for operation in queue.note(note, order) {
+                self.durable.record(operation);
+            }
+        }
+        self.report_to_bridge(bridge, BridgeReport::Kept(count));
     }
 
     /// A message for a bridge of this shard. The bridge may be newer here than in the routes.
@@ -166,7 +242,13 @@ impl Shard {
         self.lend_to_bridge(bridge, now_ms);
     }
 
-    fn publish_for_bridge(&mut self, message: &Message, now_ms: u64) -> ReasonCode {
+    fn publish_for_bridge(
+        &mut self,
+        bridge: BridgeId,
+        arrived: &Arrived,
+        now_ms: u64,
+    ) -> ReasonCode {
+        let message = &arrived.message;
         self.metrics.publishes_received.add(1);
         let mut outgoing = Outgoing::of(message);
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
@@ -176,10 +258,14 @@ impl Shard {
         self.was_rejected = false;
         let routed = self.route(message.topic(), &mut outgoing, None, now_ms);
         if self.was_rejected || routed == Routed::StoreFull {
-            ReasonCode::QuotaExceeded
-        } else {
-            ReasonCode::Success
+            return ReasonCode::QuotaExceeded;
         }
+        let queue = self.bridges.get_mut(&bridge);
+        let receive = |packet_id| queue?.receive(packet_id);
+        if let Some(operation) = arrived.packet_id.and_then(receive) {
+            self.durable.record(operation);
+        }
+        ReasonCode::Success
     }
 
     pub(super) fn send_to_bridges(&mut self, mail: Mail) {
@@ -191,3 +277,6 @@ impl Shard {
         ShardId(self.shared.shards)
     }
 }
+
+/// Messages that are dropped before others get a turn.
+const PURGED_AT_ONCE: usize = 4_096;

@@ -290,7 +290,8 @@ impl Shard {
     }
 
     fn committed(&mut self, ticket: Ticket, now_ms: u64) {
-        // The writer and the shards report: the later batch may come first.
+        // The writer and the shards report, so that the later batch may come first; and what others
+        // hand in for this shard, such as new queues, has no ticket of ours.
         self.durable.committed = self.durable.committed.max(ticket);
         let unconfirmed = &mut self.durable.unconfirmed;
         while unconfirmed.front().is_some_and(|it| it.ticket <= ticket) {

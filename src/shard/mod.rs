@@ -41,7 +41,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 pub(crate) use bridge::publisher_of_bridge;
-pub use bridge::{BridgeReport, BridgeRequest};
+pub use bridge::{Arrived, BridgeReport, BridgeRequest};
 pub use connect::{Accepted, Handshake, refusal};
 pub use durable::StoreWork;
 pub use explain::text_of;

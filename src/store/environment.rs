@@ -398,7 +398,7 @@ fn open_environment(
     Ok(env)
 }
 
-/// A delete copies the pages it touches before it frees any, so that a full map could not be drained.
+/// A delete copies the pages it touches before it frees any: a full map could not be drained.
 fn reserve_bytes(map_bytes: u64) -> u64 {
     (map_bytes / 8).clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX)
 }

@@ -101,8 +101,12 @@ pub struct Status {
 impl Store {
     /// A store that keeps nothing.
     pub fn memory() -> Self {
+        Self::volatile(Reports::new(|_, _| {}))
+    }
+
+    fn volatile(reports: Reports) -> Self {
         Self {
-            reports: Reports::new(|_, _| {}),
+            reports,
             ids: Arc::new(IdCounters::new(0, 0)),
             durable: None,
         }
@@ -119,12 +123,7 @@ impl Store {
         reports: Reports,
     ) -> Result<(Self, Recovered), StoreError> {
         if config.engine == StoreEngine::Memory {
-            let store = Self {
-                reports,
-                ids: Arc::new(IdCounters::new(0, 0)),
-                durable: None,
-            };
-            return Ok((store, Recovered::default()));
+            return Ok((Self::volatile(reports), Recovered::default()));
         }
         let map_bytes = config.map_bytes_max;
         let environment = Environment::open_flushing(

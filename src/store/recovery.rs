@@ -63,10 +63,14 @@ pub struct RecoveredQueue {
     pub queue: QueueId,
     /// What it is known by.
     pub name: Box<str>,
-    /// Messages not settled, in order.
+    /// Messages not settled, in order, those in flight among them.
     pub waiting: Vec<MessageId>,
     /// Those of them that expire, in the same order, and when.
     pub expiring: Vec<(MessageId, u64)>,
+    /// A bridge's, in the order of sending.
+    pub in_flight: Vec<(PacketId, InFlightRecord)>,
+    /// A bridge's QoS 2 identifiers that wait for PUBREL.
+    pub received: Vec<PacketId>,
 }
 
 /// A message that was to be published later.
@@ -138,8 +142,16 @@ pub(super) fn read(
     for session in &mut recovery.recovered.sessions {
         session.in_flight.sort_by_key(|(_, record)| record.order);
     }
+    for queue in &mut recovery.recovered.named_queues {
+        queue.in_flight.sort_by_key(|(_, record)| record.order);
+    }
     Ok(recovery)
 }
+
+type Exchanges<'a> = (
+    &'a mut Vec<(PacketId, InFlightRecord)>,
+    &'a mut Vec<PacketId>,
+);
 
 /// Where the state of a queue is collected.
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +269,8 @@ impl Scan<'_, '_> {
                 name: name.into(),
                 waiting: Vec::new(),
                 expiring: Vec::new(),
+                in_flight: Vec::new(),
+                received: Vec::new(),
             });
             Ok(())
         })
@@ -275,13 +289,13 @@ impl Scan<'_, '_> {
         self.each(Table::InFlight, |scan, key, row| {
             let (queue, rest) = split_key(key)?;
             let in_flight = (key_packet_id(rest)?, decode_in_flight(row)?);
-            scan.session(queue)?.in_flight.push(in_flight);
+            scan.exchanges(queue)?.0.push(in_flight);
             Ok(())
         })?;
         self.each(Table::Received, |scan, key, _| {
             let (queue, rest) = split_key(key)?;
             let packet_id = key_packet_id(rest)?;
-            scan.session(queue)?.received.push(packet_id);
+            scan.exchanges(queue)?.1.push(packet_id);
             Ok(())
         })
     }
@@ -377,6 +391,23 @@ impl Scan<'_, '_> {
                 Some((&mut named.waiting, &mut named.expiring))
             }
         }
+    }
+
+    /// The packet identifiers in use towards a peer and from it.
+    fn exchanges(&mut self, queue: u64) -> Result<Exchanges<'_>, Damaged> {
+        let recovered = &mut self.recovery.recovered;
+        let found = match self.places.get(&QueueId::of(queue)) {
+            Some(Place::Session(at)) => recovered
+                .sessions
+                .get_mut(*at)
+                .map(|it| (&mut it.in_flight, &mut it.received)),
+            Some(Place::Named(at)) => recovered
+                .named_queues
+                .get_mut(*at)
+                .map(|it| (&mut it.in_flight, &mut it.received)),
+            None => None,
+        };
+        found.ok_or(Damaged("it belongs to a session that does not exist"))
     }
 
     fn session(&mut self, queue: u64) -> Result<&mut RecoveredSession, Damaged> {

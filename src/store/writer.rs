@@ -132,7 +132,8 @@ impl Writer {
         self.last_start_us = Some(start_us);
         let mut batch = Batch::new(&mut self.index, self.clock.epoch());
         for submitted in submitted {
-            waiters.tickets.insert(submitted.shard, submitted.ticket);
+            let latest = waiters.tickets.entry(submitted.shard).or_default();
+            *latest = submitted.ticket.max(*latest);
             waiters.bytes += submitted.bytes;
             waiters.operations += submitted.operations.len();
             waiters.urgent += submitted.urgent;
@@ -418,7 +419,11 @@ impl Writer {
 pub(super) fn answer_done(done: &[Done], gauges: &Gauges, reports: &Reports) {
     let bytes = done.iter().map(|it| it.bytes).sum();
     gauges.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    let tickets: BTreeMap<ShardId, Ticket> = done.iter().map(|it| (it.shard, it.ticket)).collect();
+    let mut tickets: BTreeMap<ShardId, Ticket> = BTreeMap::new();
+    for it in done {
+        let latest = tickets.entry(it.shard).or_default();
+        *latest = it.ticket.max(*latest);
+    }
     for (shard, ticket) in tickets {
         reports.send(shard, Report::Committed { ticket });
     }

@@ -6,8 +6,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use tidewire_protocol::codec::{
-    Ack, Connect, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode,
-    Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties, decode, encode,
+    Ack, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties,
+    QoS, ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties,
+    decode, encode,
 };
 
 use crate::process::{Broker, PATIENCE_MS};
@@ -45,6 +46,15 @@ impl Client {
     }
 
     pub(crate) fn connect_as(port: u16, id: &str, version: ProtocolVersion) -> Self {
+        Self::open(port, id, version, None)
+    }
+
+    /// With a session that outlives the connection and the broker's process.
+    pub(crate) fn resume(broker: &Broker, id: &str) -> Self {
+        Self::open(broker.port, id, ProtocolVersion::V5, Some(u32::MAX))
+    }
+
+    fn open(port: u16, id: &str, version: ProtocolVersion, expiry: Option<u32>) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
         stream.set_nodelay(true).expect("option set");
         let mut client = Self {
@@ -56,7 +66,14 @@ impl Client {
             subscribed: 0,
             last_id: 0,
         };
-        client.send(&Packet::Connect(Box::new(Connect::new(version, id))));
+        client.send(&Packet::Connect(Box::new(Connect {
+            clean_start: expiry.is_none(),
+            properties: ConnectProperties {
+                session_expiry_seconds: expiry,
+                ..ConnectProperties::default()
+            },
+            ..Connect::new(version, id)
+        })));
         client.pump_until("CONNACK", |it| it.subscribed == 0 && it.is_greeted());
         client
     }

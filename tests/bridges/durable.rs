@@ -7,10 +7,10 @@ use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
 
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
-const STATE: &str = "$SYS/broker/bridge/up/state";
+const STATE: &str = "$SYS/bridges/up/state";
 
 /// Waits until the state of the bridge has this text.
-fn wait_for_state(broker: &Broker, text: &str) {
+pub(crate) fn wait_for_state(broker: &Broker, text: &str) {
     let mut watcher = Client::connect(broker, "watcher");
     watcher.subscribe(STATE).wait_for(STATE, text);
 }

@@ -14,7 +14,7 @@ use crate::proxy::Proxy;
 
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
 const BOTH: &str = "[[bridges.both]]\nfilters = [\"t/#\"]";
-const STATE: &str = "$SYS/broker/bridge/up/state";
+const STATE: &str = "$SYS/bridges/up/state";
 
 pub(crate) fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|it| it.to_string()).collect()

@@ -16,8 +16,8 @@ pub(crate) fn bridge(port: u16, lines: &str) -> String {
 /// Waits until the bridge of a node is up.
 pub(crate) fn wait_until_up(broker: &Broker) {
     let mut client = Client::connect(broker, "watcher");
-    client.subscribe("$SYS/broker/bridge/up/state");
-    client.wait_for("$SYS/broker/bridge/up/state", "\"state\":\"up\"");
+    client.subscribe("$SYS/bridges/up/state");
+    client.wait_for("$SYS/bridges/up/state", "\"state\":\"up\"");
     // CONNACK is here; the answer to SUBSCRIBE is on its way.
     std::thread::sleep(std::time::Duration::from_millis(100));
 }
@@ -123,7 +123,7 @@ fn retained_messages_and_their_deletion_cross_and_nothing_echoes_after_a_reconne
 fn the_state_says_why_a_bridge_is_down_and_when_it_is_up() {
     let port = free_port();
     let edge = Broker::tidewire(free_port(), &bridge(port, BOTH));
-    let topic = "$SYS/broker/bridge/up/state";
+    let topic = "$SYS/bridges/up/state";
     let mut watcher = Client::connect(&edge, "watcher");
     watcher.subscribe(topic);
     let down = watcher.wait_for(topic, "\"state\":\"down\"");
@@ -185,7 +185,7 @@ fn a_bridge_with_tls_checks_the_server_and_shows_its_certificate_and_password() 
 
     // The client's certificate is no authority: the server cannot be verified.
     let wary = Broker::tidewire(free_port(), &lines(&format!("{out}/client.crt")));
-    let topic = "$SYS/broker/bridge/up/state";
+    let topic = "$SYS/bridges/up/state";
     let mut watcher = Client::connect(&wary, "watcher");
     watcher.subscribe(topic);
     let down = watcher.wait_for(topic, "\"state\":\"down\"").payload;

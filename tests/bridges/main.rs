@@ -5,6 +5,8 @@ mod client;
 mod durable;
 mod faults;
 mod federation;
+mod hot;
+mod kill;
 mod mosquitto;
 mod process;
 mod proxy;

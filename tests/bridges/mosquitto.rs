@@ -90,8 +90,8 @@ fn an_outage_of_mosquitto_loses_nothing() {
     }
     let theirs = Broker::mosquitto(port, &lines);
     let mut watcher = Client::connect(&ours, "watcher");
-    watcher.subscribe("$SYS/broker/bridge/up/state");
-    watcher.wait_for("$SYS/broker/bridge/up/state", "\"queue_messages\":0");
+    watcher.subscribe("$SYS/bridges/up/state");
+    watcher.wait_for("$SYS/bridges/up/state", "\"queue_messages\":0");
     let mut above = Client::connect(&theirs, "above");
     above.subscribe("t/#");
     let mut came = above.payloads(500);
@@ -121,7 +121,7 @@ fn a_refused_password_is_said_and_tried_again() {
         secret.display()
     );
     let ours = Broker::tidewire(free_port(), &bridge(theirs.port, &rules));
-    let topic = "$SYS/broker/bridge/up/state";
+    let topic = "$SYS/bridges/up/state";
     let mut watcher = Client::connect(&ours, "watcher");
     watcher.subscribe(topic);
     let down = watcher.wait_for(topic, "\"state\":\"down\"").payload;
@@ -146,7 +146,7 @@ fn a_reconnect_with_an_old_version_brings_no_retained_message_again() {
     let mut here = Client::connect(&ours, "here");
     here.subscribe("t/1").expect("t/1", "kept");
     let mut watcher = Client::connect(&ours, "watcher");
-    let topic = "$SYS/broker/bridge/up/state";
+    let topic = "$SYS/bridges/up/state";
     watcher.subscribe(topic);
     // Until it is committed and acknowledged, the message itself may come again.
     here.expect_silence();

@@ -52,21 +52,31 @@ impl Broker {
         Self::start(directory, port, config, "lmdb")
     }
 
+    /// Writes another configuration of a node of ours, and has it read.
+    pub(crate) fn reload(&self, config: &str) {
+        write_config(&self.directory, self.port, config, "lmdb");
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &pid]).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// `tidewire bridge NAME VERB`: whether it went well, and what it said.
+    pub(crate) fn order(&self, name: &str, verb: &str) -> (bool, String) {
+        let socket = self.directory.join("control");
+        let output = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+            .args(["bridge", name, verb, "--control-socket"])
+            .arg(socket)
+            .output()
+            .expect("tidewire bridge");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8(said).expect("text"),
+        )
+    }
+
     fn start(directory: PathBuf, port: u16, config: &str, engine: &str) -> Self {
-        let file = directory.join("tidewire.toml");
-        let text = format!(
-            "shards = 2\nsys_interval_seconds = 1\n{config}\n[store]\nengine = \"{engine}\"\n\
-             directory = \"{}\"\nmap_bytes_max = 67108864\n[mqtt]\nshutdown_seconds = 1\n\
-             [log]\nlevel = \"warn\"\n",
-            directory.join("store").display()
-        );
-        let text = if text.contains("[[listeners]]") {
-            text
-        } else {
-            let listener = format!("[[listeners]]\nbind = \"127.0.0.1:{port}\"\n");
-            text.replacen("[store]", &format!("{listener}[store]"), 1)
-        };
-        std::fs::write(&file, text).expect("written");
+        let file = write_config(&directory, port, config, engine);
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
             .arg("run")
             .arg("-c")
@@ -173,6 +183,25 @@ impl Drop for Broker {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+fn write_config(directory: &Path, port: u16, config: &str, engine: &str) -> PathBuf {
+    let file = directory.join("tidewire.toml");
+    let text = format!(
+        "shards = 2\nsys_interval_seconds = 1\ncontrol_socket = \"{}\"\n{config}\n[store]\n\
+         engine = \"{engine}\"\ndirectory = \"{}\"\nmap_bytes_max = 67108864\n[mqtt]\n\
+         shutdown_seconds = 1\n[log]\nlevel = \"warn\"\n",
+        directory.join("control").display(),
+        directory.join("store").display()
+    );
+    let text = if text.contains("[[listeners]]") {
+        text
+    } else {
+        let listener = format!("[[listeners]]\nbind = \"127.0.0.1:{port}\"\n");
+        text.replacen("[store]", &format!("{listener}[store]"), 1)
+    };
+    std::fs::write(&file, text).expect("written");
+    file
 }
 
 fn log_in(directory: &Path) -> Stdio {

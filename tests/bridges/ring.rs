@@ -16,7 +16,7 @@ fn node(port: u16, to: &[u16], max_hops: u16) -> Broker {
 }
 
 fn wait_until_up(node: &Broker, to: u16) {
-    let topic = format!("$SYS/broker/bridge/to-{to}/state");
+    let topic = format!("$SYS/bridges/to-{to}/state");
     let mut watcher = Client::connect(node, &format!("watcher-{to}"));
     watcher
         .subscribe(&topic)

@@ -1,6 +1,6 @@
 //! Limits before the session.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidewire::config::Listener;
 
@@ -184,10 +184,12 @@ fn half_open_connections_share_a_bounded_memory() {
     };
     // Each holds at least what it sent, without the first 4 KiB.
     let bound = 1 + (1 << 20) / (50_000 - 4_096);
-    let patience = Instant::now() + Duration::from_secs(20);
     // A shard that is behind has not read them all yet.
-    while half_open.len() > bound && Instant::now() < patience {
+    for _ in 0..200 {
         half_open.retain_mut(is_open);
+        if half_open.len() <= bound {
+            break;
+        }
     }
     let open = half_open.len();
     assert!((1..=bound).contains(&open), "{open} are open");
@@ -198,9 +200,8 @@ fn half_open_connections_share_a_bounded_memory() {
         let _ = std::io::Write::write_all(&mut client.stream, &bytes);
         client.until_first() == Some(0x20)
     };
-    while !is_answered() {
-        assert!(Instant::now() < patience, "the memory is free again");
-    }
+    let is_free = (0..200).any(|_| is_answered());
+    assert!(is_free, "the memory is free again");
 }
 
 #[test]

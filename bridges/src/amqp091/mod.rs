@@ -160,6 +160,18 @@ impl Connector for Amqp091Connector {
     async fn close(&mut self) {
         self.end_link().await;
     }
+
+    fn change(&mut self, settings: crate::Settings) {
+        if let crate::Settings::Amqp091(settings) = settings {
+            self.server = 0;
+            self.settings = Arc::new(*settings);
+        }
+    }
+
+    async fn held(&mut self) -> Vec<u64> {
+        // What a channel had unconfirmed is unknown to the next one.
+        Vec::new()
+    }
 }
 
 /// Tells the ends that the task is gone, even if it panicked.

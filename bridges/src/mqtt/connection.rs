@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tidewire_protocol::codec::{
     ConnAck, Connect, ConnectProperties, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver,
-    RetainHandling, Subscribe, Subscription, SubscriptionOptions, UserProperties, Will,
-    WillProperties, decode, encode,
+    RetainHandling, Subscribe, Subscription, SubscriptionOptions, Unsubscribe, UserProperties,
+    Will, WillProperties, decode, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::OwnedMutexGuard;
@@ -195,8 +195,8 @@ struct Times {
 }
 
 impl Connection {
-    /// Appends the subscriptions and the greeting.
-    pub(super) fn open(&mut self) {
+    /// Appends the greeting, the end of obsolete subscriptions and the subscriptions.
+    pub(super) fn open(&mut self, obsolete: &[String]) {
         let settings = Arc::clone(&self.settings);
         if let Some((topic, payload)) = &settings.greeting {
             self.engine.put(&notice(topic, payload), &mut self.out);
@@ -206,9 +206,19 @@ impl Connection {
             return;
         }
         let packets = settings.subscriptions.chunks(SUBSCRIPTIONS_MAX).len();
-        let ids = self.engine.subscribe(packets);
+        let mut ids = self.engine.subscribe(packets).into_iter();
+        let spare = self.engine.spare_ids().into_iter();
+        for (packet_id, chunk) in spare.zip(obsolete.chunks(SUBSCRIPTIONS_MAX)) {
+            let unsubscribe = Unsubscribe {
+                packet_id,
+                user_properties: UserProperties::default(),
+                filters: chunk.iter().map(String::as_str).collect(),
+            };
+            self.engine
+                .put(&Packet::Unsubscribe(unsubscribe), &mut self.out);
+        }
         let chunks = settings.subscriptions.chunks(SUBSCRIPTIONS_MAX);
-        for (packet_id, chunk) in ids.into_iter().zip(chunks) {
+        for (packet_id, chunk) in ids.by_ref().zip(chunks) {
             let subscriptions = chunk.iter().map(|it| Subscription {
                 filter: &it.filter,
                 options: SubscriptionOptions {
@@ -306,8 +316,10 @@ impl Connection {
         let mut boxes = self.ports.lock();
         let submitted = std::mem::take(&mut boxes.submitted);
         let accepted = std::mem::take(&mut boxes.accepted);
+        let kept = std::mem::take(&mut boxes.kept);
         let closing = boxes.closing;
         drop(boxes);
+        self.engine.keep(kept, &mut self.out);
         self.engine.submit(submitted);
         for receipt in accepted {
             self.engine.accept(receipt, &mut self.out);
@@ -323,7 +335,7 @@ impl Connection {
         let bytes_max = self.settings.packet_bytes_max;
         let used = self.engine.receive(&self.input, bytes_max, &mut self.out)?;
         self.input.advance(used);
-        if self.engine.settled.len() > before || self.engine.in_flight() == 0 {
+        if self.engine.settled.len() > before || !self.engine.awaits_answers() {
             times.progress = Instant::now();
         }
         Ok(())
@@ -331,12 +343,15 @@ impl Connection {
 
     fn pass_on(&mut self) {
         let engine = &mut *self.engine;
-        if engine.settled.is_empty() && engine.received.is_empty() && engine.troubles.is_empty() {
+        let notes = &mut engine.journal.notes;
+        let is_quiet = engine.settled.is_empty() && engine.received.is_empty();
+        if is_quiet && engine.troubles.is_empty() && notes.is_empty() {
             return;
         }
         self.ports.leave(|boxes| {
             boxes.settled.append(&mut engine.settled);
             boxes.received.append(&mut engine.received);
+            boxes.notes.append(notes);
             boxes.troubles.append(&mut engine.troubles);
         });
     }
@@ -345,7 +360,7 @@ impl Connection {
     /// connection, so a server that acknowledges nothing is left.
     fn look_at_the_clock(&mut self, times: &mut Times) -> Result<(), Failure> {
         let now = Instant::now();
-        if self.engine.in_flight() == 0 {
+        if !self.engine.awaits_answers() {
             times.progress = now;
         } else if now.duration_since(times.progress) >= self.settings.ack_timeout {
             return Err(Failure::retry(format!(

@@ -15,6 +15,7 @@ use tidewire_protocol::session::{AwaitingRelease, InFlight, InboundAliases, Outb
 use tokio::time::Instant;
 
 use super::convert::{encode_properties, record_of};
+use super::journal::{Due, Journal, Remembered};
 use super::peer::Peer;
 use crate::{Failure, Received, Record, Settled};
 
@@ -30,6 +31,9 @@ pub(super) struct Engine {
     session: u32,
     /// Packet identifiers that the server may remember from before this process.
     strange_ids_left: u32,
+    /// In use, and the server may remember them; nothing was sent under them yet.
+    strange_ids: HashSet<PacketId>,
+    pub(super) journal: Journal,
     /// SUBSCRIBE packets without an answer, and whether the server has taken all of them.
     subscribing: usize,
     pub(super) is_subscribed: bool,
@@ -46,7 +50,11 @@ struct Link {
     version: ProtocolVersion,
     number: u32,
     peer: Peer,
-    waiting: VecDeque<Record>,
+    /// Messages of an earlier connection come first.
+    is_resending: bool,
+    submitted: VecDeque<Record>,
+    /// Submitted before those; behind the first are some that are being noted.
+    waiting: VecDeque<Waiting>,
     /// QoS 0 records that are encoded but not yet written.
     unwritten: Vec<u64>,
     inbound_aliases: InboundAliases,
@@ -62,6 +70,8 @@ impl Default for Link {
             version: ProtocolVersion::V5,
             number: 0,
             peer: Peer::default(),
+            is_resending: false,
+            submitted: VecDeque::new(),
             waiting: VecDeque::new(),
             unwritten: Vec::new(),
             inbound_aliases: InboundAliases::default(),
@@ -70,6 +80,20 @@ impl Default for Link {
             scratch: Vec::new(),
         }
     }
+}
+
+/// What is to be sent next.
+#[derive(Debug)]
+enum Waiting {
+    Record(Record),
+    /// It has an identifier, which is being noted; an earlier process may have sent it.
+    Numbered(PacketId, SentBefore),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SentBefore {
+    No,
+    Perhaps,
 }
 
 /// What a server knows of us when a connection begins.
@@ -92,7 +116,36 @@ pub struct Receipt {
     packet_id: Option<PacketId>,
 }
 
+impl Receipt {
+    pub(crate) fn packet_id_at_qos_2(self) -> Option<PacketId> {
+        self.packet_id.filter(|_| self.qos == QoS::ExactlyOnce)
+    }
+}
+
 impl Engine {
+    pub(super) fn new(is_durable: bool) -> Self {
+        let mut engine = Self::default();
+        if is_durable {
+            engine.journal.turn_on();
+        }
+        engine
+    }
+
+    /// What an earlier process knew of its session; to be called before the first connection.
+    pub(super) fn remember(&mut self, remembered: &Remembered) {
+        for id in &remembered.released {
+            self.outbound.restore(*id, None);
+        }
+        for id in &remembered.received {
+            self.awaiting_release.insert(*id);
+            self.accepted.insert(*id);
+        }
+        self.journal.remember(&remembered.sent);
+        // There may be identifiers whose messages are gone.
+        self.strange_ids_left = u32::from(u16::MAX);
+        self.session = 1;
+    }
+
     /// A connection was accepted; answers which sequences are still on their way.
     pub(super) fn begin(
         &mut self,
@@ -109,32 +162,36 @@ impl Engine {
         };
         match session {
             SessionAtServer::Ours => {}
-            SessionAtServer::None => {
-                self.forget();
-                return Vec::new();
-            }
+            SessionAtServer::None => return self.forget(),
             SessionAtServer::Strange => {
-                self.forget();
+                let held = self.forget();
                 self.strange_ids_left = u32::from(u16::MAX);
-                return Vec::new();
+                return held;
             }
         }
         self.outbound.begin_resend();
-        let mut held = Vec::new();
-        let mut released = Vec::new();
-        for (id, in_flight) in self.outbound.iter() {
-            match in_flight {
-                InFlight::Published(_, record) => held.push(record.sequence),
-                InFlight::Released => {
-                    held.extend(self.released.get(&id));
-                    released.push(id);
-                }
-            }
+        self.link.is_resending = self.outbound.has_unsent();
+        let in_flight = self.outbound.iter();
+        let released = in_flight.filter(|(_, it)| matches!(it, InFlight::Released));
+        for (id, _) in released {
+            self.put_pubrel(id, out);
         }
-        for id in released {
-            self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
-        }
-        held
+        self.held()
+    }
+
+    /// The sequences that are in flight.
+    pub(super) fn held(&self) -> Vec<u64> {
+        let sequence = |(id, in_flight): (PacketId, InFlight<'_, Record>)| match in_flight {
+            InFlight::Published(_, record) => Some(record.sequence),
+            InFlight::Released => self.released.get(&id).copied(),
+        };
+        self.outbound.iter().filter_map(sequence).collect()
+    }
+
+    /// Identifiers for packets that wait for no outcome.
+    pub(super) fn spare_ids(&self) -> Vec<PacketId> {
+        let ids = self.outbound.spare_ids().skip(self.subscribing);
+        ids.take(SPARE_IDS).collect()
     }
 
     /// How many in-flight messages a lost session has left in doubt.
@@ -142,18 +199,47 @@ impl Engine {
         self.outbound.len()
     }
 
-    fn forget(&mut self) {
+    /// Whether the server has something to acknowledge.
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.outbound.quota_used() > 0
+    }
+
+    /// The session is lost; answers what the server had taken before.
+    fn forget(&mut self) -> Vec<u64> {
         self.outbound = Outbound::default();
-        self.released.clear();
+        let taken: Vec<u64> = self
+            .released
+            .drain()
+            .map(|(_, sequence)| sequence)
+            .collect();
+        for sequence in &taken {
+            self.settle(*sequence, Ok(()));
+        }
+        self.strange_ids.clear();
         self.awaiting_release = AwaitingRelease::default();
         self.accepted.clear();
         self.strange_ids_left = 0;
         self.is_subscribed = false;
         self.session = self.session.wrapping_add(1).max(1);
+        taken
     }
 
     pub(super) fn submit(&mut self, records: impl IntoIterator<Item = Record>) {
-        self.link.waiting.extend(records);
+        self.link.submitted.extend(records);
+    }
+
+    /// So many more notes are kept.
+    pub(super) fn keep(&mut self, count: usize, out: &mut Vec<u8>) {
+        for due in self.journal.keep(count) {
+            match due {
+                Due::PubRel(id) => self.put_pubrel(id, out),
+                Due::PubComp(id, link) if link == self.link.number => {
+                    self.put(&Packet::PubComp(Ack::plain(id, ReasonCode::Success)), out);
+                }
+                // The server sends PUBREL again.
+                Due::PubComp(..) => {}
+            }
+        }
     }
 
     /// Appends what may be sent now, until `out` holds `bytes_max`.
@@ -162,22 +248,74 @@ impl Engine {
             .link
             .window
             .min(usize::from(self.link.peer.inflight_max));
-        while out.len() < bytes_max && self.outbound.has_unsent() {
-            if self.outbound.quota_used() >= window {
+        while out.len() < bytes_max && self.link.is_resending {
+            if self.outbound.quota_used() >= window || !self.journal.may_resend() {
                 return;
             }
-            self.resend_next(out);
+            match self.outbound.resend_next() {
+                Some(id) => self.write(id, SentBefore::Perhaps, out),
+                None => self.link.is_resending = false,
+            }
         }
+        if self.link.is_resending {
+            return;
+        }
+        self.number();
         while out.len() < bytes_max {
-            let Some(next) = self.link.waiting.front() else {
-                return;
+            let has_room = self.outbound.quota_used() < window;
+            let may_send = match self.link.waiting.front() {
+                None => return,
+                Some(Waiting::Record(next)) => next.qos == QoS::AtMostOnce || has_room,
+                Some(Waiting::Numbered(id, _)) => has_room && self.journal.may_send(*id),
             };
-            let qos = next.qos.min(self.link.peer.qos_max);
-            if qos != QoS::AtMostOnce && self.outbound.len() >= window {
+            if !may_send {
                 return;
             }
-            if let Some(record) = self.link.waiting.pop_front() {
-                self.send(record, qos, out);
+            match self.link.waiting.pop_front() {
+                Some(Waiting::Record(record)) => self.send(record, out),
+                Some(Waiting::Numbered(id, before)) => {
+                    let next = self.outbound.resend_next();
+                    debug_assert_eq!(next, Some(id), "numbered in the order of sending");
+                    self.write(id, before, out);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Gives identifiers to messages that have to be noted, some ahead of their turn.
+    fn number(&mut self) {
+        while self.outbound.len() < NUMBERED_MAX
+            && let Some(mut record) = self.link.submitted.pop_front()
+        {
+            let sequence = record.sequence;
+            let sent_as = record.sent_as.take();
+            let sent_as = sent_as.filter(|id| self.journal.take_remembered(*id));
+            if let Some(id) = sent_as {
+                record.qos = QoS::ExactlyOnce;
+                let is_free = self.outbound.restore_later(id, record.qos, record);
+                debug_assert!(is_free, "what was sent before comes first");
+                let next = Waiting::Numbered(id, SentBefore::Perhaps);
+                self.link.waiting.push_back(next);
+                continue;
+            }
+            record.qos = record.qos.min(self.link.peer.qos_max);
+            if is_expired(&record) {
+                self.settle(sequence, Err(expired()));
+                continue;
+            }
+            if record.qos != QoS::ExactlyOnce || !self.journal.is_on() {
+                self.link.waiting.push_back(Waiting::Record(record));
+                continue;
+            }
+            match self.outbound.send_later(record.qos, record) {
+                Ok(id) => {
+                    self.journal.send(id, sequence);
+                    self.note_strange(id);
+                    let next = Waiting::Numbered(id, SentBefore::No);
+                    self.link.waiting.push_back(next);
+                }
+                Err(record) => return self.link.submitted.push_front(record),
             }
         }
     }
@@ -248,6 +386,10 @@ impl Engine {
             Packet::PubRel(ack) => {
                 self.accepted.remove(&ack.packet_id);
                 let was_known = self.awaiting_release.remove(ack.packet_id);
+                if self.journal.is_on() {
+                    self.journal.forget(ack.packet_id, self.link.number);
+                    return Ok(());
+                }
                 let reason = if was_known {
                     ReasonCode::Success
                 } else {
@@ -257,10 +399,11 @@ impl Engine {
             }
             Packet::PubComp(ack) => {
                 // Anything else answers a PUBREL for an identifier of an earlier process.
-                if self.outbound.complete(ack.packet_id).is_ok()
-                    && let Some(sequence) = self.released.remove(&ack.packet_id)
-                {
-                    self.settle(sequence, Ok(()));
+                if self.outbound.complete(ack.packet_id).is_ok() {
+                    self.journal.complete(ack.packet_id);
+                    if let Some(sequence) = self.released.remove(&ack.packet_id) {
+                        self.settle(sequence, Ok(()));
+                    }
                 }
             }
             Packet::SubAck(ack) => self.receive_suback(ack),
@@ -320,6 +463,7 @@ impl Engine {
     fn receive_pubrec(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>) {
         if ack.reason.is_error() {
             if let Ok(record) = self.outbound.refuse(ack.packet_id) {
+                self.journal.complete(ack.packet_id);
                 self.settle(record.sequence, outcome(ack));
             }
             return;
@@ -327,9 +471,10 @@ impl Engine {
         let reason = match self.outbound.receive(ack.packet_id) {
             Ok(Some(record)) => {
                 self.released.insert(ack.packet_id, record.sequence);
-                ReasonCode::Success
+                self.journal.release(ack.packet_id, Some(record.sequence));
+                return self.put_pubrel(ack.packet_id, out);
             }
-            Ok(None) => ReasonCode::Success,
+            Ok(None) => return self.put_pubrel(ack.packet_id, out),
             Err(_) => ReasonCode::PacketIdentifierNotFound,
         };
         self.put(&Packet::PubRel(Ack::plain(ack.packet_id, reason)), out);
@@ -369,38 +514,28 @@ impl Engine {
         self.settled.push(Settled { sequence, result });
     }
 
-    fn resend_next(&mut self, out: &mut Vec<u8>) {
-        let Some(id) = self.outbound.resend_next() else {
-            return;
-        };
-        let Some(record) = self.outbound.published(id) else {
-            return;
-        };
-        let header = DeliveryHeader {
-            dup: true,
-            qos: record.qos,
-            packet_id: Some(id),
-            ..DeliveryHeader::default()
-        };
-        if record.qos <= self.link.peer.qos_max && self.link.encode(record, header, out) {
-            return;
-        }
-        if let Some(record) = self.outbound.release(id) {
-            if record.qos == QoS::ExactlyOnce {
-                self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
-            }
-            let failure = Failure::poison("the server no longer takes this QoS or size");
-            self.settle(record.sequence, Err(failure));
+    /// Writes PUBREL, unless PUBREC is still being noted.
+    fn put_pubrel(&self, id: PacketId, out: &mut Vec<u8>) {
+        if self.journal.may_release(id) {
+            self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
         }
     }
 
-    fn send(&mut self, mut record: Record, qos: QoS, out: &mut Vec<u8>) {
-        let sequence = record.sequence;
-        if record.expires_at.is_some_and(|at| at <= Instant::now()) {
-            self.settle(sequence, Err(Failure::poison("expired")));
+    /// The server may hold a new identifier for a message of an earlier process, and would take
+    /// ours for that one sent again.
+    fn note_strange(&mut self, id: PacketId) {
+        if self.strange_ids_left > 0 {
+            self.strange_ids_left -= 1;
+            self.strange_ids.insert(id);
+        }
+    }
+
+    fn send(&mut self, record: Record, out: &mut Vec<u8>) {
+        let (sequence, qos) = (record.sequence, record.qos);
+        if is_expired(&record) {
+            self.settle(sequence, Err(expired()));
             return;
         }
-        record.qos = qos;
         if qos == QoS::AtMostOnce {
             if self.link.encode(&record, DeliveryHeader::default(), out) {
                 self.link.unwritten.push(sequence);
@@ -409,34 +544,60 @@ impl Engine {
             }
             return;
         }
-        let id = match self.outbound.send(qos, record) {
-            Ok(id) => id,
-            Err(record) => return self.link.waiting.push_front(record),
-        };
-        if qos == QoS::ExactlyOnce && self.strange_ids_left > 0 {
-            // The server may hold this identifier for a message of an earlier process, and would
-            // take ours for that one sent again.
-            self.strange_ids_left -= 1;
+        match self.outbound.send(qos, record) {
+            Ok(id) => {
+                if qos == QoS::ExactlyOnce {
+                    self.note_strange(id);
+                }
+                self.write(id, SentBefore::No, out);
+            }
+            Err(record) => self.link.waiting.push_front(Waiting::Record(record)),
+        }
+    }
+
+    /// Writes a message that has an identifier.
+    fn write(&mut self, id: PacketId, before: SentBefore, out: &mut Vec<u8>) {
+        if self.strange_ids.remove(&id) {
             self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
         }
+        let Some(record) = self.outbound.published(id) else {
+            return;
+        };
         let header = DeliveryHeader {
-            qos,
+            dup: before == SentBefore::Perhaps,
+            qos: record.qos,
             packet_id: Some(id),
             ..DeliveryHeader::default()
         };
-        let is_sent = self
-            .outbound
-            .published(id)
-            .is_some_and(|record| self.link.encode(record, header, out));
-        if !is_sent {
-            // Nothing of it was written: as if the server had refused it.
-            if qos == QoS::ExactlyOnce {
-                drop(self.outbound.refuse(id));
-            } else {
-                drop(self.outbound.acknowledge(id));
-            }
-            self.settle(sequence, Err(too_large()));
+        if record.qos <= self.link.peer.qos_max && self.link.encode(record, header, out) {
+            return;
         }
+        match before {
+            SentBefore::No => self.take_back(id),
+            SentBefore::Perhaps => self.give_up(id, out),
+        }
+    }
+
+    /// Nothing of a message was written: as if the server had refused it.
+    fn take_back(&mut self, id: PacketId) {
+        let refused = self.outbound.refuse(id);
+        if let Ok(record) = refused.or_else(|_| self.outbound.acknowledge(id)) {
+            self.journal.complete(id);
+            self.settle(record.sequence, Err(too_large()));
+        }
+    }
+
+    /// The server may have a message that it does not take any more.
+    fn give_up(&mut self, id: PacketId, out: &mut Vec<u8>) {
+        let Some(record) = self.outbound.release(id) else {
+            return;
+        };
+        if record.qos == QoS::ExactlyOnce {
+            self.journal.release(id, Some(record.sequence));
+            self.put_pubrel(id, out);
+        }
+        let failure = Failure::poison("the server no longer takes this QoS or size");
+        self.settle(record.sequence, Err(failure));
     }
 }
 
@@ -493,6 +654,14 @@ fn outcome(ack: &Ack<'_>) -> Result<(), Failure> {
     })
 }
 
+fn is_expired(record: &Record) -> bool {
+    record.expires_at.is_some_and(|at| at <= Instant::now())
+}
+
+fn expired() -> Failure {
+    Failure::poison("expired")
+}
+
 fn too_large() -> Failure {
     Failure::poison("larger than the server takes")
 }
@@ -533,5 +702,8 @@ pub(super) fn notice<'a>(topic: &'a str, payload: &'a [u8]) -> Packet<'a> {
 
 /// After a reconnect the remote is met with a few messages, not with the whole window.
 const WINDOW_AT_START: usize = 8;
+const SPARE_IDS: usize = 1_024;
+/// Messages that have identifiers, sent or not.
+const NUMBERED_MAX: usize = 16_384;
 /// What a topic alias adds to a packet, with the length that may grow.
 const ALIAS_BYTES: usize = 8;

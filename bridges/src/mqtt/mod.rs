@@ -6,6 +6,7 @@
 mod connection;
 mod convert;
 mod engine;
+mod journal;
 mod peer;
 mod settings;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 pub use convert::{decode_properties, encode_properties};
 pub use engine::Receipt;
+pub use journal::Remembered;
 pub use settings::{
     Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Settings, Stream,
     Subscription,
@@ -44,8 +46,12 @@ pub struct MqttConnector {
     /// Which dialect the server is believed to understand.
     dialect: usize,
     server: usize,
-    /// The server whose session the engine holds.
-    session_at: Option<usize>,
+    /// The session that the engine holds.
+    session: Option<String>,
+    /// The settings have other subscriptions than the session.
+    must_subscribe: bool,
+    /// Filters of the session that nobody wants any more.
+    obsolete: Vec<String>,
     link: Option<Link>,
 }
 
@@ -63,13 +69,28 @@ impl MqttConnector {
     pub fn new(settings: Settings) -> Self {
         Self {
             dialects: dialects(&settings),
+            engine: Arc::new(Mutex::new(Engine::new(settings.is_durable))),
             settings: Arc::new(settings),
-            engine: Arc::default(),
             dialect: 0,
             server: 0,
-            session_at: None,
+            session: None,
+            must_subscribe: false,
+            obsolete: Vec::new(),
             link: None,
         }
+    }
+
+    /// Goes on with the session of an earlier process.
+    pub fn remember(&mut self, remembered: &Remembered) {
+        let mut engine = Engine::new(self.settings.is_durable);
+        engine.remember(remembered);
+        self.engine = Arc::new(Mutex::new(engine));
+        self.session = Some(remembered.session.clone());
+    }
+
+    /// Names the session at a server.
+    fn session_at(&self, remote: &str) -> String {
+        format!("{remote} {}", self.settings.client_id)
     }
 
     async fn greet(&mut self) -> Result<(Greeted, Dialect, String), Failure> {
@@ -81,7 +102,8 @@ impl MqttConnector {
                 break;
             };
             let dialled = (settings.dial.0)(self.server).await?;
-            let clean = self.session_at != Some(self.server) && settings.starts_clean;
+            let session = self.session_at(&dialled.remote);
+            let clean = self.session.as_ref() != Some(&session) && settings.starts_clean;
             match shake_hands(dialled.stream, &settings, dialect, clean).await {
                 Ok(greeted) => {
                     self.dialect = index;
@@ -116,6 +138,9 @@ impl MqttConnector {
                 // It was told to end; how it ended says nothing new.
                 let _ = task.await;
             }
+            // Told to a connection that had ended already.
+            let kept = std::mem::take(&mut ports.lock().kept);
+            self.engine.lock().await.keep(kept, &mut Vec::new());
         }
     }
 }
@@ -148,6 +173,27 @@ impl Connector for MqttConnector {
     async fn close(&mut self) {
         self.end_link().await;
     }
+
+    fn change(&mut self, settings: crate::Settings) {
+        let crate::Settings::Mqtt(settings) = settings else {
+            return;
+        };
+        let filters = |it: &Settings| -> Vec<String> {
+            let filters = it.subscriptions.iter().map(|it| it.filter.clone());
+            filters.collect()
+        };
+        let wanted = filters(&settings);
+        self.obsolete.extend(filters(&self.settings));
+        self.obsolete.retain(|it| !wanted.contains(it));
+        self.must_subscribe |= settings.subscriptions != self.settings.subscriptions;
+        self.dialects = dialects(&settings);
+        (self.dialect, self.server) = (0, 0);
+        self.settings = Arc::new(*settings);
+    }
+
+    async fn held(&mut self) -> Vec<u64> {
+        self.engine.lock().await.held()
+    }
 }
 
 impl MqttConnector {
@@ -166,7 +212,8 @@ impl MqttConnector {
         } = greeted;
         let ports = Arc::new(Ports::default());
         let mut engine = Arc::clone(&self.engine).lock_owned().await;
-        let session = match (session_present, self.session_at == Some(self.server)) {
+        let name = self.session_at(&remote);
+        let session = match (session_present, self.session.as_ref() == Some(&name)) {
             (false, _) => SessionAtServer::None,
             (true, true) => SessionAtServer::Ours,
             (true, false) => SessionAtServer::Strange,
@@ -177,13 +224,17 @@ impl MqttConnector {
                 engine.in_flight()
             ));
         }
-        self.session_at = Some(self.server);
         let filters = self.settings.subscriptions.iter();
         peer.filters = filters.map(|it| it.filter.clone()).collect();
         let keep_alive = Duration::from_secs(u64::from(peer.keep_alive_seconds));
         let node = peer.node.clone();
         let mut out = Vec::new();
         let held = engine.begin(dialect.version, peer, session, &mut out);
+        if session != SessionAtServer::Ours {
+            engine.journal.begin(&name);
+        }
+        self.session = Some(name);
+        engine.is_subscribed &= !std::mem::take(&mut self.must_subscribe);
         let mut connection = Connection {
             engine,
             ports: Arc::clone(&ports),
@@ -192,7 +243,7 @@ impl MqttConnector {
             input,
             out,
         };
-        connection.open();
+        connection.open(&std::mem::take(&mut self.obsolete));
         let end = EndOfTask(Arc::clone(&ports));
         let task = tokio::spawn(async move {
             connection.run(stream).await;

@@ -39,6 +39,8 @@ pub struct Settings {
     pub session_expiry_seconds: u32,
     /// Whether the first connection of this process begins a new session.
     pub starts_clean: bool,
+    /// Whether packet identifiers at QoS 2 outlive the process: the caller keeps the notes.
+    pub is_durable: bool,
     /// Unacknowledged messages on the way in.
     pub receive_maximum: NonZeroU16,
     /// Unacknowledged messages on the way out, within what the server allows.

@@ -4,9 +4,10 @@ use tidewire_protocol::codec::{
     Ack, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Receiver, decode, encode,
 };
 
+use super::Remembered;
 use super::engine::{Engine, SessionAtServer};
 use super::peer::Peer;
-use crate::{Class, Record, Settled};
+use crate::{Class, Note, Record, Settled};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
@@ -136,15 +137,118 @@ fn a_lost_session_holds_nothing() {
     let mut party = Party::new();
     party.submit(1..=3, QoS::ExactlyOnce);
     party.receive(&Packet::PubRec(good(1)));
-    assert!(
-        party
-            .connect(SessionAtServer::None, Peer::default())
-            .is_empty()
-    );
-    party.submit(1..=3, QoS::ExactlyOnce);
+    // The server has taken the first: it is not sent again.
+    let held = party.connect(SessionAtServer::None, Peer::default());
+    assert_eq!((held, party.settled()), (vec![1], vec![1]));
+    party.submit(2..=3, QoS::ExactlyOnce);
+    assert_eq!(party.written(), ["publish 1 2", "publish 2 3"]);
+}
+
+/// A party whose notes are kept when it is told so.
+fn durable() -> Party {
+    let mut party = Party {
+        engine: Engine::new(true),
+        out: Vec::new(),
+    };
+    party.connect(SessionAtServer::None, Peer::default());
+    party
+}
+
+fn notes(party: &mut Party) -> Vec<String> {
+    let show = |note: &Note| match note {
+        Note::Begin { session } => format!("begin {session}"),
+        Note::Send {
+            packet_id,
+            sequence,
+        } => format!("send {} {sequence}", packet_id.value()),
+        Note::Release { packet_id, .. } => format!("release {}", packet_id.value()),
+        Note::Complete(packet_id) => format!("complete {}", packet_id.value()),
+        Note::Forget(packet_id) => format!("forget {}", packet_id.value()),
+    };
+    let notes = std::mem::take(&mut party.engine.journal.notes);
+    notes.iter().map(show).collect()
+}
+
+fn keep(party: &mut Party, count: usize) {
+    party.engine.keep(count, &mut party.out);
+    party.engine.fill(&mut party.out, 1 << 20);
+}
+
+#[test]
+fn with_a_store_publish_pubrel_and_pubcomp_wait_until_they_are_noted() {
+    let mut party = durable();
+    party.submit(1..=2, QoS::ExactlyOnce);
+    party.submit(3..=3, QoS::AtMostOnce);
+    assert_eq!(notes(&mut party), ["send 1 1", "send 2 2"]);
+    assert!(party.written().is_empty());
+    keep(&mut party, 1);
+    assert_eq!(party.written(), ["publish 1 1"]);
+    party.receive(&Packet::PubRec(good(1)));
+    assert_eq!(notes(&mut party), ["release 1"]);
+    keep(&mut party, 1);
+    assert_eq!(party.written(), ["publish 2 2", "publish 0 3"]);
+    // PUBREC comes again before the first is noted.
+    party.receive(&Packet::PubRec(good(1)));
+    assert!(party.written().is_empty());
+    keep(&mut party, 1);
+    assert_eq!(party.written(), ["pubrel 1"]);
+    party.receive(&Packet::PubComp(good(1)));
     assert_eq!(
-        party.written(),
-        ["publish 1 1", "publish 2 2", "publish 3 3"]
+        (notes(&mut party), party.settled()),
+        (vec!["complete 1".into()], vec![1])
+    );
+    party.receive(&publish(9, QoS::ExactlyOnce, false));
+    let receipt = party.engine.received.pop().unwrap().receipt;
+    party.engine.accept(receipt, &mut party.out);
+    party.receive(&Packet::PubRel(good(9)));
+    assert_eq!(
+        (notes(&mut party), party.written()),
+        (vec!["forget 9".into()], vec!["pubrec 9".into()])
+    );
+    keep(&mut party, 2);
+    assert_eq!(party.written(), ["pubcomp 9"]);
+}
+
+#[test]
+fn a_process_goes_on_with_what_an_earlier_one_had_in_flight() {
+    let id = |value| PacketId::new(value).unwrap();
+    let remembered = Remembered {
+        session: "s".into(),
+        sent: vec![id(7), id(5)],
+        released: vec![id(4)],
+        received: vec![id(20)],
+    };
+    let mut party = Party {
+        engine: Engine::new(true),
+        out: Vec::new(),
+    };
+    party.engine.remember(&remembered);
+    party.connect(SessionAtServer::Ours, Peer::default());
+    assert_eq!(party.written(), ["pubrel 4"]);
+    let before = |sequence, sent_as| Record {
+        sent_as: Some(id(sent_as)),
+        ..record(sequence, QoS::ExactlyOnce)
+    };
+    party.engine.submit([before(1, 7), before(2, 5)]);
+    party.submit(3..=3, QoS::ExactlyOnce);
+    assert_eq!(party.written(), ["publish 7 1 dup", "publish 5 2 dup"]);
+    assert_eq!(notes(&mut party), ["send 6 3"]);
+    keep(&mut party, 1);
+    assert_eq!(party.written(), ["pubrel 6", "publish 6 3"]);
+    party.receive(&publish(20, QoS::ExactlyOnce, true));
+    assert!(party.engine.received.is_empty());
+    assert_eq!(party.written(), ["pubrec 20"]);
+    party.receive(&Packet::PubComp(good(4)));
+    assert_eq!(notes(&mut party), ["complete 4"]);
+    // Another session knows nothing of all this.
+    party.connect(SessionAtServer::None, Peer::default());
+    party.engine.journal.begin("t");
+    assert_eq!(notes(&mut party), ["begin t"]);
+    party.engine.submit([before(1, 7)]);
+    party.receive(&publish(20, QoS::ExactlyOnce, false));
+    assert_eq!(
+        (notes(&mut party), party.engine.received.len()),
+        (vec!["send 1 1".into()], 1)
     );
 }
 

@@ -114,6 +114,37 @@ impl<D> Outbound<D> {
         Ok(PacketId(id))
     }
 
+    /// As [`Outbound::send`], but the connection has not seen the message yet: it comes out of
+    /// [`Outbound::resend_next`] when its turn is.
+    pub fn send_later(&mut self, qos: QoS, delivery: D) -> Result<PacketId, D> {
+        let id = self.send(qos, delivery)?;
+        self.see_later(id);
+        Ok(id)
+    }
+
+    /// As [`Outbound::restore`] of a message that this connection has not seen yet; false if the
+    /// identifier is in use.
+    pub fn restore_later(&mut self, id: PacketId, qos: QoS, delivery: D) -> bool {
+        if self.slot(id.0.get()).is_some() {
+            return false;
+        }
+        self.restore(id, Some((qos, delivery)));
+        self.see_later(id);
+        true
+    }
+
+    /// Marks the newest message as unsent.
+    fn see_later(&mut self, id: PacketId) {
+        let number = id.0.get();
+        if let Some(slot) = self.slot_mut(number) {
+            slot.is_unsent = true;
+            self.unsent += 1;
+        }
+        if self.slot(self.resend_at).is_none() {
+            self.resend_at = number;
+        }
+    }
+
     /// Identifiers for packets of other kinds: not in use, and first those that [`Outbound::send`]
     /// comes to last. The identifiers of SUBSCRIBE are taken from the same set [MQTT-2.2.1-3].
     pub fn spare_ids(&self) -> impl Iterator<Item = PacketId> {
@@ -401,6 +432,26 @@ mod tests {
 
     fn order(outbound: &Outbound<u32>) -> Vec<u16> {
         outbound.iter().map(|(id, _)| id.0.get()).collect()
+    }
+
+    #[test]
+    fn what_is_sent_later_comes_out_in_order_and_uses_no_quota_before() {
+        let mut outbound = Outbound::default();
+        let id = |value| PacketId(NonZeroU16::new(value).unwrap());
+        assert!(outbound.restore_later(id(7), QoS::ExactlyOnce, 70));
+        assert!(!outbound.restore_later(id(7), QoS::ExactlyOnce, 71));
+        assert_eq!(outbound.send_later(QoS::ExactlyOnce, 80), Ok(id(8)));
+        assert_eq!(outbound.send(QoS::AtLeastOnce, 90), Ok(id(9)));
+        assert_eq!(outbound.quota_used(), 1);
+        assert_eq!(outbound.resend_next(), Some(id(7)));
+        assert_eq!(outbound.resend_next(), Some(id(8)));
+        assert_eq!(outbound.resend_next(), None);
+        assert_eq!(outbound.send_later(QoS::ExactlyOnce, 100), Ok(id(10)));
+        assert_eq!(
+            (outbound.quota_used(), outbound.resend_next()),
+            (3, Some(id(10)))
+        );
+        assert_eq!((outbound.quota_used(), outbound.has_unsent()), (4, false));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::config::{Broken, Config, ConfigError, Listener, Loader, Origin};
 
@@ -45,6 +45,37 @@ pub struct ReloadArguments {
     /// File with the process id of the broker, instead of that of the configuration
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+}
+
+/// Arguments of `tidewire bridge`.
+#[derive(Args, Clone, Debug)]
+pub struct BridgeArguments {
+    /// Name of the bridge
+    pub name: String,
+    /// What to ask for
+    #[arg(value_enum)]
+    pub verb: BridgeVerb,
+    /// Those that the broker was started with, to find its control socket.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Control socket of the broker, instead of that of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub control_socket: Option<PathBuf>,
+}
+
+/// What to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BridgeVerb {
+    /// How it is, as JSON
+    State,
+    /// Disconnect; the queue is filled and kept
+    Pause,
+    /// Connect and go on
+    Resume,
+    /// Take nothing new, send what waits, then disconnect
+    Drain,
+    /// Drop what waits; what the other broker may have stays
+    Purge,
 }
 
 impl RunArguments {

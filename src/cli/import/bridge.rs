@@ -12,6 +12,8 @@ pub(super) struct ImportedBridge {
     directions: Vec<&'static str>,
     is_encrypted: bool,
     strips_retain: bool,
+    is_lazy: bool,
+    threshold: Option<u64>,
 }
 
 /// Whether an option makes sense after `connection` only.
@@ -58,6 +60,14 @@ impl ImportedBridge {
             "keepalive_interval" => table.set("keep_alive_seconds", option.number()?.max(5)),
             "round_robin" if option.flag()? => table.set("server_order", quoted("round_robin")),
             "round_robin" => {}
+            "start_type" => match value {
+                "automatic" => {}
+                "once" => table.set("start", quoted(value)),
+                "lazy" => self.is_lazy = true,
+                _ => return Err(option.error("is automatic, lazy or once")),
+            },
+            "threshold" => self.threshold = Some(option.number()?.max(1)),
+            "idle_timeout" => table.set("idle_seconds", option.number()?.clamp(1, 86_400)),
             "try_private" => table.set("bridge_bit", option.flag()?),
             "restart_timeout" => self.take_restart(option)?,
             "bridge_protocol_version" => {
@@ -144,6 +154,16 @@ impl ImportedBridge {
     }
 
     pub(super) fn text(mut self) -> String {
+        let receives = self.directions.iter().any(|it| *it != "out");
+        if self.is_lazy && receives {
+            self.table
+                .note("start_type lazy: a bridge that receives connects at once here");
+        } else if self.is_lazy {
+            self.table.set("start", quoted("lazy"));
+            // mosquitto's threshold is ten.
+            self.table
+                .set("start_messages", self.threshold.unwrap_or(10));
+        }
         let scheme = if self.is_encrypted { "mqtts" } else { "mqtt" };
         let servers: Vec<String> = self
             .addresses

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use super::import;
 use crate::config::{
-    BridgeProtocol, BridgeRetain, CertificateAs, CertificateName, Config, Loader, StoreEngine,
-    Transport,
+    BridgeProtocol, BridgeRetain, BridgeStart, CertificateAs, CertificateName, Config, Loader,
+    StoreEngine, Transport,
 };
 
 fn translate(text: &str) -> (String, Config) {
@@ -94,7 +94,8 @@ fn sizes_that_do_not_fit_together_here_are_raised() {
 #[test]
 fn options_of_bridges_without_counterpart_stay_as_comments() {
     let (text, _) = translate(
-        "connection up\nbridge_attempt_unsubscribe false\nbridge_insecure true\naddress a\ntopic # out\n",
+        "connection up\nbridge_attempt_unsubscribe false\nbridge_insecure true\naddress a\n\
+         topic # out\n",
     );
     assert!(text.contains("# line 2, without counterpart here: bridge_attempt_unsubscribe false"));
 }
@@ -106,7 +107,7 @@ fn bridges_are_found_again() {
          topic sensors/# out 1 here/ there/\ntopic cmd/+ in 2 \"\" there/\ntopic \"\" both 0 a b\n\
          remote_username u\nremote_password se\"cret\nremote_clientid c\n\
          bridge_protocol_version mqttv50\nbridge_cafile ca.crt\nbridge_outgoing_retain false\n\
-         restart_timeout 2 40 20\nround_robin true\nstart_type automatic\n",
+         restart_timeout 2 40 20\nround_robin true\nstart_type once\nidle_timeout 5\n",
     );
     let [bridge] = &config.bridges[..] else {
         panic!("{text}");
@@ -133,7 +134,7 @@ fn bridges_are_found_again() {
     assert_eq!(bridge.inward[0].retain, BridgeRetain::Keep);
     assert_eq!(bridge.inward[0].remote_prefix, "there/");
     assert_eq!(bridge.both[0].filters, [""]);
-    assert!(text.contains("start_type automatic"));
+    assert_eq!((bridge.start, bridge.idle_seconds), (BridgeStart::Once, 5));
 }
 
 #[test]

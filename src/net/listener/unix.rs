@@ -39,7 +39,7 @@ struct Identity {
 }
 
 /// Binds and listens; a socket file that nobody answers behind is replaced.
-pub(super) fn bind(address: &UnixAddress, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+pub(crate) fn bind(address: &UnixAddress, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
     let UnixAddress { path, owner, mode } = address;
     let owner = owner.as_ref().map(ids_of).transpose()?;
     remove_stale(path)?;

@@ -87,8 +87,15 @@ fn push(queue: &mut BridgeQueue, message: Message, now_ms: u64) -> Pushed {
 
 fn durable(messages_max: usize, lent_max: usize) -> BridgeQueue {
     let mut queue = queue(messages_max, lent_max, QueueOverflow::DropOldest);
-    queue.restore(QueueId::of(7), Vec::new(), 0);
+    queue.restore(QueueId::of(7), &BridgeRemains::default(), 0);
     queue
+}
+
+fn left(numbers: std::ops::RangeInclusive<u64>) -> BridgeRemains {
+    BridgeRemains {
+        waiting: numbers.map(MessageId).collect(),
+        ..BridgeRemains::default()
+    }
 }
 
 fn loaded(number: u64) -> Loaded {
@@ -154,7 +161,7 @@ fn a_backlog_is_read_back_in_order_with_what_is_in_memory_between() {
 #[test]
 fn what_an_earlier_process_has_left_is_read_back_and_what_is_gone_is_passed_over() {
     let mut queue = queue(100, 100, QueueOverflow::DropOldest);
-    queue.restore(QueueId::of(7), (1..=6).map(MessageId).collect(), 0);
+    queue.restore(QueueId::of(7), &left(1..=6), 0);
     assert!(queue.lend(NONE, 0).is_empty());
     assert_eq!(ids(queue.wanted(NONE)), [1, 2, 3, 4, 5, 6]);
     assert_eq!(queue.wanted(NONE), None);
@@ -176,7 +183,7 @@ fn what_an_earlier_process_has_left_is_read_back_and_what_is_gone_is_passed_over
 #[test]
 fn what_a_full_durable_queue_drops_is_settled_even_while_it_is_read_back() {
     let mut queue = queue(4, 100, QueueOverflow::DropOldest);
-    queue.restore(QueueId::of(7), (1..=4).map(MessageId).collect(), 0);
+    queue.restore(QueueId::of(7), &left(1..=4), 0);
     assert_eq!(ids(queue.wanted(NONE)), [1, 2, 3, 4]);
     for number in 5..=6 {
         let pushed = queue.push(message(number), Some(MessageId(number)), Ticket(1), 0);
@@ -206,4 +213,87 @@ fn a_message_of_qos_2_is_lent_once_it_is_committed() {
     assert_eq!(queue.wanted(Ticket(2)), Some(Wanted::Commit(Ticket(3))));
     queue.end_commit();
     assert_eq!(queue.lend(Ticket(3), 0).len(), 2);
+}
+
+fn packet_id(value: u16) -> PacketId {
+    PacketId::new(value).unwrap()
+}
+
+fn shown(operations: &[Operation]) -> Vec<String> {
+    let show = |it: &Operation| match it {
+        Operation::PutInFlight {
+            packet_id,
+            in_flight,
+            ..
+        } => format!(
+            "put {} {:?}",
+            packet_id.value(),
+            in_flight.message.map(|it| it.0)
+        ),
+        Operation::RemoveInFlight { packet_id, .. } => format!("free {}", packet_id.value()),
+        Operation::PutReceived { packet_id, .. } => format!("receive {}", packet_id.value()),
+        Operation::RemoveReceived { packet_id, .. } => format!("forget {}", packet_id.value()),
+        Operation::Settle { id, .. } => format!("settle {}", id.0),
+        Operation::PutNamedQueue { name, .. } => format!("name {name}"),
+        other => panic!("{other:?}"),
+    };
+    operations.iter().map(show).collect()
+}
+
+#[test]
+fn an_exchange_at_qos_2_is_kept_from_publish_to_pubcomp() {
+    let mut queue = durable(10, 10);
+    queue.push(message(5), Some(MessageId(5)), NONE, 0);
+    assert_eq!(sequences(&queue.lend(NONE, 0)), [1]);
+    let mut note = |note| shown(&queue.note(note, MessageId(99)));
+    let (packet_id, sequence) = (packet_id(1), 1);
+    let send = BridgeNote::Send {
+        packet_id,
+        sequence,
+    };
+    assert_eq!(note(send), ["put 1 Some(5)"]);
+    let release = BridgeNote::Release {
+        packet_id,
+        sequence: Some(sequence),
+    };
+    assert_eq!(note(release), ["settle 5", "put 1 None"]);
+    assert_eq!(note(BridgeNote::Complete(packet_id)), ["free 1"]);
+    queue.settle(&[1]);
+    assert_eq!(done(&mut queue), Vec::<u64>::new());
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn what_was_in_flight_is_lent_first_in_its_order_and_a_new_session_forgets_it() {
+    let in_flight = |id: u16, order, message: Option<u64>| {
+        let record = InFlightRecord {
+            order: MessageId(order),
+            qos: tidewire_protocol::codec::QoS::ExactlyOnce,
+            message: message.map(MessageId),
+        };
+        (packet_id(id), record)
+    };
+    let remains = BridgeRemains {
+        in_flight: vec![
+            in_flight(9, 20, Some(3)),
+            in_flight(4, 21, Some(2)),
+            in_flight(5, 22, None),
+        ],
+        received: vec![packet_id(8)],
+        ..left(1..=4)
+    };
+    let mut queue = queue(100, 100, QueueOverflow::DropOldest);
+    queue.restore(QueueId::of(7), &remains, 0);
+    assert_eq!(ids(queue.wanted(NONE)), [3, 2, 1, 4]);
+    queue.end_load([3, 2, 1, 4].map(loaded).to_vec());
+    let lent = queue.lend(NONE, 0);
+    let sent = lent.iter().map(|it| it.sent_as.map(PacketId::value));
+    assert_eq!(sent.collect::<Vec<_>>(), [Some(9), Some(4), None, None]);
+    let name = "new".into();
+    let mut shown = shown(&queue.note(BridgeNote::Begin { name }, MessageId(30)));
+    shown.sort_unstable();
+    assert_eq!(
+        shown,
+        ["forget 8", "free 4", "free 5", "free 9", "name new"]
+    );
 }

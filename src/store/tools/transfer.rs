@@ -118,6 +118,12 @@ fn lines_of(recovered: &Recovered) -> Vec<Value> {
     }
     for it in &recovered.named_queues {
         lines.push(json::named_queue(it.queue, &it.name));
+        for (packet_id, record) in &it.in_flight {
+            lines.push(json::in_flight(it.queue, *packet_id, *record));
+        }
+        for packet_id in &it.received {
+            lines.push(json::received(it.queue, *packet_id));
+        }
     }
     for it in &recovered.delayed {
         lines.push(json::delayed(it.id, it.due_at_ms, &it.message));

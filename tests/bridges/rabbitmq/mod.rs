@@ -11,7 +11,7 @@ use crate::federation::wait_until_up;
 use crate::process::{Broker, free_port};
 use server::RabbitMq;
 
-const STATE: &str = "$SYS/broker/bridge/up/state";
+const STATE: &str = "$SYS/bridges/up/state";
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
 
 fn bridge(port: u16, lines: &str) -> String {

@@ -1,0 +1,225 @@
+//! From the configuration of a bridge to one that can run.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+#[cfg(feature = "amqp091")]
+use tidewire_bridges::amqp091::Amqp091Connector;
+use tidewire_bridges::mqtt::MqttConnector;
+use tidewire_bridges::{Connector, Settings};
+use tidewire_protocol::codec::{ProtocolVersion, QoS};
+use tidewire_protocol::topic::TopicFilter;
+use tokio::sync::watch;
+
+use super::command::Change;
+use super::map::Map;
+use super::post::{Inbox, Post};
+use super::queues::Kept;
+use super::report::{Reporter, Status};
+use super::runner::{Runner, Tools};
+use super::{BridgeError, home_of, settings};
+use crate::clock::Clock;
+use crate::config::{Bridge, BridgeKind};
+use crate::exchange::{Binding, BridgeId, Destination};
+use crate::net::mailbox::Mailbox;
+use crate::queue::BridgeQueueLimits;
+use crate::shard::{BridgeRequest, Mail, Shared};
+use crate::store::QueueId;
+
+/// A bridge that is ready to run.
+pub(super) struct Prepared {
+    pub(super) id: BridgeId,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) running: Pin<Box<dyn Future<Output = BridgeId> + Send>>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What bridges and shards have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub(super) mailboxes: Arc<[Mailbox]>,
+    pub(super) clock: Clock,
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// Turns a configuration into what a bridge works by; fails for files that cannot be used.
+pub(super) fn change(
+    id: BridgeId,
+    bridge: &Bridge,
+    shared: &Shared,
+    is_durable: bool,
+) -> Result<Change, BridgeError> {
+    let node = shared.config.node.as_deref().unwrap_or_default();
+    let levels_max = shared.config.limits.topic_levels_max;
+    let map = Map::new(bridge, id, node, levels_max)?;
+    let settings = match bridge.kind {
+        BridgeKind::Mqtt => {
+            let settings = settings::settings(bridge, &map, node, &shared.config, is_durable)?;
+            Settings::Mqtt(Box::new(settings))
+        }
+        #[cfg(feature = "amqp091")]
+        BridgeKind::Amqp091 => Settings::Amqp091(Box::new(settings::amqp091(bridge, node)?)),
+        #[cfg(not(feature = "amqp091"))]
+        BridgeKind::Amqp091 => return Err(not_built(bridge)),
+    };
+    Ok(Change {
+        bridge: bridge.clone(),
+        map,
+        settings,
+    })
+}
+
+/// A kind that this build leaves out.
+#[cfg(not(feature = "amqp091"))]
+fn not_built(bridge: &Bridge) -> BridgeError {
+    BridgeError {
+        bridge: bridge.name.clone(),
+        problem: "kind: \"amqp091\" is not in this build; built kinds: mqtt".to_owned(),
+    }
+}
+
+/// Makes the task of a bridge.
+pub(super) fn prepare(
+    id: BridgeId,
+    change: Change,
+    shared: &Shared,
+    surroundings: &Surroundings,
+    kept: Option<&Kept>,
+) -> (Prepared, Arc<Status>) {
+    let Change {
+        bridge,
+        map,
+        settings,
+    } = change;
+    let inbox: Arc<Inbox> = Arc::default();
+    let reporter = Reporter::new(&bridge.name);
+    let status = Arc::clone(&reporter.status);
+    let tools = Tools {
+        map,
+        post: Post {
+            id,
+            home: home_of(id, shared),
+            mailboxes: Arc::clone(&surroundings.mailboxes),
+            clock: surroundings.clock,
+            batch: Vec::new(),
+        },
+        inbox: Arc::clone(&inbox),
+        reporter,
+        sys_seconds: shared.config.sys_interval_seconds,
+        shutdown_seconds: shared.config.mqtt.shutdown_seconds,
+    };
+    let stopped = surroundings.stopped.clone();
+    let running = match settings {
+        Settings::Mqtt(settings) => {
+            let mut connector = MqttConnector::new(*settings);
+            if let Some(remembered) = kept.and_then(|it| it.remembered.as_ref()) {
+                connector.remember(remembered);
+            }
+            task(&bridge, connector, tools, stopped)
+        }
+        #[cfg(feature = "amqp091")]
+        Settings::Amqp091(settings) => {
+            task(&bridge, Amqp091Connector::new(*settings), tools, stopped)
+        }
+    };
+    (Prepared { id, inbox, running }, status)
+}
+
+fn task<C: Connector + 'static>(
+    bridge: &Bridge,
+    connector: C,
+    tools: Tools,
+    stopped: watch::Receiver<bool>,
+) -> Pin<Box<dyn Future<Output = BridgeId> + Send>> {
+    Box::pin(Runner::new(bridge, connector, tools).run(stopped))
+}
+
+/// What the home shard is told before anything is queued.
+pub(super) fn open(id: BridgeId, bridge: &Bridge, status: &Status) -> Mail {
+    let request = BridgeRequest::Open {
+        limits: queue_limits(bridge),
+        metrics: Arc::clone(&status.metrics),
+    };
+    Mail::BridgeRequest {
+        bridge: id,
+        request,
+    }
+}
+
+/// Binds the queue of a bridge to filters that are valid.
+pub(super) fn bind(id: BridgeId, filters: &[String], shared: &Shared, store: Option<QueueId>) {
+    for filter in parsed(filters, shared) {
+        let binding = Binding {
+            destination: destination(id, shared),
+            qos: QoS::ExactlyOnce,
+            no_local: true,
+            retain_as_published: true,
+            subscription_id: None,
+            version: ProtocolVersion::V5,
+            // The rules of the bridge say what crosses.
+            is_checked: false,
+            store,
+        };
+        shared.exchange.bind(filter, binding);
+    }
+}
+
+pub(super) fn unbind(id: BridgeId, filters: &[String], shared: &Shared) {
+    for filter in parsed(filters, shared) {
+        shared.exchange.unbind(filter, destination(id, shared));
+    }
+}
+
+/// Refuses filters that cannot be bound.
+pub(super) fn check_filters(
+    bridge: &Bridge,
+    filters: &[String],
+    shared: &Shared,
+) -> Result<(), BridgeError> {
+    for filter in filters {
+        TopicFilter::parse(filter, shared.config.limits.topic_levels_max).map_err(|error| {
+            BridgeError {
+                bridge: bridge.name.clone(),
+                problem: format!("{filter:?}: {error}"),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn parsed<'a>(
+    filters: &'a [String],
+    shared: &Shared,
+) -> impl Iterator<Item = TopicFilter<'a>> + use<'a> {
+    let levels_max = shared.config.limits.topic_levels_max;
+    let filters = filters.iter();
+    filters.filter_map(move |it| TopicFilter::parse(it, levels_max).ok())
+}
+
+fn destination(id: BridgeId, shared: &Shared) -> Destination {
+    Destination::Bridge {
+        shard: home_of(id, shared),
+        bridge: id,
+    }
+}
+
+fn queue_limits(bridge: &Bridge) -> BridgeQueueLimits {
+    let age_ms_max = bridge.queue_age_seconds_max.saturating_mul(1_000);
+    BridgeQueueLimits {
+        messages_max: bridge.queue_messages_max,
+        bytes_max: bridge.queue_bytes_max,
+        age_ms_max: (age_ms_max > 0).then_some(age_ms_max),
+        overflow: bridge.queue_overflow,
+        lent_max: BridgeQueueLimits::default()
+            .lent_max
+            .max(2 * usize::from(bridge.inflight_max)),
+    }
+}
