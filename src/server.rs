@@ -255,10 +255,10 @@ fn restore(
     for group in recovered.named_queues {
         let exchange = &shared.exchange;
         let (id, home) = exchange.restore_group(&group.name, shared.shards, group.queue);
+        names.push((group.name.clone(), id, group.queue, home));
         if let Some(shard) = shards.get_mut(usize::from(home.0)) {
-            shard.restore_group(id, group.queue, group.waiting);
+            shard.restore_group(id, group, now_ms);
         }
-        names.push((group.name, id, group.queue, home));
     }
     let count = shards.len();
     for session in recovered.sessions {

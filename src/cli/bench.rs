@@ -22,7 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use tidewire_protocol::codec::Connect;
+use tidewire_protocol::codec::{Connect, ProtocolVersion};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
@@ -98,7 +98,7 @@ impl Shared {
 
     async fn open(&self, role: &str, index: u32) -> Result<Connection, ClientError> {
         let id = format!("bench-{}-{role}{index}", std::process::id());
-        let connect = Connect::new(self.arguments.version, &id);
+        let connect = session_connect(&self.arguments, &id, self.arguments.session_expiry);
         self.dialer.open(connect, None).await
     }
 
@@ -133,6 +133,20 @@ impl Loop {
             self.credit.notify_one();
         }
     }
+}
+
+/// A CONNECT for a new session, or one left by this process, that is kept for so long.
+fn session_connect<'a>(
+    arguments: &BenchArguments,
+    client_id: &'a str,
+    expiry_seconds: u32,
+) -> Connect<'a> {
+    let mut connect = Connect::new(arguments.version, client_id);
+    connect.clean_start = expiry_seconds == 0;
+    if arguments.version == ProtocolVersion::V5 && expiry_seconds > 0 {
+        connect.properties.session_expiry_seconds = Some(expiry_seconds);
+    }
+    connect
 }
 
 /// As many open files as the system lets this process have; too few are an error when they lack.

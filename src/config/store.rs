@@ -11,7 +11,7 @@ pub struct StoreConfig {
     pub directory: PathBuf,
     /// The most the store may grow to.
     pub map_bytes_max: u64,
-    /// Least time between the starts of two commits; 0 commits at once.
+    /// How long after the start of a commit the next waits for others to join; 0 commits at once.
     pub commit_interval_milliseconds: u32,
     /// Operations of one commit.
     pub batch_operations_max: usize,

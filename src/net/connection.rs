@@ -126,7 +126,10 @@ fn poll(driver: &Driver, link: &Link, key: Key, cx: &mut Context<'_>) -> Poll<io
         }
         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
     }
-    let mut budget = READ_BUDGET_BYTES;
+    let mut budget = match driver.shard.borrow().awaits_many(key) {
+        true => ACKNOWLEDGEMENTS_BUDGET_BYTES,
+        false => READ_BUDGET_BYTES,
+    };
     loop {
         let mut pause = link.pause.borrow_mut();
         ready!(pause.poll(driver, key, &mut link.rest.borrow_mut(), cx));
@@ -136,7 +139,8 @@ fn poll(driver: &Driver, link: &Link, key: Key, cx: &mut Context<'_>) -> Poll<io
         }
         let count = {
             let mut buffer = driver.read_buffer.borrow_mut();
-            let mut buffer = ReadBuf::new(&mut buffer);
+            let bytes_max = buffer.len().min(budget);
+            let mut buffer = ReadBuf::new(buffer.get_mut(..bytes_max).unwrap_or_default());
             ready!(Pin::new(&mut *transport).poll_read(cx, &mut buffer))?;
             buffer.filled().len()
         };
@@ -262,6 +266,8 @@ fn take_in(driver: &Driver, key: Key, rest: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 const READ_BUDGET_BYTES: usize = 65_536;
+/// Two thousand of four bytes, each of which may bring another message from the store on its way.
+const ACKNOWLEDGEMENTS_BUDGET_BYTES: usize = 8_192;
 
 #[cfg(test)]
 mod tests {

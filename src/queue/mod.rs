@@ -1,6 +1,7 @@
 //! Deliveries that wait for one consumer, bounded by count and bytes.
 
 mod bridge;
+mod expiry;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -14,6 +15,7 @@ use crate::message::Message;
 use crate::store::{MessageId, QueueId, RecoveredMessage, Ticket};
 
 pub use bridge::{BridgeNote, BridgeQueue, BridgeQueueLimits, BridgeRemains, Lent, Wanted};
+use expiry::{ExpirySweep, seconds_of};
 
 /// One message for one receiver.
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ pub struct Queue {
     asked: usize,
     /// Dropped, to be settled in the store.
     dropped: Vec<Stored>,
+    sweep: ExpirySweep,
 }
 
 /// A message that waits in the store.
@@ -68,6 +71,8 @@ pub struct Queue {
 struct Waiting {
     id: MessageId,
     bytes: u32,
+    /// Rounded up, so that it takes no more room.
+    expires_at_seconds: u32,
 }
 
 /// What a full queue did with a delivery.
@@ -108,11 +113,14 @@ impl Queue {
             dropped += 1;
         }
         self.bytes += bytes;
+        let expires_at_ms = delivery.message.expires_at_ms();
+        self.sweep.note(expires_at_ms);
         match delivery.stored {
             Some(stored) if !self.backlog.is_empty() || self.deliveries.len() >= READY_MAX => {
                 self.backlog.push_back(Waiting {
                     id: stored.id,
                     bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                    expires_at_seconds: seconds_of(expires_at_ms),
                 });
                 self.queue = Some(stored.queue);
                 self.count_in(fence, 1);
@@ -126,16 +134,26 @@ impl Queue {
         }
     }
 
-    /// What an earlier process has left, in order.
-    pub fn restore(&mut self, queue: QueueId, messages: impl Iterator<Item = RecoveredMessage>) {
+    /// What an earlier process has left, in order; `expiring` are those that expire, in the same
+    /// order, and when.
+    pub fn restore(
+        &mut self,
+        queue: QueueId,
+        messages: impl Iterator<Item = RecoveredMessage>,
+        expiring: &[(MessageId, u64)],
+    ) {
         self.queue = Some(queue);
         let before = self.backlog.len();
+        let mut expiring = expiring.iter().copied().peekable();
         let bytes = &mut self.bytes;
         self.backlog.extend(messages.map(|message| {
             *bytes += message.bytes as usize;
+            let expires_at_ms = expiring.next_if(|it| it.0 == message.id).map(|it| it.1);
+            self.sweep.note(expires_at_ms);
             Waiting {
                 id: message.id,
                 bytes: message.bytes,
+                expires_at_seconds: seconds_of(expires_at_ms),
             }
         }));
         self.count_in(Ticket::default(), self.backlog.len() - before);
@@ -388,7 +406,7 @@ mod tests {
             id: MessageId(*id),
             bytes: 8,
         };
-        queue.restore(name(), backlog.iter().map(message));
+        queue.restore(name(), backlog.iter().map(message), &[]);
         let ids = queue.to_load(Ticket::default()).map(|it| it.0);
         queue.begin_load(ids.map_or(0, |ids| ids.len()));
         queue

@@ -52,7 +52,8 @@ impl Shard {
             return true;
         }
         let targets = routes.shards().iter().flat_map(|it| &it.targets);
-        let receivers: Vec<Receiver> = targets.filter_map(|it| receiver_in(it, header)).collect();
+        let mut receivers = Vec::with_capacity(1);
+        receivers.extend(targets.filter_map(|it| receiver_in(it, header)));
         if receivers.is_empty() {
             return true;
         }

@@ -236,7 +236,9 @@ impl Durable {
             let ticket = self.ticket;
             self.ticket.0 += 1;
             self.mark = 0;
-            (ticket, std::mem::take(&mut self.operations))
+            // Turns are alike: the next will hardly grow its list.
+            let next = Vec::with_capacity(self.operations.len().min(OPERATIONS_EXPECTED_MAX));
+            (ticket, std::mem::replace(&mut self.operations, next))
         });
         StoreWork {
             batch,
@@ -288,7 +290,8 @@ impl Shard {
     }
 
     fn committed(&mut self, ticket: Ticket, now_ms: u64) {
-        // What others hand in for this shard, such as new queues, has no ticket of ours.
+        // The writer and the shards report, so that the later batch may come first; and what others
+        // hand in for this shard, such as new queues, has no ticket of ours.
         self.durable.committed = self.durable.committed.max(ticket);
         let unconfirmed = &mut self.durable.unconfirmed;
         while unconfirmed.front().is_some_and(|it| it.ticket <= ticket) {
@@ -502,6 +505,9 @@ impl Shard {
         }
     }
 }
+
+/// Room kept for the operations of the next turn.
+const OPERATIONS_EXPECTED_MAX: usize = 1_024;
 
 pub(super) fn loaded_delivery(loaded: Loaded, group: Option<(GroupId, ShardId)>) -> Delivery {
     let Loaded {

@@ -211,6 +211,7 @@ impl Shard {
         };
         let (limits, fence) = (&self.shared.config.limits, self.durable.fence());
         group.waiting.push(delivery, limits, fence);
+        self.watch_expiry_of_group(id, now_ms);
         self.lend(id, now_ms);
     }
 

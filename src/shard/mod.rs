@@ -12,6 +12,7 @@ mod connect;
 mod connections;
 mod deliver;
 mod durable;
+mod expiry;
 mod explain;
 mod group;
 mod mail;
@@ -208,6 +209,15 @@ impl Shard {
             .is_some_and(|connection| connection.last_routes.is_some())
     }
 
+    /// Whether so many acknowledgements are due from the client that they would keep the others
+    /// waiting if they came at once.
+    pub fn awaits_many(&self, key: Key) -> bool {
+        let session = self.connections.lookup(key).and_then(|it| it.session);
+        session
+            .and_then(|key| self.sessions.lookup(key))
+            .is_some_and(|it| it.outbound.len() > AWAITED_MAX)
+    }
+
     /// Counts messages that could not be passed on.
     pub fn count_dropped(&self, count: u64) {
         self.metrics.messages_dropped.add(count);
@@ -303,6 +313,8 @@ impl Shard {
                         }
                     }
                 }
+                Timer::QueueExpiry(key) => self.drop_expired(key, now_ms),
+                Timer::GroupExpiry(group) => self.drop_expired_of_group(group, now_ms),
                 Timer::Retained(key) => self.send_waiting(key, now_ms),
                 Timer::RetainedSweep => {
                     if self.id.0 == 0 {
@@ -361,6 +373,8 @@ fn held_bytes(connection: &Connection) -> usize {
     connection.held.iter().map(|(_, bytes)| bytes.len()).sum()
 }
 
+/// Acknowledgements of one client that one turn may take.
+const AWAITED_MAX: usize = 2_048;
 /// How often expired retained messages are removed and lines left out of the log counted.
 const RETAINED_SWEEP_MS: u64 = 10_000;
 /// Topics whose routes a shard remembers.

@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::queue::{Delivery, Stored};
 use crate::store::{
     InFlightRecord, Load, Loaded, MessageId, Operation, QueueId, RecoveredDelayed,
-    RecoveredMessage, RecoveredSession, Ticket, WillRecord,
+    RecoveredMessage, RecoveredQueue, RecoveredSession, Ticket, WillRecord,
 };
 
 impl Shard {
@@ -30,6 +30,7 @@ impl Shard {
             session: record,
             subscriptions,
             waiting,
+            expiring,
             in_flight,
             received,
             will,
@@ -63,17 +64,40 @@ impl Shard {
                 tracing::warn!(?filter, ?reason, "subscription not restored");
             }
         }
-        self.restore_messages(key, queue, waiting, in_flight, &received);
+        self.restore_in_flight_records(key, queue, &in_flight, &received);
+        self.restore_waiting(key, queue, waiting, &expiring, &in_flight, now_ms);
         self.restore_will(key, will, now_ms);
         self.restore_expiry(key, now_ms);
     }
 
-    fn restore_messages(
+    fn restore_waiting(
         &mut self,
         key: Key,
         queue: QueueId,
         mut waiting: Vec<RecoveredMessage>,
-        in_flight: Vec<(PacketId, InFlightRecord)>,
+        expiring: &[(MessageId, u64)],
+        in_flight: &[(PacketId, InFlightRecord)],
+        now_ms: u64,
+    ) {
+        let Some(session) = self.sessions.lookup_mut(key) else {
+            return;
+        };
+        let sent: HashSet<MessageId> = in_flight.iter().filter_map(|it| it.1.message).collect();
+        waiting.retain(|it| !sent.contains(&it.id));
+        let expiring: Vec<_> = expiring
+            .iter()
+            .copied()
+            .filter(|it| !sent.contains(&it.0))
+            .collect();
+        session.queue.restore(queue, waiting.into_iter(), &expiring);
+        self.watch_expiry(key, now_ms);
+    }
+
+    fn restore_in_flight_records(
+        &mut self,
+        key: Key,
+        queue: QueueId,
+        in_flight: &[(PacketId, InFlightRecord)],
         received: &[PacketId],
     ) {
         let Some(session) = self.sessions.lookup_mut(key) else {
@@ -82,9 +106,7 @@ impl Shard {
         for id in received {
             session.awaiting_release.insert(*id);
         }
-        let sent: HashSet<MessageId> = in_flight.iter().filter_map(|it| it.1.message).collect();
-        waiting.retain(|it| !sent.contains(&it.id));
-        for (packet_id, record) in in_flight {
+        for (packet_id, record) in in_flight.iter().copied() {
             let delivery = record.message.map(|id| {
                 let delivery = Delivery {
                     message: Message::absent(),
@@ -103,7 +125,6 @@ impl Shard {
             session.is_restoring |= delivery.is_some();
             session.outbound.restore(packet_id, delivery);
         }
-        session.queue.restore(queue, waiting.into_iter());
     }
 
     /// Whether a user name may have been proved by something else than the password file.
@@ -159,9 +180,16 @@ impl Shard {
     }
 
     /// What waits in a share group.
-    pub fn restore_group(&mut self, id: GroupId, queue: QueueId, waiting: Vec<RecoveredMessage>) {
+    pub fn restore_group(&mut self, id: GroupId, recovered: RecoveredQueue, now_ms: u64) {
+        let RecoveredQueue {
+            queue,
+            waiting,
+            expiring,
+            ..
+        } = recovered;
         let group = self.groups.entry(id).or_default();
-        group.waiting.restore(queue, waiting.into_iter());
+        group.waiting.restore(queue, waiting.into_iter(), &expiring);
+        self.watch_expiry_of_group(id, now_ms);
     }
 
     /// Nobody has joined a group of an earlier process.

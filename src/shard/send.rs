@@ -37,6 +37,7 @@ impl Shard {
         let connection = session.connection;
         let pushed = session.queue.push(delivery, limits, fence);
         self.settle_dropped(key);
+        self.watch_expiry(key, now_ms);
         match pushed {
             Pushed::Queued => {}
             Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),

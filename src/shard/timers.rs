@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::slots::Key;
+use crate::exchange::GroupId;
 
 /// Something that a shard does later. Entries are never cancelled: who handles one checks whether
 /// it is still due.
@@ -23,6 +24,10 @@ pub(crate) enum Timer {
     Delayed(Key),
     /// A session goes on looking for its retained messages.
     Retained(Key),
+    /// Messages that wait for a session may have expired.
+    QueueExpiry(Key),
+    /// Messages that wait for a share group may have expired.
+    GroupExpiry(GroupId),
     /// Expired retained messages are to be removed.
     RetainedSweep,
 }

@@ -51,6 +51,7 @@ impl<'a> Batch<'a> {
     /// Replays one operation.
     pub(super) fn add(&mut self, operation: Operation, shard: ShardId) -> Result<(), StoreError> {
         match operation {
+            Operation::Nothing => {}
             Operation::PutMessage {
                 id,
                 message,

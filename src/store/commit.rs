@@ -41,6 +41,8 @@ pub(super) struct Committed {
     pub(super) transaction: usize,
     /// Retained messages beyond the limits: what was there before remains.
     pub(super) refused_retained: Vec<Box<str>>,
+    /// More retained messages have expired than one commit removes.
+    pub(super) has_more_expired: bool,
 }
 
 /// One transaction.
@@ -98,9 +100,10 @@ impl Commit<'_> {
             }
         }
         let refused_retained = self.write_retained(prepared, &mut transaction)?;
-        if let Some(now_unix_ms) = prepared.changes.sweep_unix_ms {
-            self.sweep(now_unix_ms, &mut transaction)?;
-        }
+        let has_more_expired = match prepared.changes.sweep_unix_ms {
+            Some(now_unix_ms) => self.sweep(now_unix_ms, &mut transaction)? == SWEPT_MAX,
+            None => false,
+        };
         self.write_totals(before, &mut transaction)?;
         let used_bytes = environment.used_bytes(&transaction)?;
         if !self.room.has_room(prepared, used_before, used_bytes) {
@@ -112,6 +115,7 @@ impl Commit<'_> {
             used_bytes,
             transaction: environment.last_transaction(),
             refused_retained,
+            has_more_expired,
         })
     }
 
@@ -253,8 +257,12 @@ impl Commit<'_> {
         Ok(())
     }
 
-    /// Removes retained messages whose time is over, some at a time.
-    fn sweep(&mut self, now_unix_ms: u64, transaction: &mut RwTxn<'_>) -> Result<(), heed::Error> {
+    /// Removes retained messages whose time is over, some at a time; answers how many.
+    fn sweep(
+        &mut self,
+        now_unix_ms: u64,
+        transaction: &mut RwTxn<'_>,
+    ) -> Result<usize, heed::Error> {
         let index = self.environment.table(Table::RetainedExpiry);
         let mut over = Vec::new();
         for entry in index.iter(transaction)?.take(SWEPT_MAX) {
@@ -265,6 +273,7 @@ impl Commit<'_> {
             }
             over.push(key.to_vec());
         }
+        let count = over.len();
         for key in over {
             let (_, topic_key) = split_key(&key).map_err(damaged)?;
             if let Some(old) = self.retained(topic_key, transaction)? {
@@ -276,7 +285,7 @@ impl Commit<'_> {
             }
             index.delete(transaction, &key)?;
         }
-        Ok(())
+        Ok(count)
     }
 }
 
@@ -326,5 +335,5 @@ fn damaged(damage: Damaged) -> heed::Error {
 /// Identifiers reserved at once, so that the mark is rarely written.
 const SEQUENCES_AHEAD: u64 = 1 << 20;
 const QUEUES_AHEAD: u64 = 1_024;
-/// Retained messages removed by one sweep.
-const SWEPT_MAX: usize = 4_096;
+/// Expired retained messages removed by one commit: others wait for it.
+const SWEPT_MAX: usize = 1_024;

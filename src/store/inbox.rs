@@ -1,26 +1,14 @@
-//! What waits for the writer and the reader, and what they let others see.
+//! What waits for the reader, and what both threads let others see.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::operation::Operation;
-use super::report::{Load, RequestId, Ticket};
+use super::report::{Load, RequestId};
 use crate::exchange::ShardId;
 use crate::message::Message;
-
-/// A batch of one shard.
-#[derive(Debug)]
-pub(super) struct Submitted {
-    pub(super) shard: ShardId,
-    pub(super) ticket: Ticket,
-    pub(super) operations: Vec<Operation>,
-    pub(super) bytes: usize,
-    /// The overlay's version with the changes of this batch.
-    pub(super) version: u64,
-}
 
 /// A question of one shard.
 #[derive(Debug)]
@@ -30,35 +18,22 @@ pub(super) struct Asked {
     pub(super) load: Load,
 }
 
-/// A queue that one thread takes from.
-#[derive(Debug)]
-pub(super) struct Inbox<T> {
-    state: Mutex<State<T>>,
+/// Questions for the thread that reads.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
     wake: Condvar,
 }
 
-#[derive(Debug)]
-struct State<T> {
-    items: VecDeque<T>,
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Asked>,
     is_waiting: bool,
     is_closed: bool,
 }
 
-impl<T> Default for Inbox<T> {
-    fn default() -> Self {
-        Self {
-            state: Mutex::new(State {
-                items: VecDeque::new(),
-                is_waiting: false,
-                is_closed: false,
-            }),
-            wake: Condvar::new(),
-        }
-    }
-}
-
-impl<T> Inbox<T> {
-    pub(super) fn put(&self, item: T) {
+impl Inbox {
+    pub(super) fn put(&self, item: Asked) {
         let mut state = self.state.lock();
         state.items.push_back(item);
         let is_waiting = state.is_waiting;
@@ -85,32 +60,8 @@ impl<T> Inbox<T> {
         !state.items.is_empty()
     }
 
-    /// As [`Inbox::wait`], but not for longer; `None` when that time is over.
-    pub(super) fn wait_for(&self, time: Duration) -> Option<bool> {
-        let mut state = self.state.lock();
-        if state.items.is_empty() && !state.is_closed {
-            state.is_waiting = true;
-            self.wake.wait_for(&mut state, time);
-            state.is_waiting = false;
-        }
-        let is_over = state.items.is_empty() && !state.is_closed;
-        (!is_over).then_some(!state.items.is_empty())
-    }
-
-    /// Takes items while `is_wanted` says so, which is asked before each.
-    pub(super) fn take_while(&self, mut is_wanted: impl FnMut(&T) -> bool) -> Vec<T> {
-        let mut state = self.state.lock();
-        let mut taken = Vec::new();
-        while let Some(item) = state.items.front()
-            && is_wanted(item)
-        {
-            taken.extend(state.items.pop_front());
-        }
-        taken
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().is_closed
+    pub(super) fn take(&self) -> VecDeque<Asked> {
+        std::mem::take(&mut self.state.lock().items)
     }
 }
 

@@ -17,6 +17,7 @@ mod index;
 mod key;
 mod operation;
 mod pages;
+mod pending;
 mod reader;
 mod recovery;
 mod report;
@@ -46,10 +47,11 @@ use commit::RetainedMax;
 use disk_reserve::DiskReserve;
 use environment::{Environment, Presence};
 use id::IdCounters;
-use inbox::{Asked, Gauges, Inbox, Overlay, Submitted};
+use inbox::{Asked, Gauges, Inbox, Overlay};
+use pending::{Pending, Submitted};
 use reader::Reader;
 use recovery::{Recovery, recover};
-use writer::Writer;
+use writer::{Writer, answer_done};
 
 use crate::clock::Clock;
 use crate::config::{Limits, StoreConfig, StoreEngine};
@@ -66,8 +68,8 @@ pub struct Store {
 /// What there is besides with the engine `lmdb`.
 #[derive(Debug)]
 struct Durable {
-    inbox: Arc<Inbox<Submitted>>,
-    questions: Arc<Inbox<Asked>>,
+    pending: Arc<Pending>,
+    questions: Arc<Inbox>,
     overlay: Arc<Mutex<Overlay>>,
     gauges: Arc<Gauges>,
     pending_bytes_max: usize,
@@ -142,6 +144,18 @@ impl Store {
             }
         };
         tell(&recovery.recovered, &config.directory, clock);
+        Self::start(config, limits, clock, reports, environment, recovery)
+    }
+
+    /// Starts the threads on what was read.
+    fn start(
+        config: &StoreConfig,
+        limits: &Limits,
+        clock: Clock,
+        reports: Reports,
+        environment: Environment,
+        recovery: Recovery,
+    ) -> Result<(Self, Recovered), StoreError> {
         let Recovery {
             recovered,
             index,
@@ -154,11 +168,11 @@ impl Store {
             bytes: limits.retained_bytes_max as u64,
         };
         let environment = Arc::new(environment);
-        let durable = Durable::new(config, Arc::clone(&environment));
+        let durable = Durable::new(config, clock, Arc::clone(&environment));
         let mut writer = Writer {
             disk_reserve: DiskReserve::of(environment.path()),
             environment: Arc::clone(&environment),
-            inbox: Arc::clone(&durable.inbox),
+            pending: Arc::clone(&durable.pending),
             gauges: Arc::clone(&durable.gauges),
             overlay: Arc::clone(&durable.overlay),
             reports: reports.clone(),
@@ -169,6 +183,8 @@ impl Store {
             totals,
             scratch: Vec::new(),
             last_start_us: None,
+            expected: 0,
+            sweep_unix_ms: None,
         };
         let reader = Reader {
             environment,
@@ -228,23 +244,29 @@ impl Store {
             overlay.add(&operations);
             overlay
         });
-        durable.inbox.put(Submitted {
+        let done = durable.pending.put(Submitted {
             shard,
             ticket,
             operations,
             bytes,
             version: overlay.as_ref().map_or(0, |it| it.version()),
+            urgent: 0,
         });
+        drop(overlay);
+        if !done.is_empty() {
+            answer_done(&done, &durable.gauges, &self.reports);
+        }
     }
 
     /// Asks for something to be read; a report answers. In memory there is nothing to read.
     pub fn load(&self, shard: ShardId, request: RequestId, load: Load) {
         if let Some(durable) = &self.durable {
-            durable.questions.put(Asked {
+            let asked = Asked {
                 shard,
                 request,
                 load,
-            });
+            };
+            durable.questions.put(asked);
             return;
         }
         let report = match load {
@@ -318,9 +340,10 @@ impl Drop for Store {
 }
 
 impl Durable {
-    fn new(config: &StoreConfig, environment: Arc<Environment>) -> Self {
+    fn new(config: &StoreConfig, clock: Clock, environment: Arc<Environment>) -> Self {
+        let pending = Pending::new(clock, config.commit_interval_milliseconds);
         Self {
-            inbox: Arc::default(),
+            pending: Arc::new(pending),
             questions: Arc::default(),
             overlay: Arc::default(),
             gauges: Arc::default(),
@@ -340,7 +363,7 @@ impl Durable {
 
     fn close(&self) {
         self.questions.close();
-        self.inbox.close();
+        self.pending.close();
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the store panicked");

@@ -14,6 +14,8 @@ use crate::message::Message;
 /// One change.
 #[derive(Clone, Debug)]
 pub enum Operation {
+    /// Was settled before it was written.
+    Nothing,
     /// A session begins, or its state changed.
     PutSession {
         /// Its queue.

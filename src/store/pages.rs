@@ -12,6 +12,7 @@
 //! `MDB_meta`, `MDB_page` and `MDB_node` in `mdb.c` of LMDB 0.9.70.
 
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -137,6 +138,7 @@ impl Walk<'_> {
             if u64_at(&page, 0) != Some(number) {
                 return Err(self.damaged(number, "it does not bear its own number"));
             }
+            let below = open.len();
             for node in self.nodes(&page, number)? {
                 let node = page.get(node..).unwrap_or_default();
                 match flags & (P_BRANCH | P_LEAF) {
@@ -144,6 +146,11 @@ impl Walk<'_> {
                     P_LEAF => self.leaf_node(node, number, kind, &mut tables)?,
                     _ => return Err(self.damaged(number, "it is neither branch nor leaf")),
                 }
+            }
+            // In the order of their keys, in which pages mostly lie in the file.
+            if let Some(below) = open.get_mut(below..) {
+                self.read_ahead(below);
+                below.reverse();
             }
         }
         tables
@@ -219,6 +226,25 @@ impl Walk<'_> {
         Ok(page)
     }
 
+    /// Asks the system for pages that are read soon, neighbours together. Nothing depends on it.
+    fn read_ahead(&self, numbers: &[u64]) {
+        let is_near = |one: &u64, next: &u64| {
+            let distance = next.checked_sub(*one);
+            distance.is_some_and(|it| (1..=NEIGHBOURS).contains(&it))
+        };
+        for run in numbers.chunk_by(is_near) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let page_bytes = self.page_bytes as u64;
+            let bytes = NonZeroU64::new((last - first + 1).saturating_mul(page_bytes));
+            let from = first.saturating_mul(page_bytes);
+            if from < self.file_bytes {
+                will_need(self.file, from, bytes);
+            }
+        }
+    }
+
     fn read_at(&self, number: u64, out: &mut [u8]) -> Result<(), StoreError> {
         let at = number.saturating_mul(self.page_bytes as u64);
         self.file
@@ -253,7 +279,16 @@ impl Walk<'_> {
                 _ => return Err(self.damaged(number, "it is in use twice")),
             }
         }
+        let before = self.survey.pages;
         self.survey.pages += count;
+        if before / PAGES_PER_LINE != self.survey.pages / PAGES_PER_LINE {
+            let of = self.file_bytes / self.page_bytes as u64;
+            tracing::info!(
+                pages = self.survey.pages,
+                of,
+                "looking at the pages of the store"
+            );
+        }
         Ok(())
     }
 
@@ -265,6 +300,14 @@ impl Walk<'_> {
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+fn will_need(file: &File, from: u64, bytes: Option<NonZeroU64>) {
+    let _ = rustix::fs::fadvise(file, from, bytes, rustix::fs::Advice::WillNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn will_need(_: &File, _: u64, _: Option<NonZeroU64>) {}
 
 /// The page below: 48 bits in three pieces.
 fn branch_target(node: &[u8]) -> Option<u64> {
@@ -290,6 +333,10 @@ const MAGIC: u32 = 0xBEEF_C0DE;
 const DATA_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
 const NODE_BYTES: usize = 8;
+/// Pages with so few between them are read together.
+const NEIGHBOURS: u64 = 16;
+/// Pages between two lines in the log: a gigabyte.
+const PAGES_PER_LINE: u64 = 1 << 18;
 /// The root of an empty tree.
 const NONE: u64 = u64::MAX;
 const P_BRANCH: u16 = 0x01;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::environment::{Environment, Table};
 use super::error::StoreError;
 use super::id::{MessageId, QueueId};
-use super::inbox::{Asked, Inbox, Overlay};
+use super::inbox::{Inbox, Overlay};
 use super::key::{Key, is_long, message_key, queue_message_key, text_key};
 use super::operation::Receiver;
 use super::report::{Load, Loaded, Report, Reports, RetainedPlace};
@@ -26,7 +26,7 @@ use crate::message::Message;
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) environment: Arc<Environment>,
-    pub(super) inbox: Arc<Inbox<Asked>>,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) overlay: Arc<Mutex<Overlay>>,
     pub(super) reports: Reports,
     pub(super) epoch: Epoch,
@@ -41,7 +41,7 @@ impl Reader {
     /// Runs until the inbox is closed and empty.
     pub(super) fn run(self) {
         while self.inbox.wait() {
-            for asked in self.inbox.take_while(|_| true) {
+            for asked in self.inbox.take() {
                 let request = asked.request;
                 let answer = match asked.load {
                     Load::Messages { queue, ids } => self

@@ -46,6 +46,8 @@ pub struct RecoveredSession {
     pub subscriptions: Vec<(Box<str>, SubscriptionRecord)>,
     /// Messages not settled, in order, those in flight among them.
     pub waiting: Vec<RecoveredMessage>,
+    /// Those of them that expire, in the same order, and when.
+    pub expiring: Vec<(MessageId, u64)>,
     /// In the order of sending.
     pub in_flight: Vec<(PacketId, InFlightRecord)>,
     /// QoS 2 identifiers that wait for PUBREL.
@@ -72,6 +74,8 @@ pub struct RecoveredQueue {
     pub name: Box<str>,
     /// Messages not settled, in order, those in flight among them.
     pub waiting: Vec<RecoveredMessage>,
+    /// Those of them that expire, in the same order, and when.
+    pub expiring: Vec<(MessageId, u64)>,
     /// A bridge's, in the order of sending.
     pub in_flight: Vec<(PacketId, InFlightRecord)>,
     /// A bridge's QoS 2 identifiers that wait for PUBREL.
@@ -165,6 +169,8 @@ enum Place {
     Named(usize),
 }
 
+type Lists<'a> = (&'a mut Vec<RecoveredMessage>, &'a mut Vec<(MessageId, u64)>);
+
 struct Scan<'a, 'txn> {
     environment: &'a Environment,
     transaction: &'a RoTxn<'txn>,
@@ -254,6 +260,7 @@ impl Scan<'_, '_> {
                 session: decode_session(row, scan.epoch)?,
                 subscriptions: Vec::new(),
                 waiting: Vec::new(),
+                expiring: Vec::new(),
                 in_flight: Vec::new(),
                 received: Vec::new(),
                 will: None,
@@ -270,6 +277,7 @@ impl Scan<'_, '_> {
                 queue,
                 name: name.into(),
                 waiting: Vec::new(),
+                expiring: Vec::new(),
                 in_flight: Vec::new(),
                 received: Vec::new(),
             });
@@ -369,24 +377,31 @@ impl Scan<'_, '_> {
             on_message(id, row, &open)?;
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             let message = RecoveredMessage { id, bytes };
+            let expires_at_ms = header.expires_unix_ms.map(|at| scan.epoch.to_clock_ms(at));
             for receiver in open {
-                let recovered = &mut scan.recovery.recovered;
-                let waiting = match scan.places.get(&receiver.queue) {
-                    Some(Place::Session(at)) => {
-                        recovered.sessions.get_mut(*at).map(|it| &mut it.waiting)
-                    }
-                    Some(Place::Named(at)) => recovered
-                        .named_queues
-                        .get_mut(*at)
-                        .map(|it| &mut it.waiting),
-                    None => None,
+                let Some((waiting, expiring)) = scan.lists(receiver.queue) else {
+                    continue;
                 };
-                if let Some(waiting) = waiting {
-                    waiting.push(message);
-                }
+                waiting.push(message);
+                expiring.extend(expires_at_ms.map(|at_ms| (id, at_ms)));
             }
             Ok(())
         })
+    }
+
+    /// Where the messages of a queue are collected, and those that expire.
+    fn lists(&mut self, queue: QueueId) -> Option<Lists<'_>> {
+        let recovered = &mut self.recovery.recovered;
+        match self.places.get(&queue)? {
+            Place::Session(at) => {
+                let session = recovered.sessions.get_mut(*at)?;
+                Some((&mut session.waiting, &mut session.expiring))
+            }
+            Place::Named(at) => {
+                let named = recovered.named_queues.get_mut(*at)?;
+                Some((&mut named.waiting, &mut named.expiring))
+            }
+        }
     }
 
     /// The packet identifiers in use towards a peer and from it.

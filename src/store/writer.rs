@@ -17,9 +17,10 @@ use super::disk_reserve::DiskReserve;
 use super::environment::{Environment, Table};
 use super::error::StoreError;
 use super::id::MessageId;
-use super::inbox::{Gauges, Inbox, Overlay, Submitted};
+use super::inbox::{Gauges, Overlay};
 use super::index::Index;
 use super::key::message_key;
+use super::pending::{Done, Pending, Submitted};
 use super::report::{Report, Reports, Ticket};
 use crate::clock::Clock;
 use crate::config::StoreConfig;
@@ -30,7 +31,7 @@ use crate::exchange::ShardId;
 pub(super) struct Writer {
     pub(super) disk_reserve: DiskReserve,
     pub(super) environment: Arc<Environment>,
-    pub(super) inbox: Arc<Inbox<Submitted>>,
+    pub(super) pending: Arc<Pending>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) overlay: Arc<Mutex<Overlay>>,
     pub(super) reports: Reports,
@@ -41,6 +42,10 @@ pub(super) struct Writer {
     pub(super) totals: Totals,
     pub(super) scratch: Vec<u8>,
     pub(super) last_start_us: Option<u64>,
+    /// Urgent operations that were committed or waited when the last commit ended.
+    pub(super) expected: usize,
+    /// Retained messages that expired before this time are being removed.
+    pub(super) sweep_unix_ms: Option<u64>,
 }
 
 /// Whose batches a commit holds.
@@ -50,6 +55,7 @@ struct Waiters {
     refused: BTreeMap<ShardId, Refused>,
     bytes: usize,
     operations: usize,
+    urgent: usize,
     version: u64,
 }
 
@@ -66,54 +72,55 @@ impl Writer {
         self.gauges
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
         loop {
-            let has_batches = self.index.has_ended() || self.wait();
+            let goes_on = self.index.has_ended() || self.sweep_unix_ms.is_some();
+            let has_batches = goes_on || self.wait();
             if !has_batches {
                 break;
             }
             self.pause();
-            let submitted = self.take();
+            let (operations_max, bytes_max) = (
+                self.config.batch_operations_max,
+                self.config.batch_bytes_max,
+            );
+            let submitted = self.pending.take(operations_max, bytes_max);
             let mut waiters = Waiters::default();
             if let Err(error) = self.commit(submitted, &mut waiters) {
                 self.fail(error, &waiters);
                 return;
             }
+            self.expected = waiters.urgent + self.pending.urgent();
             self.answer(waiters);
+            answer_done(&self.pending.answered(), &self.gauges, &self.reports);
         }
     }
 
     /// Waits for a batch; meanwhile others may have made room on the disk.
     fn wait(&mut self) -> bool {
         while self.gauges.is_full.load(Ordering::Relaxed) {
-            if let Some(has_batches) = self.inbox.wait_for(ROOM_MEASURED_EVERY) {
+            if let Some(has_batches) = self.pending.wait_within(ROOM_MEASURED_EVERY) {
                 return has_batches;
             }
             self.measure_room(self.gauges.used_bytes.load(Ordering::Relaxed));
         }
-        self.inbox.wait()
+        self.pending.wait()
     }
 
-    /// Lets the interval pass: an idle store commits at once.
+    /// Lets others join, at most until the interval has passed since the last commit began.
+    ///
+    /// Whoever was answered by the last commit is likely to come back with the next message: once
+    /// as much waits as then, nobody else is to be expected, and the commit begins. So a client
+    /// that waits for each answer never waits for the interval.
     fn pause(&self) {
         let interval_us = u64::from(self.config.commit_interval_milliseconds) * 1_000;
         let Some(last_us) = self.last_start_us else {
             return;
         };
         let wait_us = (last_us + interval_us).saturating_sub(self.clock.now_us());
-        if wait_us > 0 && !self.inbox.is_closed() {
-            thread::sleep(Duration::from_micros(wait_us));
+        if wait_us > 0 {
+            let expected = self.expected.clamp(1, self.config.batch_operations_max);
+            self.pending
+                .wait_for(expected, Duration::from_micros(wait_us));
         }
-    }
-
-    fn take(&self) -> Vec<Submitted> {
-        let (mut operations, mut bytes) = (0, 0);
-        self.inbox.take_while(|next| {
-            let has_room = operations == 0
-                || (operations + next.operations.len() <= self.config.batch_operations_max
-                    && bytes + next.bytes <= self.config.batch_bytes_max);
-            operations += next.operations.len().max(1);
-            bytes += next.bytes;
-            has_room
-        })
     }
 
     fn commit(
@@ -125,9 +132,11 @@ impl Writer {
         self.last_start_us = Some(start_us);
         let mut batch = Batch::new(&mut self.index, self.clock.epoch());
         for submitted in submitted {
-            waiters.tickets.insert(submitted.shard, submitted.ticket);
+            let latest = waiters.tickets.entry(submitted.shard).or_default();
+            *latest = submitted.ticket.max(*latest);
             waiters.bytes += submitted.bytes;
             waiters.operations += submitted.operations.len();
+            waiters.urgent += submitted.urgent;
             waiters.version = waiters.version.max(submitted.version);
             for operation in submitted.operations {
                 batch.add(operation, submitted.shard)?;
@@ -135,6 +144,8 @@ impl Writer {
         }
         batch.release_ended(ENDED_PER_COMMIT);
         let mut prepared = batch.finish();
+        let asked = prepared.changes.sweep_unix_ms;
+        prepared.changes.sweep_unix_ms = asked.or(self.sweep_unix_ms);
         if prepared.is_empty() {
             return Ok(());
         }
@@ -285,6 +296,8 @@ impl Writer {
             }
         }
         self.totals = committed.totals;
+        let swept = prepared.changes.sweep_unix_ms;
+        self.sweep_unix_ms = swept.filter(|_| committed.has_more_expired);
         self.gauges
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
         let refused = waiters.refused.values().flat_map(|it| &it.retained);
@@ -399,6 +412,20 @@ impl Writer {
         let first = waiters.tickets.keys().next().copied();
         let report = Report::Failed { error };
         self.reports.send(first.unwrap_or(ShardId(0)), report);
+    }
+}
+
+/// Answers batches that need no commit any more.
+pub(super) fn answer_done(done: &[Done], gauges: &Gauges, reports: &Reports) {
+    let bytes = done.iter().map(|it| it.bytes).sum();
+    gauges.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    let mut tickets: BTreeMap<ShardId, Ticket> = BTreeMap::new();
+    for it in done {
+        let latest = tickets.entry(it.shard).or_default();
+        *latest = it.ticket.max(*latest);
+    }
+    for (shard, ticket) in tickets {
+        reports.send(shard, Report::Committed { ticket });
     }
 }
 

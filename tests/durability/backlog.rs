@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{Client, Connect, Out, PUBACK, Packet};
-use crate::program::{Directory, Program};
+use crate::program::{Directory, Program, command};
 
 /// Publishes numbered messages at QoS 1, many at a time.
 fn publish_many(broker: &Program, topic: &str, numbers: std::ops::Range<usize>, padding: usize) {
@@ -170,6 +170,30 @@ fn waiting_messages_that_expired_are_settled_in_the_store() {
     let log = broker.log();
     assert!(log.contains(" waiting=0 "), "{log}");
     assert!(!log.contains("removed messages"), "{log}");
+}
+
+#[test]
+fn waiting_messages_that_expire_leave_the_store_while_their_reader_is_away() {
+    let directory = Directory::new();
+    let broker = Program::start(&directory);
+    broker.leave_subscribed("reader", "a", 1);
+    let mut writer = broker.passing("writer");
+    for number in 0..300 {
+        let mut out = Out::new("a", 1, &number.to_string());
+        // Every third stays.
+        out.expiry_seconds = (number % 3 > 0).then_some(1);
+        writer.publish_as(&out);
+    }
+    std::thread::sleep(Duration::from_millis(3_500));
+    broker.stop();
+    let info = command(&["store", "info", "DIR"], &directory.store());
+    let info = String::from_utf8(info.stdout).unwrap();
+    assert!(info.lines().any(|it| it == "messages: 100"), "{info}");
+    let broker = Program::start(&directory);
+    let mut reader = broker.resume("reader");
+    let expected: Vec<_> = (0..300).step_by(3).map(|it| it.to_string()).collect();
+    assert_eq!(reader.take(100), expected);
+    reader.ping();
 }
 
 #[test]

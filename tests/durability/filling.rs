@@ -125,6 +125,8 @@ pub(crate) fn publish_while(
         if writer.try_send(&out).is_none() {
             return accepted;
         }
+        // All are answered before this ends: what is not waited for may be there or not.
+        let mut is_over = false;
         for _ in 0..16 {
             let Some(Packet::Ack { id, reason, .. }) = writer.next() else {
                 assert!(writer.is_ended);
@@ -133,9 +135,10 @@ pub(crate) fn publish_while(
             if reason == 0 {
                 accepted.insert(first + u32::from(id));
             }
-            if !goes_on(first + u32::from(id), reason) {
-                return accepted;
-            }
+            is_over |= !goes_on(first + u32::from(id), reason);
+        }
+        if is_over {
+            return accepted;
         }
     }
 }

@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tidewire::store::{MessageId, Operation, QueueId, tools};
+use tidewire::exchange::ShardId;
+use tidewire::store::{InFlightRecord, MessageId, Operation, QueueId, Report, Ticket, tools};
+use tidewire_protocol::codec::{PacketId, QoS};
 
-use super::support::{Directory, Open, open, put_message, receiver, settle};
+use tidewire::clock::Clock;
+use tidewire::config::{Limits, StoreConfig};
+
+use super::support::{Directory, Open, config, open, put_message, receiver, settle, try_open};
 
 /// Rows of the messages, of the cursors and of the exceptions.
 fn rows(directory: &Directory) -> (u64, u64, u64) {
@@ -32,6 +37,27 @@ fn a_message_that_all_settle_in_its_own_batch_is_never_written() {
     assert_eq!(store.store.status().commits, commits_before);
     drop(store);
     assert_eq!(rows(&directory), (0, 0, 0));
+}
+
+#[test]
+fn who_waits_for_each_commit_does_not_wait_for_the_interval() {
+    let directory = Directory::new();
+    let mut store = open_patient(&directory, 1_000);
+    let queue = store.session("one");
+    let clock = Clock::start();
+    let ids: Vec<_> = (0..20).map(|_| store.ids.next_id()).collect();
+    for id in &ids {
+        store.commit(vec![put_message(*id, b"x", &[queue])]);
+    }
+    assert!(clock.now_ms() < 10_000, "{} ms", clock.now_ms());
+    // Nobody waits for settlements: they wait for company.
+    let commits_before = store.store.status().commits;
+    for id in ids {
+        store.submit(vec![settle(queue, id)]);
+    }
+    let id = store.ids.next_id();
+    store.commit(vec![put_message(id, b"x", &[queue])]);
+    assert!(store.store.status().commits <= commits_before + 2);
 }
 
 #[test]
@@ -130,19 +156,142 @@ fn a_purge_covers_what_was_settled_out_of_order_before_the_start() {
     assert_eq!(store.waiting(two), ids);
 }
 
+fn sent(queue: QueueId, packet_id: u16, id: MessageId, qos: QoS) -> Operation {
+    Operation::PutInFlight {
+        queue,
+        packet_id: PacketId::new(packet_id).expect("from 1"),
+        in_flight: InFlightRecord {
+            order: id,
+            qos,
+            message: Some(id),
+        },
+    }
+}
+
+fn freed(queue: QueueId, packet_id: u16) -> Operation {
+    Operation::RemoveInFlight {
+        queue,
+        packet_id: PacketId::new(packet_id).expect("from 1"),
+    }
+}
+
+/// A store in which batches wait for so long for their receivers.
+fn open_patient(directory: &Directory, interval_ms: u32) -> Open {
+    let config = StoreConfig {
+        commit_interval_milliseconds: interval_ms,
+        ..config(&directory.0)
+    };
+    try_open(&config, &Limits::default()).expect("a store")
+}
+
+#[test]
+fn what_a_prompt_receiver_settles_in_a_later_batch_is_not_written() {
+    let directory = Directory::new();
+    let mut store = open_patient(&directory, 60_000);
+    let queue = store.session("one");
+    // Somebody is there and takes messages.
+    let first = store.ids.next_id();
+    store.commit(vec![
+        put_message(first, b"x", &[queue]),
+        sent(queue, 1, first, QoS::AtLeastOnce),
+    ]);
+    let commits_before = store.store.status().commits;
+    for number in 2..100 {
+        let id = store.ids.next_id();
+        store.submit(vec![put_message(id, b"x", &[queue])]);
+        store.submit(vec![sent(queue, number, id, QoS::AtLeastOnce)]);
+        store.commit(vec![freed(queue, number), settle(queue, id)]);
+    }
+    let status = store.store.status();
+    assert_eq!((status.commits, status.pending_bytes), (commits_before, 0));
+    let store = store.reopen(&directory);
+    assert_eq!(store.waiting(queue), [first]);
+}
+
+#[test]
+fn what_is_not_settled_in_time_is_written_and_answered() {
+    let directory = Directory::new();
+    let mut store = open_patient(&directory, 5);
+    let (one, two) = (store.session("one"), store.session("two"));
+    for number in 1..5 {
+        let id = store.ids.next_id();
+        store.submit(vec![
+            put_message(id, b"x", &[one, two]),
+            sent(one, number, id, QoS::AtLeastOnce),
+            sent(two, number, id, QoS::AtLeastOnce),
+        ]);
+        // Only one of them does, and the publisher is answered nevertheless.
+        store.commit(vec![freed(one, number), settle(one, id)]);
+    }
+    let store = store.reopen(&directory);
+    assert_eq!(store.waiting(one).len(), 0);
+    assert_eq!(store.waiting(two).len(), 4);
+}
+
+#[test]
+fn a_batch_is_not_done_before_what_other_shards_submitted_earlier() {
+    let directory = Directory::new();
+    let mut store = open_patient(&directory, 200);
+    let (one, two) = (store.session("one"), store.session("two"));
+    let (first, second) = (store.ids.next_id(), store.ids.next_id());
+    store.commit(vec![
+        put_message(first, b"x", &[one]),
+        sent(one, 1, first, QoS::AtLeastOnce),
+    ]);
+    // Waits for its receiver; the other shard's batch behind it is empty at once.
+    store.submit(vec![put_message(second, b"x", &[one])]);
+    let other = ShardId(1);
+    let behind = vec![sent(two, 1, second, QoS::AtLeastOnce), freed(two, 1)];
+    store.store.submit(other, Ticket(1), behind);
+    let commits_before = store.store.status().commits;
+    assert!(matches!(store.next_report(), Report::Committed { .. }));
+    assert!(store.store.status().commits > commits_before);
+    store.next_report();
+    assert_eq!(store.load(one, &[second]).len(), 1);
+}
+
+#[test]
+fn a_packet_identifier_after_pubrec_is_freed_on_disk_too() {
+    let directory = Directory::new();
+    let mut store = open_patient(&directory, 20);
+    let queue = store.session("one");
+    let id = store.ids.next_id();
+    store.commit(vec![
+        put_message(id, b"x", &[queue]),
+        sent(queue, 1, id, QoS::ExactlyOnce),
+    ]);
+    let released = Operation::PutInFlight {
+        queue,
+        packet_id: PacketId::new(1).expect("from 1"),
+        in_flight: InFlightRecord {
+            order: id,
+            qos: QoS::ExactlyOnce,
+            message: None,
+        },
+    };
+    store.submit(vec![released, settle(queue, id)]);
+    store.commit(vec![freed(queue, 1)]);
+    let store = store.reopen(&directory);
+    assert!(store.recovered.sessions[0].in_flight.is_empty());
+}
+
 /// Who has not settled what, kept in the plainest way.
 #[derive(Default)]
 struct Model {
     waiting: BTreeMap<QueueId, BTreeSet<MessageId>>,
+    /// Packet identifiers in use.
+    in_flight: BTreeMap<(QueueId, u16), MessageId>,
 }
 
 #[derive(Clone, Debug)]
 enum Act {
     Put(u8),
+    Send(usize, usize),
     Settle(usize, usize),
     Move(usize, usize, usize),
     Purge(usize),
     Remove(usize),
+    Submit,
     Commit,
     Reopen,
 }
@@ -151,7 +300,9 @@ fn act() -> impl Strategy<Value = Act> {
     let any = || any::<usize>();
     prop_oneof![
         12 => (1u8..16).prop_map(Act::Put),
+        10 => (any(), any()).prop_map(|(queue, message)| Act::Send(queue, message)),
         20 => (any(), any()).prop_map(|(queue, message)| Act::Settle(queue, message)),
+        10 => Just(Act::Submit),
         3 => (any(), any(), any()).prop_map(|(from, to, message)| Act::Move(from, to, message)),
         1 => any().prop_map(Act::Purge),
         1 => any().prop_map(Act::Remove),
@@ -163,6 +314,7 @@ fn act() -> impl Strategy<Value = Act> {
 /// Four queues that are always there: an ended one is replaced.
 struct Run {
     directory: Directory,
+    config: StoreConfig,
     store: Open,
     queues: [QueueId; 4],
     model: Model,
@@ -170,9 +322,13 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
+    fn new(interval_ms: u32) -> Self {
         let directory = Directory::new();
-        let mut store = open(&directory);
+        let config = StoreConfig {
+            commit_interval_milliseconds: interval_ms,
+            ..config(&directory.0)
+        };
+        let mut store = try_open(&config, &Limits::default()).expect("a store");
         let queues = ["a", "b", "c", "d"].map(|name| store.session(name));
         let mut model = Model::default();
         for queue in queues {
@@ -180,6 +336,7 @@ impl Run {
         }
         Self {
             directory,
+            config,
             store,
             queues,
             model,
@@ -219,9 +376,11 @@ impl Run {
                     return;
                 };
                 self.model.waiting.entry(queue).or_default().remove(&id);
+                self.free(queue, id);
                 self.batch.push(settle(queue, id));
                 self.batch.push(settle(queue, id));
             }
+            Act::Send(queue, message) => self.send(queue, message),
             Act::Move(from, to, message) => {
                 let (from, Some(id)) = self.pick(from, message) else {
                     return;
@@ -231,6 +390,7 @@ impl Run {
                     return;
                 }
                 self.model.waiting.entry(from).or_default().remove(&id);
+                self.free(from, id);
                 self.model.waiting.entry(to).or_default().insert(id);
                 let to = receiver(to);
                 self.batch.push(Operation::Move { id, from, to });
@@ -244,13 +404,57 @@ impl Run {
                 let at = queue % 4;
                 let queue = self.queues[at];
                 self.model.waiting.remove(&queue);
+                self.model.in_flight.retain(|it, _| it.0 != queue);
                 self.batch.push(Operation::RemoveSession { queue });
                 self.commit();
                 self.queues[at] = self.store.session("new");
                 self.model.waiting.insert(self.queues[at], BTreeSet::new());
             }
+            Act::Submit => {
+                let batch = std::mem::take(&mut self.batch);
+                self.store.submit(batch);
+            }
             Act::Commit => self.commit(),
             Act::Reopen => unreachable!("done by the caller"),
+        }
+    }
+
+    fn send(&mut self, queue: usize, message: usize) {
+        let (queue, Some(id)) = self.pick(queue, message) else {
+            return;
+        };
+        let in_flight = &mut self.model.in_flight;
+        if in_flight.iter().any(|it| it.0.0 == queue && *it.1 == id) {
+            return;
+        }
+        // The lowest free one, so that identifiers are used again at once.
+        let mut ids = (1..).filter(|it| !in_flight.contains_key(&(queue, *it)));
+        let Some(packet_id) = ids.next().and_then(PacketId::new) else {
+            return;
+        };
+        in_flight.insert((queue, packet_id.0.get()), id);
+        self.batch.push(Operation::PutInFlight {
+            queue,
+            packet_id,
+            in_flight: InFlightRecord {
+                order: id,
+                qos: QoS::AtLeastOnce,
+                message: Some(id),
+            },
+        });
+    }
+
+    fn free(&mut self, queue: QueueId, id: MessageId) {
+        let in_flight = &mut self.model.in_flight;
+        let packet_id = in_flight
+            .iter()
+            .find(|it| it.0.0 == queue && *it.1 == id)
+            .map(|it| it.0.1);
+        if let Some(number) = packet_id {
+            in_flight.remove(&(queue, number));
+            let packet_id = PacketId::new(number).expect("from 1");
+            self.batch
+                .push(Operation::RemoveInFlight { queue, packet_id });
         }
     }
 
@@ -261,11 +465,21 @@ impl Run {
 
     fn reopen(mut self) -> Self {
         self.commit();
-        self.store = self.store.reopen(&self.directory);
+        self.store.store.close();
+        drop(self.store);
+        self.store = open(&self.directory);
         for (queue, expected) in &self.model.waiting {
             let expected: Vec<_> = expected.iter().copied().collect();
             assert_eq!(self.store.waiting(*queue), expected, "{queue:?}");
         }
+        let sessions = self.store.recovered.sessions.iter();
+        let in_flight: BTreeMap<_, _> = sessions
+            .flat_map(|session| {
+                let in_flight = session.in_flight.iter();
+                in_flight.map(|(id, record)| ((session.queue, id.0.get()), record.order))
+            })
+            .collect();
+        assert_eq!(in_flight, self.model.in_flight);
         let kept: BTreeSet<_> = self.model.waiting.values().flatten().collect();
         for queue in self.queues {
             let ids: Vec<_> = self.model.waiting[&queue].iter().copied().collect();
@@ -280,7 +494,7 @@ impl Run {
         self.store.store.close();
         let info = tools::info(&self.directory.0).expect("a store");
         assert_eq!(info.rows("messages"), kept.len() as u64);
-        self.store = open(&self.directory);
+        self.store = try_open(&self.config, &Limits::default()).expect("a store");
         self
     }
 }
@@ -289,8 +503,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn queues_are_what_a_plain_model_says(acts in proptest::collection::vec(act(), 1..150)) {
-        let mut run = Run::new();
+    fn queues_are_what_a_plain_model_says(
+        acts in proptest::collection::vec(act(), 1..150),
+        interval_ms in prop_oneof![Just(0u32), Just(2), Just(50)],
+    ) {
+        let mut run = Run::new(interval_ms);
         for act in &acts {
             run = match act {
                 Act::Reopen => run.reopen(),

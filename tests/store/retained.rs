@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use tidewire::clock::Clock;
 use tidewire::config::Limits;
 use tidewire::store::{Operation, tools};
 use tidewire_protocol::topic::matches;
@@ -127,6 +128,24 @@ fn expired_messages_are_swept_and_replaced_ones_stay() {
         (info.rows("retained"), info.rows("retained_expiry")),
         (4, 2)
     );
+}
+
+#[test]
+fn a_sweep_goes_on_in_small_commits_until_nothing_expired_is_left() {
+    let directory = Directory::new();
+    let mut store = open(&directory);
+    let over = (0..5_000).map(|it| retained(&format!("over/{it}"), b"x", Some(5)));
+    store.commit(over.collect());
+    store.commit(vec![retained("never", b"x", None)]);
+    let commits_before = store.store.status().commits;
+    store.commit(vec![Operation::SweepRetained { now_ms: 5 }]);
+    let clock = Clock::start();
+    while store.store.status().retained_count > 1 {
+        assert!(clock.now_ms() < 60_000, "it does not go on");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(store.store.status().commits >= commits_before + 5);
+    assert_eq!(topics(&mut store, "#", 3), ["never"]);
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub window: u16,
+    /// Seconds for which the server keeps sessions, 0 = not at all; before 5.0 it decides
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub session_expiry: u32,
     /// Scenario rate: messages per second of all publishers together
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]

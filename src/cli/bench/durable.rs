@@ -5,10 +5,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tidewire_protocol::codec::{Connect, Packet, PacketId, ProtocolVersion, QoS};
+use tidewire_protocol::codec::{Packet, PacketId, QoS};
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::histogram::Histogram;
 use super::process::written_bytes;
 use super::progress::Progress;
@@ -16,6 +15,7 @@ use super::report::{Meter, Report, per_second};
 use super::sender::{Sender, Stamp};
 use super::shape::root;
 use super::subscriber::{receipt, subscribe};
+use super::{Shared, session_connect};
 use crate::cli::arguments::BenchArguments;
 use crate::cli::client::{ClientError, Connection, ack};
 
@@ -25,6 +25,8 @@ pub(super) async fn measure(mut arguments: BenchArguments) -> Result<(), ClientE
     if arguments.qos == QoS::AtMostOnce {
         arguments.qos = QoS::AtLeastOnce;
     }
+    // The sessions that are away expire later; all others end with their connection.
+    arguments.session_expiry = 0;
     let mut report = Report::of(&arguments);
     report.add("payload_bytes", arguments.payload);
     let (mut steps, mut lost, mut duplicate) = (Vec::new(), 0, 0);
@@ -123,11 +125,7 @@ async fn run_step(
 /// Opens the session that is away while messages are published; it is new or the one left.
 async fn open_session(shared: &Shared, index: u32) -> Result<Connection, ClientError> {
     let id = session_id(index);
-    let mut connect = Connect::new(shared.arguments.version, &id);
-    connect.clean_start = false;
-    if shared.arguments.version == ProtocolVersion::V5 {
-        connect.properties.session_expiry_seconds = Some(SESSION_SECONDS);
-    }
+    let connect = session_connect(&shared.arguments, &id, SESSION_SECONDS);
     shared.dialer.open(connect, None).await
 }
 
