@@ -24,8 +24,9 @@ use packets::Packets;
 
 /// A stream of MQTT bytes in binary frames over `S`, for either side.
 ///
-/// A write of at most 64 KiB becomes one frame, at a server one for each packet in it. Like TLS, a write may be taken and still be
-/// held here: flush afterwards. Read and write from one task, since reading may have to write.
+/// A write of at most 64 KiB becomes one frame, at a server one for each packet in it. Like TLS, a
+/// write may be taken and still be held here: flush afterwards. Read and write from one task, since
+/// reading may have to write.
 /// After the end or an error of reading, shut down: the close frame may still be held here.
 #[derive(Debug)]
 pub struct WebSocket<S> {

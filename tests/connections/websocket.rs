@@ -140,8 +140,8 @@ fn mqtt_is_spoken_in_frames_that_hold_part_of_a_packet_or_many() {
     }
 }
 
-/// [MQTT-6.0.0-4] lets a frame hold many packets. Clients that read them one for each frame, such as
-/// Paho for C, would wait for more before they read the second.
+/// [MQTT-6.0.0-4] lets a frame hold many packets. Clients that read one of each frame, such as Paho
+/// for C, would wait for more before they read the second.
 #[test]
 fn each_packet_leaves_in_a_frame_of_its_own() {
     let broker = start(|_| {});
