@@ -1,13 +1,16 @@
 //! MQTT over WebSocket: binary frames below, a plain stream of bytes above.
 //!
-//! Owns the upgrade, the frames and the closing handshake. Frame boundaries mean nothing to MQTT
-//! and are not kept. An idle connection holds no buffer.
+//! Owns the upgrade, the frames and the closing handshake. Received frame boundaries mean nothing
+//! [MQTT-6.0.0-4]. A server sends a frame for each packet, since widely used clients read no second
+//! one before more arrives. An idle connection holds no buffer.
 
 mod frame;
 mod handshake;
+mod packets;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
@@ -17,11 +20,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use frame::{Event, FrameDecoder, Role, Violation, apply_mask, write_header};
 pub use handshake::{accept, connect};
+use packets::Packets;
 
 /// A stream of MQTT bytes in binary frames over `S`, for either side.
 ///
-/// Every write becomes one frame, of at most 64 KiB. Like TLS, a write may be taken and still be
-/// held here: flush afterwards. Read and write from one task, since reading may have to write.
+/// A write of at most 64 KiB becomes one frame, at a server one for each packet in it. Like TLS, a
+/// write may be taken and still be held here: flush afterwards. Read and write from one task, since
+/// reading may have to write.
 /// After the end or an error of reading, shut down: the close frame may still be held here.
 #[derive(Debug)]
 pub struct WebSocket<S> {
@@ -32,6 +37,8 @@ pub struct WebSocket<S> {
     early: Vec<u8>,
     /// Whole frames not yet taken by the stream, the first perhaps in part.
     outgoing: Vec<u8>,
+    /// Where the packets that are written end.
+    packets: Packets,
     /// How much of `outgoing` the stream has taken.
     sent: usize,
     /// A reply was queued by reading, and reading has to flush it.
@@ -115,6 +122,7 @@ impl<S> WebSocket<S> {
             decoder: FrameDecoder::new(role, frame_bytes_max),
             early,
             outgoing: Vec::new(),
+            packets: Packets::default(),
             sent: 0,
             reply_is_due: false,
             input: Input::Open,
@@ -238,8 +246,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Sends the slices as one frame; the payload bytes taken.
-    fn poll_write_frame(
+    /// Sends the slices as frames; the payload bytes taken.
+    fn poll_write_frames(
         &mut self,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
@@ -248,33 +256,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         ready!(self.poll_drain(context))?;
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let length = total.min(WRITE_FRAME_BYTES_MAX);
-        if length == 0 {
+        let payload = gather(slices);
+        if payload.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let mut mask = self.mask()?;
-        let mut frame = Vec::with_capacity(length + 14);
-        write_header(&mut frame, frame::BINARY, length, mask);
-        let start = frame.len();
-        for slice in slices {
-            let room = start + length - frame.len();
-            frame.extend_from_slice(&slice[..slice.len().min(room)]);
-        }
-        if let Some(mask) = &mut mask {
-            apply_mask(&mut frame[start..], mask);
-        }
-        match Pin::new(&mut self.stream).poll_write(context, &frame) {
-            // Nothing of the frame left, so the caller may try again with other bytes.
+        let mut packets = self.packets;
+        let frames = self.frames_of(&payload, &mut packets)?;
+        match Pin::new(&mut self.stream).poll_write(context, &frames) {
+            // Nothing of the frames left, so the caller may try again with other bytes.
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(sent)) if sent == frame.len() => {}
+            Poll::Ready(Ok(sent)) if sent == frames.len() => {}
             Poll::Ready(sent) => {
                 self.sent = sent?;
-                self.outgoing = frame;
+                self.outgoing = frames;
             }
         }
-        Poll::Ready(Ok(length))
+        self.packets = packets;
+        Poll::Ready(Ok(payload.len()))
     }
+}
+
+impl<S> WebSocket<S> {
+    fn frames_of(&self, payload: &[u8], packets: &mut Packets) -> io::Result<Vec<u8>> {
+        let mut frames = Vec::with_capacity(payload.len() + 14);
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let length = match self.role {
+                Role::Server => packets.take(rest),
+                Role::Client => rest.len(),
+            };
+            let (frame, later) = rest.split_at(length);
+            let mut mask = self.mask()?;
+            write_header(&mut frames, frame::BINARY, length, mask);
+            let start = frames.len();
+            frames.extend_from_slice(frame);
+            if let Some(mask) = &mut mask {
+                apply_mask(&mut frames[start..], mask);
+            }
+            rest = later;
+        }
+        Ok(frames)
+    }
+}
+
+/// The first bytes of the slices, in one piece and no more than go out at once.
+fn gather<'a>(slices: &'a [IoSlice<'_>]) -> Cow<'a, [u8]> {
+    if let [only] = slices {
+        return Cow::Borrowed(&only[..only.len().min(WRITE_BYTES_MAX)]);
+    }
+    let total: usize = slices.iter().map(|slice| slice.len()).sum();
+    let length = total.min(WRITE_BYTES_MAX);
+    let mut bytes = Vec::with_capacity(length);
+    for slice in slices {
+        let room = length - bytes.len();
+        bytes.extend_from_slice(&slice[..slice.len().min(room)]);
+    }
+    Cow::Owned(bytes)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
@@ -326,7 +363,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_frame(context, &[IoSlice::new(bytes)])
+        self.poll_write_frames(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -334,7 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_frame(context, slices)
+        self.poll_write_frames(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -355,5 +392,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
 
 /// More than this is never read at once, so that large buffers are not zeroed for nothing.
 const READ_BYTES_MAX: usize = 16 * 1024;
-const WRITE_FRAME_BYTES_MAX: usize = 64 * 1024;
+const WRITE_BYTES_MAX: usize = 64 * 1024;
 const OUTGOING_BYTES_FOR_PONG: usize = 4 * 1024;

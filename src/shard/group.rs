@@ -15,7 +15,7 @@ use crate::auth::acl::Action;
 use crate::config::{Mqtt, ShareStrategy};
 use crate::exchange::{GroupId, ReceiverId, ShardId};
 use crate::message::Message;
-use crate::queue::{Delivery, Queue, Stored};
+use crate::queue::{Delivery, Pushed, Queue, Stored};
 
 /// One share group at its home.
 #[derive(Debug, Default)]
@@ -210,7 +210,16 @@ impl Shard {
             stored,
         };
         let (limits, fence) = (&self.shared.config.limits, self.durable.fence());
-        group.waiting.push(delivery, limits, fence);
+        match group.waiting.push(delivery, limits, fence) {
+            Pushed::Queued => {}
+            Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
+            // A share has no one consumer that is slow.
+            Pushed::DroppedNewest | Pushed::Disconnect => self.metrics.messages_dropped.add(1),
+            Pushed::Rejected => {
+                self.metrics.messages_dropped.add(1);
+                self.was_rejected = true;
+            }
+        }
         self.watch_expiry_of_group(id, now_ms);
         self.lend(id, now_ms);
     }

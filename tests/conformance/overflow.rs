@@ -18,8 +18,12 @@ fn with(overflow: QueueOverflow, test: impl Fn(&Broker) + Sync) {
 
 /// Publishes 1 to 4 for a client that is away, and answers who it is and the last reason.
 fn fill(broker: &Broker) -> (Client, ReasonCode) {
+    fill_queue_of("a", broker)
+}
+
+fn fill_queue_of(filter: &str, broker: &Broker) -> (Client, ReasonCode) {
     let (mut client, _) = broker.resume("away");
-    client.subscribe("a", Q1);
+    client.subscribe(filter, Q1);
     client.bye();
     let mut publisher = broker.connect("p");
     let reasons = ["1", "2", "3", "4"].map(|payload| publisher.publish_acked("a", payload));
@@ -58,13 +62,15 @@ fn reject_answers_the_publisher_with_0x97() {
         config.limits.queue_messages_max = 2;
         config.limits.queue_overflow = QueueOverflow::Reject;
     };
-    at_brokers_with(change, |broker| {
-        let (mut client, reason) = fill(broker);
-        assert_eq!(reason, ReasonCode::QuotaExceeded);
-        client.expect_payload("1");
-        client.expect_payload("2");
-        client.expect_nothing();
-    });
+    for filter in ["a", "$share/g/a"] {
+        at_brokers_with(change, |broker| {
+            let (mut client, reason) = fill_queue_of(filter, broker);
+            assert_eq!(reason, ReasonCode::QuotaExceeded, "{filter}");
+            client.expect_payload("1");
+            client.expect_payload("2");
+            client.expect_nothing();
+        });
+    }
 }
 
 #[test]

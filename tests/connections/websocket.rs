@@ -140,6 +140,25 @@ fn mqtt_is_spoken_in_frames_that_hold_part_of_a_packet_or_many() {
     }
 }
 
+/// [MQTT-6.0.0-4] lets a frame hold many packets. Clients that read one of each frame, such as Paho
+/// for C, would wait for more before they read the second.
+#[test]
+fn each_packet_leaves_in_a_frame_of_its_own() {
+    let broker = start(|_| {});
+    let mut client = upgraded(&broker);
+    client.connect("apart");
+    client.subscribe("a", 1);
+    let own = publish("a", 1, 1, b"x");
+    client.send(&[&own[..], &[0xC0, 0], &own, &[0xC0, 0]].concat());
+    let mut packet_types = Vec::new();
+    for _ in 0..6 {
+        packet_types.push(client.packet().first & 0xF0);
+        assert_eq!(client.stream.left, 0, "the frame ends with the packet");
+    }
+    packet_types.sort_unstable();
+    assert_eq!(packet_types, [0x30, 0x30, 0x40, 0x40, 0xD0, 0xD0]);
+}
+
 #[test]
 fn a_packet_of_the_largest_size_may_come_in_one_frame() {
     let broker = start(|_| {});

@@ -3,6 +3,7 @@
 pub mod chunking;
 pub mod decode;
 pub mod differential;
+pub mod retained;
 pub mod round_trip;
 pub mod session_operations;
 pub mod trie;
@@ -13,13 +14,14 @@ use tidewire_protocol::codec::{ProtocolVersion, Receiver};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("decode", decode::run),
     ("round_trip", round_trip::run),
     ("chunking", chunking::run),
     ("differential", differential::run),
     ("session_operations", session_operations::run),
     ("trie", trie::run),
+    ("retained", retained::run),
 ];
 
 /// All versions of the protocol.
