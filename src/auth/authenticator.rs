@@ -23,6 +23,8 @@ pub struct Authenticator {
     hashing: Option<Arc<Workers>>,
     /// Threads of their own: a slow server keeps no password waiting.
     asking: Option<Arc<Workers>>,
+    /// For tokens whose keys a server publishes.
+    fetching: Option<Arc<Workers>>,
 }
 
 /// What logins are checked against.
@@ -64,12 +66,23 @@ impl Authenticator {
             let threads = Workers::start(auth.http.requests_max, limits.logins_waiting_max)?;
             asking = Some(Arc::new(threads));
         }
+        let mut fetching = before.and_then(|it| it.fetching.clone());
+        if auth.jwt.jwks_url.is_some() && fetching.is_none() {
+            let threads = Workers::start(TOKEN_THREADS, limits.logins_waiting_max)?;
+            fetching = Some(Arc::new(threads));
+        }
         Ok(Self {
             known,
             clock,
             hashing,
             asking,
+            fetching,
         })
+    }
+
+    /// The keys of tokens, if there are any.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.known.tokens.as_deref()
     }
 
     /// Whose password is checked, if any.
@@ -112,13 +125,24 @@ impl Authenticator {
     ) -> Option<Result<oneshot::Receiver<Verdict>, Busy>> {
         let (work, threads) = match way {
             Authentication::Password => (self.password_work(credentials)?, &self.hashing),
-            Authentication::Jwt => (self.token_work(credentials)?, &self.hashing),
+            Authentication::Jwt => (self.token_work(credentials)?, self.token_threads()),
             Authentication::Http => (self.question(credentials)?, &self.asking),
         };
         let (verdict, receiver) = oneshot::channel();
         let job = Job { work, verdict };
         let submitted = threads.as_ref()?.submit(job);
         Some(submitted.map(|()| receiver).map_err(|_| Busy))
+    }
+
+    fn token_threads(&self) -> &Option<Arc<Workers>> {
+        let is_remote = self
+            .tokens()
+            .is_some_and(|it| it.config().jwks_url.is_some());
+        if is_remote {
+            &self.fetching
+        } else {
+            &self.hashing
+        }
     }
 
     fn password_work(&self, credentials: &Arc<Credentials>) -> Option<Work> {
@@ -180,6 +204,9 @@ fn token_in(place: TokenPlace, credentials: &Credentials) -> Option<&[u8]> {
     };
     bytes.filter(|bytes| Tokens::is_token(bytes))
 }
+
+/// One may wait for keys while the other goes on with those that are there.
+const TOKEN_THREADS: u16 = 2;
 
 fn check_token(tokens: &Tokens, credentials: &Credentials, clock: Clock) -> Verdict {
     let Some(token) = token_in(tokens.config().token_in, credentials) else {

@@ -4,26 +4,20 @@
 //! lets nobody in. Answers are remembered for a while, failures are not.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use super::acl::{Rule, own_rules};
 use super::credentials::{Credentials, Denial, Proof, Verdict};
 use super::identity::Ground;
 use super::scram::sign;
+use super::web::{self, AuthoritiesError, agent, read_authorities};
 use crate::clock::Clock;
 use crate::config;
 
@@ -55,13 +49,8 @@ enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpBackEndError {
     /// The authorities.
-    #[error("auth.http.ca_file {}: {problem}", file.display())]
-    Authorities {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error("auth.http.ca_file {0}")]
+    Authorities(#[from] AuthoritiesError),
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(io::Error),
@@ -82,13 +71,26 @@ impl HttpBackEnd {
         Ok(Some(Self {
             url,
             authorization: config.authorization.as_ref().map(|it| it.0.clone()),
-            agent: agent(config)?,
+            agent: agent(
+                config.ca_file.as_deref(),
+                config.timeout_milliseconds,
+                config.requests_max,
+            )?,
             clock,
             cache: Mutex::default(),
             cache_ms: u64::from(config.cache_seconds) * 1_000,
             cache_entries_max: config.cache_entries_max,
             secret,
         }))
+    }
+
+    /// Reads what the settings name, and asks nobody.
+    ///
+    /// # Errors
+    /// The authorities cannot be read.
+    pub fn check_files(config: &config::Http) -> Result<(), AuthoritiesError> {
+        let authorities = config.ca_file.as_deref().map(read_authorities);
+        authorities.transpose().map(drop)
     }
 
     /// Asks about a client, which may last as long as the time limit: never on a shard.
@@ -129,13 +131,7 @@ impl HttpBackEnd {
             request = request.header("authorization", authorization);
         }
         let response = request.send(body).map_err(|error| error.to_string())?;
-        let status = response.status().as_u16();
-        if status != OK {
-            return Err(format!("status {status}"));
-        }
-        let body = response.into_body().into_with_config();
-        let body = body.limit(ANSWER_BYTES_MAX).read_to_vec();
-        read_answer(&body.map_err(|error| error.to_string())?)
+        read_answer(&web::body_of(response, ANSWER_BYTES_MAX)?)
     }
 
     fn remembered(&self, key: &[u8; 32]) -> Option<Answer> {
@@ -164,47 +160,6 @@ impl fmt::Debug for HttpBackEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HttpBackEnd(..)")
     }
-}
-
-fn agent(config: &config::Http) -> Result<Agent, HttpBackEndError> {
-    let roots = match &config.ca_file {
-        Some(file) => authorities(file)?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let roots = roots
-        .iter()
-        .map(|it| Certificate::from_der(it).to_owned())
-        .collect();
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(default_provider()))
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .build();
-    let limit = Duration::from_millis(u64::from(config.timeout_milliseconds));
-    let settings = Agent::config_builder()
-        .tls_config(tls)
-        .timeout_global(Some(limit))
-        .http_status_as_error(false)
-        // Credentials go where the operator says, and nowhere else.
-        .max_redirects(0)
-        .proxy(None)
-        .max_idle_connections_per_host(usize::from(config.requests_max))
-        .build();
-    Ok(settings.new_agent())
-}
-
-fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, HttpBackEndError> {
-    let wrong = |problem: String| HttpBackEndError::Authorities {
-        file: file.to_owned(),
-        problem,
-    };
-    let bytes = fs::read(file).map_err(|error| wrong(error.to_string()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| wrong(error.to_string()))?;
-    if found.is_empty() {
-        return Err(wrong("has no certificate".into()));
-    }
-    Ok(found)
 }
 
 /// The question; a password that is no text cannot be asked about.
@@ -243,7 +198,6 @@ fn read_answer(body: &[u8]) -> Result<Answer, String> {
     }
 }
 
-const OK: u16 = 200;
 const ANSWER_BYTES_MAX: u64 = 65_536;
 
 #[cfg(test)]

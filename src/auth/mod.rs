@@ -16,6 +16,7 @@ mod jwt;
 mod password;
 mod password_file;
 mod scram;
+mod web;
 mod workers;
 
 pub use authenticator::{Authenticator, Busy, Known};
@@ -31,6 +32,7 @@ pub use password_file::{
     LineError, PasswordFile, PasswordFileError, User, UserNameError, check_user_name,
 };
 pub use scram::{ClientFirst, Exchange, ScramError, ScramVerifier, ScramVerifierError};
+pub use web::AuthoritiesError;
 
 /// Whether clients may publish to a topic: the broker's own topics and the prefixes that are
 /// subscription syntax are not theirs.

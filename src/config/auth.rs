@@ -104,6 +104,18 @@ pub struct Jwt {
     pub algorithm: Option<JwtAlgorithm>,
     /// A JSON Web Key Set.
     pub jwks_file: Option<PathBuf>,
+    /// Where a JSON Web Key Set is published.
+    pub jwks_url: Option<String>,
+    /// Authorities that sign the certificate of that server, a PEM file; `None` takes the system's.
+    pub jwks_ca_file: Option<PathBuf>,
+    /// How long that server may take.
+    pub jwks_timeout_milliseconds: u32,
+    /// After how long a token asks for newer keys.
+    pub jwks_refresh_seconds: u32,
+    /// The least time between two questions, whatever tokens come.
+    pub jwks_retry_seconds: u32,
+    /// How long keys count while the server gives no others.
+    pub jwks_keep_seconds: u32,
     /// Where in CONNECT the token is.
     pub token_in: TokenPlace,
     /// Accepted `iss`; empty accepts every token that the keys have signed.
@@ -128,6 +140,12 @@ impl Default for Jwt {
             key_file: None,
             algorithm: None,
             jwks_file: None,
+            jwks_url: None,
+            jwks_ca_file: None,
+            jwks_timeout_milliseconds: 3_000,
+            jwks_refresh_seconds: 300,
+            jwks_retry_seconds: 10,
+            jwks_keep_seconds: 3_600,
             token_in: TokenPlace::default(),
             issuers: Vec::new(),
             audiences: Vec::new(),
@@ -143,7 +161,7 @@ impl Default for Jwt {
 impl Jwt {
     /// Whether tokens are accepted at all.
     pub fn is_on(&self) -> bool {
-        self.key_file.is_some() || self.jwks_file.is_some()
+        self.key_file.is_some() || self.jwks_file.is_some() || self.jwks_url.is_some()
     }
 }
 

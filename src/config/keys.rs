@@ -251,6 +251,12 @@ keys!(JWT: "auth.jwt.", |config, _| Some(&mut config.auth.jwt), {
     key_file ANY;
     algorithm ANY;
     jwks_file ANY;
+    jwks_url ANY;
+    jwks_ca_file ANY;
+    jwks_timeout_milliseconds (1, 60_000);
+    jwks_refresh_seconds (1, 86_400);
+    jwks_retry_seconds (1, 3_600);
+    jwks_keep_seconds (1, 31_536_000);
     token_in ANY;
     issuers ANY;
     audiences ANY;

@@ -113,6 +113,7 @@ impl Config {
         files.extend(self.auth.password_file.as_deref());
         files.extend(self.auth.jwt.key_file.as_deref());
         files.extend(self.auth.jwt.jwks_file.as_deref());
+        files.extend(self.auth.jwt.jwks_ca_file.as_deref());
         files.extend(self.auth.http.ca_file.as_deref());
         files.extend(self.acl.file.as_deref());
         files

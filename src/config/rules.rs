@@ -60,11 +60,31 @@ fn check_jwt(jwt: &Jwt) -> Result<(), Broken> {
         jwt.key_file.is_none() || jwt.algorithm.is_some(),
         "is needed with key_file: how does the key sign?",
     )?;
+    let url = jwt.jwks_url.as_deref().unwrap_or("https://");
+    demand(
+        "auth.jwt.jwks_url",
+        url.starts_with("https://") || is_on_this_machine(url),
+        "must begin with https://: who changes the keys on their way signs tokens",
+    )?;
+    demand(
+        "auth.jwt.jwks_ca_file",
+        jwt.jwks_ca_file.is_none() || jwt.jwks_url.is_some(),
+        "is of no use without jwks_url",
+    )?;
     demand(
         "auth.jwt.user_name_claim",
         !jwt.user_name_claim.is_empty(),
         "must name a claim",
     )
+}
+
+fn is_on_this_machine(url: &str) -> bool {
+    let authority = url.strip_prefix("http://");
+    let authority = authority.and_then(|it| it.split(['/', '?', '#']).next());
+    authority.is_some_and(|it| {
+        let host = it.rsplit_once(':').map_or(it, |(host, _)| host);
+        !it.contains('@') && matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+    })
 }
 
 fn check_rule(rule: &AclRule) -> Result<(), Broken> {

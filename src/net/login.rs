@@ -71,6 +71,7 @@ impl LoginError {
             },
             Denial::Token(TokenError::OtherClientId) => Self::OtherClientId,
             Denial::Token(TokenError::OtherUserName) => Self::OtherName,
+            Denial::Token(TokenError::NoKeys) => Self::Unavailable(denial),
             Denial::Token(source) => Self::Token(source),
             Denial::Unavailable(_) => Self::Unavailable(denial),
         }
