@@ -10,6 +10,7 @@ use super::enhanced::EnhancedAuthentication;
 use super::http::HttpBackEnd;
 use super::identity::Ground;
 use super::jwt::{TokenError, Tokens};
+use super::namespace::Namespaces;
 use super::password_file::PasswordFile;
 use super::workers::{Job, Workers};
 use crate::clock::Clock;
@@ -19,6 +20,7 @@ use crate::config::{Auth, Authentication, Limits, TokenPlace};
 #[derive(Debug)]
 pub struct Authenticator {
     known: Known,
+    namespaces: Namespaces,
     clock: Clock,
     hashing: Option<Arc<Workers>>,
     /// Threads of their own: a slow server keeps no password waiting.
@@ -73,11 +75,17 @@ impl Authenticator {
         }
         Ok(Self {
             known,
+            namespaces: Namespaces::new(&auth.namespaces, before.map(Self::namespaces)),
             clock,
             hashing,
             asking,
             fetching,
         })
+    }
+
+    /// The namespaces of clients.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
     }
 
     /// The keys of tokens, if there are any.
@@ -226,6 +234,7 @@ fn check_token(tokens: &Tokens, credentials: &Credentials, clock: Clock) -> Verd
             ground: Ground::Token(claims.key_mark),
             user_name: Some(claims.user_name),
             client_id: claims.client_id,
+            namespace: claims.namespace,
             own_rules: claims.rules,
             expires_at_ms: claims
                 .expires_unix_ms

@@ -47,6 +47,8 @@ pub struct Proof {
     pub password_mark: Option<u64>,
     /// The only client id that the client may have, if there is one.
     pub client_id: Option<Arc<str>>,
+    /// The namespace that it names.
+    pub namespace: Option<Arc<str>>,
     /// Rules that come before all others.
     pub own_rules: Option<Arc<[Rule]>>,
     /// Whether no rule concerns the client.
@@ -77,6 +79,7 @@ impl Proof {
         identity.has_password = self.has_password;
         identity.password_mark = self.password_mark;
         identity.client_id = self.client_id.or_else(|| identity.client_id.take());
+        identity.namespace = self.namespace;
         identity.own_rules = self.own_rules;
         identity.is_superuser = self.is_superuser;
         identity.expires_at_ms = self.expires_at_ms;

@@ -16,6 +16,7 @@ use ureq::Agent;
 use super::acl::{Rule, own_rules};
 use super::credentials::{Credentials, Denial, Proof, Verdict};
 use super::identity::Ground;
+use super::namespace::namespace_of;
 use super::scram::sign;
 use super::web::{self, AuthoritiesError, agent, read_authorities};
 use crate::clock::Clock;
@@ -39,6 +40,7 @@ pub struct HttpBackEnd {
 enum Answer {
     Allow {
         is_superuser: bool,
+        namespace: Option<Arc<str>>,
         rules: Option<Arc<[Rule]>>,
     },
     Deny,
@@ -112,10 +114,12 @@ impl HttpBackEnd {
         match answer {
             Answer::Allow {
                 is_superuser,
+                namespace,
                 rules,
             } => Verdict::Allowed(Box::new(Proof {
                 ground: Ground::Server,
                 user_name: credentials.user_name.as_deref().map(Into::into),
+                namespace,
                 own_rules: rules,
                 is_superuser,
                 ..Proof::default()
@@ -187,9 +191,17 @@ fn read_answer(body: &[u8]) -> Result<Answer, String> {
         None => None,
         Some(rules) => Some(own_rules(rules).map_err(|error| error.to_string())?.into()),
     };
+    let namespace = match answer.get("namespace") {
+        None | Some(Value::Null) => None,
+        Some(name) => {
+            let namespace = name.as_str().and_then(namespace_of);
+            Some(namespace.ok_or("`namespace` is no level of a topic")?)
+        }
+    };
     match answer.get("result").and_then(Value::as_str) {
         Some("allow") => Ok(Answer::Allow {
             is_superuser,
+            namespace,
             rules,
         }),
         Some("deny") => Ok(Answer::Deny),
@@ -208,6 +220,7 @@ mod tests {
     fn only_a_clear_answer_is_one() {
         let allowed = |is_superuser| Answer::Allow {
             is_superuser,
+            namespace: None,
             rules: None,
         };
         for (body, answer) in [
@@ -227,6 +240,8 @@ mod tests {
             r#"{"result":true}"#,
             r#"{"result":"allow","is_superuser":"false"}"#,
             r#"{"result":"allow","acl":{}}"#,
+            r#"{"result":"allow","namespace":7}"#,
+            r#"{"result":"allow","namespace":"a/b"}"#,
             r#"{"result":"allow"} trailing"#,
         ] {
             assert!(read_answer(body.as_bytes()).is_err(), "{body}");

@@ -13,6 +13,7 @@ mod enhanced;
 mod http;
 mod identity;
 mod jwt;
+mod namespace;
 mod password;
 mod password_file;
 mod scram;
@@ -26,6 +27,7 @@ pub use enhanced::{Answer, EnhancedAuthentication, EnhancedError, METHOD};
 pub use http::{HttpBackEnd, HttpBackEndError};
 pub use identity::{Enhanced, Ground, Identity, may_take_over};
 pub use jwt::{Claims, KeyError, TokenError, Tokens};
+pub use namespace::{Full, Namespaces};
 pub use password::{HashError, PasswordHash};
 pub(crate) use password_file::user_of_line;
 pub use password_file::{

@@ -25,7 +25,10 @@ mod value;
 use std::path::{Path, PathBuf};
 
 pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
-pub use auth::{Auth, Authentication, Http, Jwt, JwtAlgorithm, SessionTakeover, TokenPlace};
+pub use auth::{
+    Auth, Authentication, Http, Jwt, JwtAlgorithm, Namespace, SessionTakeover, TokenPlace,
+    is_namespace,
+};
 pub use bridge::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
 };

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use tidewire_protocol::topic::Topic;
 
 use super::{
-    AclRule, CertificateAs, ClientCertificates, Config, Jwt, Limits, Listener, Mqtt, ShareStrategy,
-    Transport,
+    AclRule, CertificateAs, ClientCertificates, Config, Jwt, Limits, Listener, Mqtt, Namespace,
+    ShareStrategy, Transport, is_namespace,
 };
 
 /// A rule that does not hold.
@@ -42,6 +42,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         };
         check_rule(rule).map_err(within)?;
     }
+    check_namespaces(&config.auth.namespaces)?;
     check_sharing(&config.mqtt)?;
     check_jwt(&config.auth.jwt)?;
     let url = config.auth.http.url.as_deref().unwrap_or("https://");
@@ -76,6 +77,18 @@ fn check_jwt(jwt: &Jwt) -> Result<(), Broken> {
         !jwt.user_name_claim.is_empty(),
         "must name a claim",
     )
+}
+
+fn check_namespaces(namespaces: &[Namespace]) -> Result<(), Broken> {
+    let mut taken = HashSet::new();
+    for (index, namespace) in namespaces.iter().enumerate() {
+        let key = format!("auth.namespaces.{index}.name");
+        let name = &namespace.name;
+        let needed = "must be one level of a topic, without wildcards, `/` and `$`";
+        demand(&key, is_namespace(name), needed)?;
+        demand(&key, taken.insert(name), "is that of an earlier namespace")?;
+    }
+    Ok(())
 }
 
 fn is_on_this_machine(url: &str) -> bool {

@@ -56,6 +56,7 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .trim_matches(['[', ']'])
                 .replace("listeners", "listeners.#")
                 .replace("certificates", "certificates.#")
+                .replace("auth.namespaces", "auth.namespaces.#")
                 .replace("acl.groups", "acl.groups.#")
                 .replace("acl.rules", "acl.rules.#")
                 + ".";

@@ -34,6 +34,8 @@ pub(crate) enum LoginError {
     Unavailable(Denial),
     #[error("the certificate has no name of the kind that counts here")]
     NoName,
+    #[error("the client belongs to no namespace, and this listener needs one")]
+    NoNamespace,
     #[error("too many logins of the user failed")]
     Banned,
     #[error("another user name than the one that the connection proves")]
@@ -87,7 +89,9 @@ impl LoginError {
     /// What the client is told, if it is still there.
     pub(crate) fn reason(&self) -> Option<ReasonCode> {
         Some(match self {
-            Self::Anonymous | Self::NoName | Self::OtherName => ReasonCode::NotAuthorized,
+            Self::Anonymous | Self::NoName | Self::OtherName | Self::NoNamespace => {
+                ReasonCode::NotAuthorized
+            }
             Self::Banned => ReasonCode::Banned,
             Self::OtherClientId => ReasonCode::ClientIdentifierNotValid,
             Self::Password { .. } | Self::Token(_) => ReasonCode::BadUserNameOrPassword,
@@ -130,7 +134,15 @@ pub(super) async fn log_in(
         let address = address_of(transport);
         logins.failed(address, user_name, &door.limits);
     }
-    identity
+    let mut identity = identity?;
+    if identity.namespace.is_none() {
+        let namespaces = door.authenticator.namespaces();
+        identity.namespace = namespaces.find(&identity, certificate_of(transport));
+    }
+    if identity.namespace.is_none() && door.listener.namespace_required {
+        return Err(LoginError::NoNamespace);
+    }
+    Ok(identity)
 }
 
 async fn identify(

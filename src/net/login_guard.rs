@@ -74,13 +74,21 @@ impl LoginGuard {
     }
 
     /// Counts a connect of a user's client id; false if there were too many within a minute.
-    pub(crate) fn may_connect(&self, user: Option<&str>, client_id: &str, limits: &Limits) -> bool {
+    /// The client is told by its mount point and client id.
+    pub(crate) fn may_connect(
+        &self,
+        user: Option<&str>,
+        client: (Option<&str>, &str),
+        limits: &Limits,
+    ) -> bool {
         let max = limits.connects_per_minute_per_client_max;
         if max == 0 {
             return true;
         }
         // Of the user's own, so that nobody keeps others from their client id.
-        let key = format!("{}\0{client_id}", user.unwrap_or_default());
+        let (mount_point, client_id) = client;
+        let owner = (user.unwrap_or_default(), mount_point.unwrap_or_default());
+        let key = format!("{}\0{}\0{client_id}", owner.0, owner.1);
         let now_ms = self.clock.now_ms();
         let mut clients = self.clients.lock();
         let is_allowed = !clients.has(key.as_str(), max, now_ms);

@@ -41,6 +41,11 @@ pub(super) fn check_will(
 pub(super) fn may_subscribe(rights: &Rights, subscribable: Subscribable<'_>) -> bool {
     let filter = subscribable.filter().as_str();
     let is_shared = matches!(subscribable, Subscribable::Shared { .. });
+    // What the broker says of itself is about all namespaces: only a rule opens it to one.
+    let is_inside = rights.subject().namespace.is_some();
+    if is_inside && rights.is_everything() && filter.starts_with("$SYS") {
+        return false;
+    }
     rights.allows_filter(Action::Subscribe, filter)
         && (!is_shared || rights.allows_filter(Action::Share, filter))
 }

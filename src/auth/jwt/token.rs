@@ -10,6 +10,7 @@ use super::key::Key;
 use super::key_file::{KeyError, is_hmac, load, warn_if_open};
 use super::remote::RemoteKeys;
 use crate::auth::acl::{OwnRulesError, Rule, own_rules};
+use crate::auth::namespace::namespace_of;
 use crate::auth::web::read_authorities;
 use crate::clock::Clock;
 use crate::config::Jwt;
@@ -30,6 +31,8 @@ pub struct Claims {
     pub user_name: Arc<str>,
     /// The only client id that may show the token, if it names one.
     pub client_id: Option<Arc<str>>,
+    /// The namespace of the client, if tokens name one.
+    pub namespace: Option<Arc<str>>,
     /// What the client may do before all other rules.
     pub rules: Option<Arc<[Rule]>>,
     /// Milliseconds since 1970 at which the token ends, leeway included.
@@ -174,6 +177,7 @@ impl Tokens {
             key_mark,
             user_name: name_of(&claims, &self.config.user_name_claim)?,
             client_id: self.client_id_of(&claims, client_id)?,
+            namespace: self.namespace_of(&claims)?,
             rules,
             expires_unix_ms,
         })
@@ -254,6 +258,18 @@ impl Tokens {
             return Err(TokenError::NotAccepted("aud"));
         }
         Ok(())
+    }
+
+    /// A token without the claim would be one for all namespaces, and is refused.
+    fn namespace_of(&self, claims: &Map<String, Value>) -> Result<Option<Arc<str>>, TokenError> {
+        let claim = &self.config.namespace_claim;
+        if claim.is_empty() {
+            return Ok(None);
+        }
+        let name = claims.get(claim).and_then(Value::as_str);
+        let namespace = name.and_then(namespace_of);
+        let missing = || TokenError::Claim(claim.clone());
+        namespace.ok_or_else(missing).map(Some)
     }
 
     fn client_id_of(
