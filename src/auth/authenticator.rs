@@ -187,7 +187,8 @@ type Work = Box<dyn FnOnce() -> Verdict + Send>;
 
 fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
     let user_name = credentials.user_name.as_deref().unwrap_or_default();
-    let password = credentials.password.as_deref().unwrap_or_default();
+    let password = credentials.password.as_ref();
+    let password = password.map_or(&[][..], |it| it.as_slice());
     // Before anything else, and for unknown users as well: time tells nobody who exists.
     if users.has(user_name, password) {
         return Verdict::Allowed(Box::new(Proof {
@@ -207,7 +208,7 @@ fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
 
 fn token_in(place: TokenPlace, credentials: &Credentials) -> Option<&[u8]> {
     let bytes = match place {
-        TokenPlace::Password => credentials.password.as_deref(),
+        TokenPlace::Password => credentials.password.as_ref().map(|it| it.as_slice()),
         TokenPlace::UserName => credentials.user_name.as_deref().map(str::as_bytes),
     };
     bytes.filter(|bytes| Tokens::is_token(bytes))

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::acl::Rule;
 use super::identity::{Ground, Identity};
 use super::jwt::TokenError;
@@ -16,7 +18,7 @@ pub struct Credentials {
     /// As claimed.
     pub user_name: Option<String>,
     /// Or a token.
-    pub password: Option<Vec<u8>>,
+    pub password: Option<Zeroizing<Vec<u8>>>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
     /// Name in the certificate that the client showed.

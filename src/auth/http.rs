@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use ureq::Agent;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::acl::{Rule, own_rules};
 use super::credentials::{Credentials, Denial, Proof, Verdict};
@@ -25,7 +26,7 @@ use crate::config;
 /// Asks the server, and remembers what it said.
 pub struct HttpBackEnd {
     url: String,
-    authorization: Option<String>,
+    authorization: Option<config::Secret>,
     agent: Agent,
     clock: Clock,
     cache: Mutex<HashMap<[u8; 32], (Answer, u64)>>,
@@ -72,7 +73,7 @@ impl HttpBackEnd {
         random.map_err(|_| HttpBackEndError::Random(io::ErrorKind::Other.into()))?;
         Ok(Some(Self {
             url,
-            authorization: config.authorization.as_ref().map(|it| it.0.clone()),
+            authorization: config.authorization.clone(),
             agent: agent(
                 config.ca_file.as_deref(),
                 config.timeout_milliseconds,
@@ -132,7 +133,7 @@ impl HttpBackEnd {
     fn ask(&self, body: &str) -> Result<Answer, String> {
         let mut request = self.agent.post(&self.url).content_type("application/json");
         if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
+            request = request.header("authorization", &authorization.0);
         }
         let response = request.send(body).map_err(|error| error.to_string())?;
         read_answer(&web::body_of(response, ANSWER_BYTES_MAX)?)
@@ -167,17 +168,21 @@ impl fmt::Debug for HttpBackEnd {
 }
 
 /// The question; a password that is no text cannot be asked about.
-fn body_of(credentials: &Credentials) -> Result<String, std::str::Utf8Error> {
-    let password = credentials.password.as_deref();
-    let password = password.map(std::str::from_utf8).transpose()?;
-    let question = json!({
+fn body_of(credentials: &Credentials) -> Result<Zeroizing<String>, std::str::Utf8Error> {
+    let password = credentials.password.as_ref();
+    let password = password.map(|it| std::str::from_utf8(it)).transpose()?;
+    let mut question = json!({
         "client_id": credentials.client_id,
         "user_name": credentials.user_name,
         "password": password,
         "address": credentials.address.map(|it| it.to_string()),
         "certificate": credentials.certificate.as_deref(),
     });
-    Ok(question.to_string())
+    let body = Zeroizing::new(question.to_string());
+    if let Some(Value::String(password)) = question.get_mut("password") {
+        password.zeroize();
+    }
+    Ok(body)
 }
 
 /// A member of the wrong type makes the whole answer useless: it could have been a denial.

@@ -347,7 +347,7 @@ fn is_index(part: &str) -> bool {
 }
 
 fn is_secret(path: &str) -> bool {
-    path.ends_with(".password")
+    path.ends_with(".password") || path.ends_with(".authorization")
 }
 
 fn index(path: &str) -> Index {

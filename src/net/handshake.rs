@@ -14,6 +14,7 @@ use tidewire_protocol::codec::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
 
 use super::door::Entrance;
 use super::login::{LoginError, log_in, shown};
@@ -59,7 +60,7 @@ pub(crate) struct Arrival {
     pub(crate) entrance: Entrance,
     pub(crate) transport: Transport,
     /// The bytes of the CONNECT, checked once.
-    packet: Vec<u8>,
+    packet: Zeroizing<Vec<u8>>,
     pub(crate) client_id: String,
     pub(crate) identity: Identity,
     pub(crate) mount_point: Option<String>,
@@ -224,7 +225,7 @@ async fn read_connect(
     door: &Door,
     transport: &mut Transport,
     held: &mut HeldBytes,
-) -> Result<(Vec<u8>, Vec<u8>), HandshakeError> {
+) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), HandshakeError> {
     let mut bytes = Vec::new();
     loop {
         if !read_more(door, transport, &mut bytes, held).await? {
@@ -236,7 +237,7 @@ async fn read_connect(
         match decode_connect(&bytes, door.handshake_bytes_max()) {
             Ok(Some((_, length))) => {
                 let rest = bytes.split_off(length);
-                return Ok((bytes, rest));
+                return Ok((bytes.into(), rest));
             }
             Ok(None) => {}
             Err(error) => {

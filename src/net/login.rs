@@ -262,7 +262,7 @@ async fn check_credentials(
     let credentials = Arc::new(Credentials {
         client_id: connect.client_id.to_owned(),
         user_name: connect.user_name.map(str::to_owned),
-        password: connect.password.map(<[u8]>::to_vec),
+        password: connect.password.map(|it| it.to_vec().into()),
         address: address_of(transport),
         certificate: shown_already.certificate.clone(),
     });

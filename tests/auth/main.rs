@@ -14,6 +14,7 @@ mod key_server;
 mod password;
 mod rechecked;
 mod scram_client;
+mod secrets;
 mod takeover;
 mod token;
 mod token_login;

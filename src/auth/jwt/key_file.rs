@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use tokio_rustls::rustls::pki_types::SubjectPublicKeyInfoDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
+use zeroize::Zeroizing;
+
 use super::super::der::Der;
 use super::super::web::AuthoritiesError;
 use super::key::Key;
@@ -71,8 +73,9 @@ fn unfit(file: &Path, problem: impl Into<String>) -> KeyError {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, KeyError> {
-    std::fs::read(file).map_err(|source| KeyError::Read {
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let bytes = std::fs::read(file).map(Zeroizing::new);
+    bytes.map_err(|source| KeyError::Read {
         file: file.to_owned(),
         source,
     })
@@ -178,7 +181,7 @@ fn key_of_entry(algorithm: JwtAlgorithm, entry: &Map<String, Value>) -> Option<K
         Base64UrlUnpadded::decode_vec(text).ok()
     };
     match entry.get("kty").and_then(Value::as_str)? {
-        "oct" => Key::secret(algorithm, &bytes("k")?),
+        "oct" => Key::secret(algorithm, &Zeroizing::new(bytes("k")?)),
         "RSA" => Key::rsa(algorithm, &bytes("n")?, &bytes("e")?),
         "EC" => {
             let point = [vec![UNCOMPRESSED], bytes("x")?, bytes("y")?].concat();
