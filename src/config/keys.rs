@@ -327,7 +327,12 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     login_failures_per_user_max ANY;
     login_ban_seconds (1, 86_400);
     connects_per_minute_per_client_max ANY;
+    login_delay_milliseconds_per_address (0, 60_000);
+    login_delay_milliseconds_per_user (0, 60_000);
+    login_delay_milliseconds_max (0, 60_000);
     filter_wildcards_max POSITIVE;
+    wildcard_levels_max TOPIC;
+    wildcard_subscriptions_per_client_max ANY;
     topic_bytes_max TOPIC;
     topic_levels_max TOPIC;
     subscriptions_per_client_max POSITIVE;

@@ -122,6 +122,10 @@ pub(super) async fn log_in(
     if user_name.is_some_and(|it| logins.is_user_banned(it, &door.limits)) {
         return Err(LoginError::Banned);
     }
+    let delay = logins.delay(address_of(transport), user_name, &door.limits);
+    if !delay.is_zero() && proves_something(&connect_of(packet)) {
+        tokio::time::sleep(delay).await;
+    }
     let identity = identify(door, transport, packet, rest, held).await;
     let failed = match &identity {
         Err(LoginError::Password { .. }) => user_name,
@@ -190,6 +194,11 @@ async fn identify(
         return Err(LoginError::Anonymous);
     }
     Ok(identity)
+}
+
+fn proves_something(connect: &Connect<'_>) -> bool {
+    let method = connect.properties.authentication_method;
+    connect.user_name.is_some() || connect.password.is_some() || method.is_some()
 }
 
 /// What the transport itself proves: the name in a certificate, or the user of a process.
