@@ -288,9 +288,10 @@ fn authenticator(
     before: Option<&Authenticator>,
 ) -> Result<Arc<Authenticator>, StartError> {
     let users = config.auth.password_file.as_deref();
+    let tokens_before = before.and_then(Authenticator::tokens);
     let known = Known {
         users: users.map(PasswordFile::read).transpose()?.map(Arc::new),
-        tokens: Tokens::load(&config.auth.jwt)?.map(Arc::new),
+        tokens: Tokens::open(&config.auth.jwt, clock, tokens_before)?.map(Arc::new),
         http: HttpBackEnd::new(&config.auth.http, clock)?.map(Arc::new),
     };
     let authenticator = Authenticator::start(known, &config.auth, &config.limits, clock, before)?;

@@ -10,6 +10,7 @@ use super::enhanced::EnhancedAuthentication;
 use super::http::HttpBackEnd;
 use super::identity::Ground;
 use super::jwt::{TokenError, Tokens};
+use super::namespace::Namespaces;
 use super::password_file::PasswordFile;
 use super::workers::{Job, Workers};
 use crate::clock::Clock;
@@ -19,10 +20,13 @@ use crate::config::{Auth, Authentication, Limits, TokenPlace};
 #[derive(Debug)]
 pub struct Authenticator {
     known: Known,
+    namespaces: Namespaces,
     clock: Clock,
     hashing: Option<Arc<Workers>>,
     /// Threads of their own: a slow server keeps no password waiting.
     asking: Option<Arc<Workers>>,
+    /// For tokens whose keys a server publishes.
+    fetching: Option<Arc<Workers>>,
 }
 
 /// What logins are checked against.
@@ -64,12 +68,29 @@ impl Authenticator {
             let threads = Workers::start(auth.http.requests_max, limits.logins_waiting_max)?;
             asking = Some(Arc::new(threads));
         }
+        let mut fetching = before.and_then(|it| it.fetching.clone());
+        if auth.jwt.jwks_url.is_some() && fetching.is_none() {
+            let threads = Workers::start(TOKEN_THREADS, limits.logins_waiting_max)?;
+            fetching = Some(Arc::new(threads));
+        }
         Ok(Self {
             known,
+            namespaces: Namespaces::new(&auth.namespaces, before.map(Self::namespaces)),
             clock,
             hashing,
             asking,
+            fetching,
         })
+    }
+
+    /// The namespaces of clients.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// The keys of tokens, if there are any.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.known.tokens.as_deref()
     }
 
     /// Whose password is checked, if any.
@@ -112,13 +133,24 @@ impl Authenticator {
     ) -> Option<Result<oneshot::Receiver<Verdict>, Busy>> {
         let (work, threads) = match way {
             Authentication::Password => (self.password_work(credentials)?, &self.hashing),
-            Authentication::Jwt => (self.token_work(credentials)?, &self.hashing),
+            Authentication::Jwt => (self.token_work(credentials)?, self.token_threads()),
             Authentication::Http => (self.question(credentials)?, &self.asking),
         };
         let (verdict, receiver) = oneshot::channel();
         let job = Job { work, verdict };
         let submitted = threads.as_ref()?.submit(job);
         Some(submitted.map(|()| receiver).map_err(|_| Busy))
+    }
+
+    fn token_threads(&self) -> &Option<Arc<Workers>> {
+        let is_remote = self
+            .tokens()
+            .is_some_and(|it| it.config().jwks_url.is_some());
+        if is_remote {
+            &self.fetching
+        } else {
+            &self.hashing
+        }
     }
 
     fn password_work(&self, credentials: &Arc<Credentials>) -> Option<Work> {
@@ -155,7 +187,8 @@ type Work = Box<dyn FnOnce() -> Verdict + Send>;
 
 fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
     let user_name = credentials.user_name.as_deref().unwrap_or_default();
-    let password = credentials.password.as_deref().unwrap_or_default();
+    let password = credentials.password.as_ref();
+    let password = password.map_or(&[][..], |it| it.as_slice());
     // Before anything else, and for unknown users as well: time tells nobody who exists.
     if users.has(user_name, password) {
         return Verdict::Allowed(Box::new(Proof {
@@ -175,11 +208,14 @@ fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
 
 fn token_in(place: TokenPlace, credentials: &Credentials) -> Option<&[u8]> {
     let bytes = match place {
-        TokenPlace::Password => credentials.password.as_deref(),
+        TokenPlace::Password => credentials.password.as_ref().map(|it| it.as_slice()),
         TokenPlace::UserName => credentials.user_name.as_deref().map(str::as_bytes),
     };
     bytes.filter(|bytes| Tokens::is_token(bytes))
 }
+
+/// One may wait for keys while the other goes on with those that are there.
+const TOKEN_THREADS: u16 = 2;
 
 fn check_token(tokens: &Tokens, credentials: &Credentials, clock: Clock) -> Verdict {
     let Some(token) = token_in(tokens.config().token_in, credentials) else {
@@ -199,6 +235,7 @@ fn check_token(tokens: &Tokens, credentials: &Credentials, clock: Clock) -> Verd
             ground: Ground::Token(claims.key_mark),
             user_name: Some(claims.user_name),
             client_id: claims.client_id,
+            namespace: claims.namespace,
             own_rules: claims.rules,
             expires_at_ms: claims
                 .expires_unix_ms

@@ -22,6 +22,16 @@ pub fn name_of(certificate: &[u8], name: CertificateName) -> Option<String> {
     (fits && !found.contains(char::is_control)).then_some(found)
 }
 
+/// The texts of one attribute of the subject, in order.
+pub(super) fn attributes_of(certificate: &[u8], kind: &[u8]) -> Vec<String> {
+    let subject = Fields::read(certificate).map(|it| it.subject);
+    let found = subject.and_then(attributes).unwrap_or_default();
+    let wanted = found
+        .into_iter()
+        .filter(|(identifier, _)| *identifier == kind);
+    wanted.map(|(_, text)| text).collect()
+}
+
 struct Fields<'a> {
     /// A sequence of sets of attributes.
     subject: &'a [u8],
@@ -155,6 +165,8 @@ const EMAIL: u8 = 0x81;
 const DNS_NAME: u8 = 0x82;
 const URI: u8 = 0x86;
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+pub(super) const ORGANIZATION: &[u8] = &[0x55, 4, 10];
+pub(super) const ORGANIZATIONAL_UNIT: &[u8] = &[0x55, 4, 11];
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1D, 17];
 const ATTRIBUTES: [(&[u8], &str); 11] = [
     (COMMON_NAME, "CN"),
@@ -163,8 +175,8 @@ const ATTRIBUTES: [(&[u8], &str); 11] = [
     (&[0x55, 4, 7], "L"),
     (&[0x55, 4, 8], "ST"),
     (&[0x55, 4, 9], "street"),
-    (&[0x55, 4, 10], "O"),
-    (&[0x55, 4, 11], "OU"),
+    (ORGANIZATION, "O"),
+    (ORGANIZATIONAL_UNIT, "OU"),
     (
         &[0x09, 0x92, 0x26, 0x89, 0x93, 0xF2, 0x2C, 0x64, 1, 1],
         "UID",

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::acl::Rule;
 use super::identity::{Ground, Identity};
 use super::jwt::TokenError;
@@ -16,7 +18,7 @@ pub struct Credentials {
     /// As claimed.
     pub user_name: Option<String>,
     /// Or a token.
-    pub password: Option<Vec<u8>>,
+    pub password: Option<Zeroizing<Vec<u8>>>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
     /// Name in the certificate that the client showed.
@@ -47,6 +49,8 @@ pub struct Proof {
     pub password_mark: Option<u64>,
     /// The only client id that the client may have, if there is one.
     pub client_id: Option<Arc<str>>,
+    /// The namespace that it names.
+    pub namespace: Option<Arc<str>>,
     /// Rules that come before all others.
     pub own_rules: Option<Arc<[Rule]>>,
     /// Whether no rule concerns the client.
@@ -77,6 +81,7 @@ impl Proof {
         identity.has_password = self.has_password;
         identity.password_mark = self.password_mark;
         identity.client_id = self.client_id.or_else(|| identity.client_id.take());
+        identity.namespace = self.namespace;
         identity.own_rules = self.own_rules;
         identity.is_superuser = self.is_superuser;
         identity.expires_at_ms = self.expires_at_ms;

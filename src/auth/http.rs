@@ -4,33 +4,29 @@
 //! lets nobody in. Answers are remembered for a while, failures are not.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::acl::{Rule, own_rules};
 use super::credentials::{Credentials, Denial, Proof, Verdict};
 use super::identity::Ground;
+use super::namespace::namespace_of;
 use super::scram::sign;
+use super::web::{self, AuthoritiesError, agent, read_authorities};
 use crate::clock::Clock;
 use crate::config;
 
 /// Asks the server, and remembers what it said.
 pub struct HttpBackEnd {
     url: String,
-    authorization: Option<String>,
+    authorization: Option<config::Secret>,
     agent: Agent,
     clock: Clock,
     cache: Mutex<HashMap<[u8; 32], (Answer, u64)>>,
@@ -45,6 +41,7 @@ pub struct HttpBackEnd {
 enum Answer {
     Allow {
         is_superuser: bool,
+        namespace: Option<Arc<str>>,
         rules: Option<Arc<[Rule]>>,
     },
     Deny,
@@ -55,13 +52,8 @@ enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpBackEndError {
     /// The authorities.
-    #[error("auth.http.ca_file {}: {problem}", file.display())]
-    Authorities {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error("auth.http.ca_file {0}")]
+    Authorities(#[from] AuthoritiesError),
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(io::Error),
@@ -81,14 +73,27 @@ impl HttpBackEnd {
         random.map_err(|_| HttpBackEndError::Random(io::ErrorKind::Other.into()))?;
         Ok(Some(Self {
             url,
-            authorization: config.authorization.as_ref().map(|it| it.0.clone()),
-            agent: agent(config)?,
+            authorization: config.authorization.clone(),
+            agent: agent(
+                config.ca_file.as_deref(),
+                config.timeout_milliseconds,
+                config.requests_max,
+            )?,
             clock,
             cache: Mutex::default(),
             cache_ms: u64::from(config.cache_seconds) * 1_000,
             cache_entries_max: config.cache_entries_max,
             secret,
         }))
+    }
+
+    /// Reads what the settings name, and asks nobody.
+    ///
+    /// # Errors
+    /// The authorities cannot be read.
+    pub fn check_files(config: &config::Http) -> Result<(), AuthoritiesError> {
+        let authorities = config.ca_file.as_deref().map(read_authorities);
+        authorities.transpose().map(drop)
     }
 
     /// Asks about a client, which may last as long as the time limit: never on a shard.
@@ -110,10 +115,12 @@ impl HttpBackEnd {
         match answer {
             Answer::Allow {
                 is_superuser,
+                namespace,
                 rules,
             } => Verdict::Allowed(Box::new(Proof {
                 ground: Ground::Server,
                 user_name: credentials.user_name.as_deref().map(Into::into),
+                namespace,
                 own_rules: rules,
                 is_superuser,
                 ..Proof::default()
@@ -126,16 +133,10 @@ impl HttpBackEnd {
     fn ask(&self, body: &str) -> Result<Answer, String> {
         let mut request = self.agent.post(&self.url).content_type("application/json");
         if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
+            request = request.header("authorization", &authorization.0);
         }
         let response = request.send(body).map_err(|error| error.to_string())?;
-        let status = response.status().as_u16();
-        if status != OK {
-            return Err(format!("status {status}"));
-        }
-        let body = response.into_body().into_with_config();
-        let body = body.limit(ANSWER_BYTES_MAX).read_to_vec();
-        read_answer(&body.map_err(|error| error.to_string())?)
+        read_answer(&web::body_of(response, ANSWER_BYTES_MAX)?)
     }
 
     fn remembered(&self, key: &[u8; 32]) -> Option<Answer> {
@@ -166,59 +167,22 @@ impl fmt::Debug for HttpBackEnd {
     }
 }
 
-fn agent(config: &config::Http) -> Result<Agent, HttpBackEndError> {
-    let roots = match &config.ca_file {
-        Some(file) => authorities(file)?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let roots = roots
-        .iter()
-        .map(|it| Certificate::from_der(it).to_owned())
-        .collect();
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(default_provider()))
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .build();
-    let limit = Duration::from_millis(u64::from(config.timeout_milliseconds));
-    let settings = Agent::config_builder()
-        .tls_config(tls)
-        .timeout_global(Some(limit))
-        .http_status_as_error(false)
-        // Credentials go where the operator says, and nowhere else.
-        .max_redirects(0)
-        .proxy(None)
-        .max_idle_connections_per_host(usize::from(config.requests_max))
-        .build();
-    Ok(settings.new_agent())
-}
-
-fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, HttpBackEndError> {
-    let wrong = |problem: String| HttpBackEndError::Authorities {
-        file: file.to_owned(),
-        problem,
-    };
-    let bytes = fs::read(file).map_err(|error| wrong(error.to_string()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| wrong(error.to_string()))?;
-    if found.is_empty() {
-        return Err(wrong("has no certificate".into()));
-    }
-    Ok(found)
-}
-
 /// The question; a password that is no text cannot be asked about.
-fn body_of(credentials: &Credentials) -> Result<String, std::str::Utf8Error> {
-    let password = credentials.password.as_deref();
-    let password = password.map(std::str::from_utf8).transpose()?;
-    let question = json!({
+fn body_of(credentials: &Credentials) -> Result<Zeroizing<String>, std::str::Utf8Error> {
+    let password = credentials.password.as_ref();
+    let password = password.map(|it| std::str::from_utf8(it)).transpose()?;
+    let mut question = json!({
         "client_id": credentials.client_id,
         "user_name": credentials.user_name,
         "password": password,
         "address": credentials.address.map(|it| it.to_string()),
         "certificate": credentials.certificate.as_deref(),
     });
-    Ok(question.to_string())
+    let body = Zeroizing::new(question.to_string());
+    if let Some(Value::String(password)) = question.get_mut("password") {
+        password.zeroize();
+    }
+    Ok(body)
 }
 
 /// A member of the wrong type makes the whole answer useless: it could have been a denial.
@@ -232,9 +196,17 @@ fn read_answer(body: &[u8]) -> Result<Answer, String> {
         None => None,
         Some(rules) => Some(own_rules(rules).map_err(|error| error.to_string())?.into()),
     };
+    let namespace = match answer.get("namespace") {
+        None | Some(Value::Null) => None,
+        Some(name) => {
+            let namespace = name.as_str().and_then(namespace_of);
+            Some(namespace.ok_or("`namespace` is no level of a topic")?)
+        }
+    };
     match answer.get("result").and_then(Value::as_str) {
         Some("allow") => Ok(Answer::Allow {
             is_superuser,
+            namespace,
             rules,
         }),
         Some("deny") => Ok(Answer::Deny),
@@ -243,7 +215,6 @@ fn read_answer(body: &[u8]) -> Result<Answer, String> {
     }
 }
 
-const OK: u16 = 200;
 const ANSWER_BYTES_MAX: u64 = 65_536;
 
 #[cfg(test)]
@@ -254,6 +225,7 @@ mod tests {
     fn only_a_clear_answer_is_one() {
         let allowed = |is_superuser| Answer::Allow {
             is_superuser,
+            namespace: None,
             rules: None,
         };
         for (body, answer) in [
@@ -273,6 +245,8 @@ mod tests {
             r#"{"result":true}"#,
             r#"{"result":"allow","is_superuser":"false"}"#,
             r#"{"result":"allow","acl":{}}"#,
+            r#"{"result":"allow","namespace":7}"#,
+            r#"{"result":"allow","namespace":"a/b"}"#,
             r#"{"result":"allow"} trailing"#,
         ] {
             assert!(read_answer(body.as_bytes()).is_err(), "{body}");

@@ -24,6 +24,8 @@ pub struct Identity {
     pub client_id: Option<Arc<str>>,
     /// Groups that the proof itself names.
     pub groups: Arc<[Box<str>]>,
+    /// The part of the topics that it lives in, if not in all.
+    pub namespace: Option<Arc<str>>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
     /// Rules that the proof itself names.
@@ -73,6 +75,7 @@ impl Identity {
             client_id: Arc::clone(client_id),
             certificate: self.certificate.clone(),
             groups: Arc::clone(&self.groups),
+            namespace: self.namespace.clone(),
             address: self.address,
             own_rules: self.own_rules.clone(),
             is_superuser: self.is_superuser,

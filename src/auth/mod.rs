@@ -13,9 +13,11 @@ mod enhanced;
 mod http;
 mod identity;
 mod jwt;
+mod namespace;
 mod password;
 mod password_file;
 mod scram;
+mod web;
 mod workers;
 
 pub use authenticator::{Authenticator, Busy, Known};
@@ -25,12 +27,14 @@ pub use enhanced::{Answer, EnhancedAuthentication, EnhancedError, METHOD};
 pub use http::{HttpBackEnd, HttpBackEndError};
 pub use identity::{Enhanced, Ground, Identity, may_take_over};
 pub use jwt::{Claims, KeyError, TokenError, Tokens};
+pub use namespace::{Full, Namespaces};
 pub use password::{HashError, PasswordHash};
 pub(crate) use password_file::user_of_line;
 pub use password_file::{
     LineError, PasswordFile, PasswordFileError, User, UserNameError, check_user_name,
 };
 pub use scram::{ClientFirst, Exchange, ScramError, ScramVerifier, ScramVerifierError};
+pub use web::AuthoritiesError;
 
 /// Whether clients may publish to a topic: the broker's own topics and the prefixes that are
 /// subscription syntax are not theirs.

@@ -1,7 +1,7 @@
 //! What a configuration names on this machine: certificates, users, owners, rules.
 
 use crate::auth::acl::{Acl, AclError};
-use crate::auth::{PasswordFile, PasswordFileError};
+use crate::auth::{HttpBackEnd, PasswordFile, PasswordFileError};
 use crate::config::{Broken, Config, Listener};
 use crate::net::door::check_certificates;
 use crate::net::listener::check_owner;
@@ -26,6 +26,8 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
             check_owner(owner).map_err(unknown).map_err(within)?;
         }
     }
+    HttpBackEnd::check_files(&config.auth.http)
+        .map_err(|error| unusable("auth.http.ca_file", &error))?;
     if let Some(file) = &config.auth.password_file {
         PasswordFile::read(file).map_err(user_problem)?;
     }
@@ -50,6 +52,13 @@ fn certificate_problem(listener: &Listener, error: &TlsError) -> (String, String
     let other = if is_list { "client_crl" } else { "client_ca" };
     let key = key.unwrap_or_else(|| other.into());
     (key, format!("cannot be used: {reason}"))
+}
+
+fn unusable(key: &str, error: &dyn std::error::Error) -> Broken {
+    Broken {
+        key: key.into(),
+        problem: format!("cannot be used: {error}"),
+    }
 }
 
 fn rule_problem(error: AclError) -> Broken {

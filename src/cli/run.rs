@@ -197,7 +197,7 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
         let count = users.user_count();
         writeln!(out, "password file is valid: {count} user(s)")?;
     }
-    if let Some(tokens) = tokens {
+    if let Some(tokens) = tokens.filter(|it| it.key_count() > 0) {
         writeln!(out, "keys of tokens are valid: {}", tokens.key_count())?;
     }
     if rules.has_rules() {

@@ -20,7 +20,35 @@ pub struct Auth {
     pub jwt: Jwt,
     /// A server that is asked.
     pub http: Http,
+    /// Whose clients live in a part of the topics; the first that holds a client counts.
+    pub namespaces: Vec<Namespace>,
 }
+
+/// Clients that live in a part of the topics of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// The level before all their topics.
+    pub name: String,
+    /// User names.
+    pub users: Vec<String>,
+    /// Names in client certificates.
+    pub certificates: Vec<String>,
+    /// Organizations (O) in client certificates.
+    pub organizations: Vec<String>,
+    /// Organizational units (OU) in client certificates.
+    pub organizational_units: Vec<String>,
+    /// Open connections; `None` counts none.
+    pub connections_max: Option<u32>,
+}
+
+/// Whether a name can be a namespace: one level of a topic that nothing else means.
+pub fn is_namespace(name: &str) -> bool {
+    let has_meaning = |it: char| matches!(it, '/' | '+' | '#') || it.is_control();
+    let is_sized = (1..=NAMESPACE_BYTES_MAX).contains(&name.len());
+    is_sized && !name.starts_with('$') && !name.contains(has_meaning)
+}
+
+const NAMESPACE_BYTES_MAX: usize = 255;
 
 impl Default for Auth {
     fn default() -> Self {
@@ -35,6 +63,7 @@ impl Default for Auth {
             ],
             jwt: Jwt::default(),
             http: Http::default(),
+            namespaces: Vec::new(),
         }
     }
 }
@@ -104,6 +133,18 @@ pub struct Jwt {
     pub algorithm: Option<JwtAlgorithm>,
     /// A JSON Web Key Set.
     pub jwks_file: Option<PathBuf>,
+    /// Where a JSON Web Key Set is published.
+    pub jwks_url: Option<String>,
+    /// Authorities that sign the certificate of that server, a PEM file; `None` takes the system's.
+    pub jwks_ca_file: Option<PathBuf>,
+    /// How long that server may take.
+    pub jwks_timeout_milliseconds: u32,
+    /// After how long a token asks for newer keys.
+    pub jwks_refresh_seconds: u32,
+    /// The least time between two questions, whatever tokens come.
+    pub jwks_retry_seconds: u32,
+    /// How long keys count while the server gives no others.
+    pub jwks_keep_seconds: u32,
     /// Where in CONNECT the token is.
     pub token_in: TokenPlace,
     /// Accepted `iss`; empty accepts every token that the keys have signed.
@@ -118,6 +159,8 @@ pub struct Jwt {
     pub user_name_claim: String,
     /// The claim that has to equal the client id, if the token has it; empty asks for none.
     pub client_id_claim: String,
+    /// The claim with the namespace of the client, which every token needs then; empty reads none.
+    pub namespace_claim: String,
     /// The claim with the rules of the client; empty reads none.
     pub acl_claim: String,
 }
@@ -128,6 +171,12 @@ impl Default for Jwt {
             key_file: None,
             algorithm: None,
             jwks_file: None,
+            jwks_url: None,
+            jwks_ca_file: None,
+            jwks_timeout_milliseconds: 3_000,
+            jwks_refresh_seconds: 300,
+            jwks_retry_seconds: 10,
+            jwks_keep_seconds: 3_600,
             token_in: TokenPlace::default(),
             issuers: Vec::new(),
             audiences: Vec::new(),
@@ -135,6 +184,7 @@ impl Default for Jwt {
             expiry_required: true,
             user_name_claim: "sub".into(),
             client_id_claim: "client_id".into(),
+            namespace_claim: String::new(),
             acl_claim: "acl".into(),
         }
     }
@@ -143,7 +193,7 @@ impl Default for Jwt {
 impl Jwt {
     /// Whether tokens are accepted at all.
     pub fn is_on(&self) -> bool {
-        self.key_file.is_some() || self.jwks_file.is_some()
+        self.key_file.is_some() || self.jwks_file.is_some() || self.jwks_url.is_some()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use zeroize::Zeroize;
+
 use super::QueueOverflow;
 
 /// One bridge to another broker.
@@ -265,9 +267,15 @@ pub enum BridgeRetain {
     Set,
 }
 
-/// A text that is never shown.
+/// A text that is never shown, and written over when it is not needed any more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

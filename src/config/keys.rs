@@ -21,9 +21,10 @@ pub(super) struct Index {
 }
 
 /// Paths that are lists of tables.
-pub(super) const LISTS: [&str; 8] = [
+pub(super) const LISTS: [&str; 9] = [
     "listeners",
     "listeners.#.certificates",
+    "auth.namespaces",
     "acl.groups",
     "acl.rules",
     "bridges",
@@ -57,6 +58,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         AUTH,
         JWT,
         HTTP,
+        NAMESPACE,
         ACL,
         ACL_GROUP,
         ACL_RULE,
@@ -129,6 +131,7 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.outer),
     auth ANY;
     allow_anonymous ANY;
     mount_point ANY;
+    namespace_required ANY;
     connections_max POSITIVE;
     versions ANY;
     nodelay ANY;
@@ -251,6 +254,12 @@ keys!(JWT: "auth.jwt.", |config, _| Some(&mut config.auth.jwt), {
     key_file ANY;
     algorithm ANY;
     jwks_file ANY;
+    jwks_url ANY;
+    jwks_ca_file ANY;
+    jwks_timeout_milliseconds (1, 60_000);
+    jwks_refresh_seconds (1, 86_400);
+    jwks_retry_seconds (1, 3_600);
+    jwks_keep_seconds (1, 31_536_000);
     token_in ANY;
     issuers ANY;
     audiences ANY;
@@ -258,6 +267,7 @@ keys!(JWT: "auth.jwt.", |config, _| Some(&mut config.auth.jwt), {
     expiry_required ANY;
     user_name_claim ANY;
     client_id_claim ANY;
+    namespace_claim ANY;
     acl_claim ANY;
 });
 
@@ -269,6 +279,15 @@ keys!(HTTP: "auth.http.", |config, _| Some(&mut config.auth.http), {
     requests_max (1, 64);
     cache_seconds (0, 86_400);
     cache_entries_max POSITIVE;
+});
+
+keys!(NAMESPACE: "auth.namespaces.#.", |config, at| config.auth.namespaces.get_mut(at.outer), {
+    name ANY;
+    users ANY;
+    certificates ANY;
+    organizations ANY;
+    organizational_units ANY;
+    connections_max POSITIVE;
 });
 
 keys!(ACL: "acl.", |config, _| Some(&mut config.acl), {
@@ -308,7 +327,12 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     login_failures_per_user_max ANY;
     login_ban_seconds (1, 86_400);
     connects_per_minute_per_client_max ANY;
+    login_delay_milliseconds_per_address (0, 60_000);
+    login_delay_milliseconds_per_user (0, 60_000);
+    login_delay_milliseconds_max (0, 60_000);
     filter_wildcards_max POSITIVE;
+    wildcard_levels_max TOPIC;
+    wildcard_subscriptions_per_client_max ANY;
     topic_bytes_max TOPIC;
     topic_levels_max TOPIC;
     subscriptions_per_client_max POSITIVE;

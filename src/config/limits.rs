@@ -34,8 +34,19 @@ pub struct Limits {
     pub login_ban_seconds: u32,
     /// Connects of one client id within a minute, 0 = unlimited.
     pub connects_per_minute_per_client_max: u32,
+    /// The wait of a login from an address after one that failed, doubled by each further one;
+    /// 0 waits for none.
+    pub login_delay_milliseconds_per_address: u32,
+    /// As [`Limits::login_delay_milliseconds_per_address`], for logins of a user.
+    pub login_delay_milliseconds_per_user: u32,
+    /// The longest such wait.
+    pub login_delay_milliseconds_max: u32,
     /// Wildcards in one topic filter.
     pub filter_wildcards_max: usize,
+    /// Levels of a filter with wildcards.
+    pub wildcard_levels_max: usize,
+    /// Subscriptions with wildcards of one client, within all of them.
+    pub wildcard_subscriptions_per_client_max: usize,
     /// Bytes of a topic name or topic filter.
     pub topic_bytes_max: usize,
     /// Levels of a topic name or topic filter.
@@ -90,7 +101,12 @@ impl Default for Limits {
             login_failures_per_user_max: 0,
             login_ban_seconds: 60,
             connects_per_minute_per_client_max: 300,
+            login_delay_milliseconds_per_address: 100,
+            login_delay_milliseconds_per_user: 0,
+            login_delay_milliseconds_max: 3_000,
             filter_wildcards_max: 64,
+            wildcard_levels_max: 128,
+            wildcard_subscriptions_per_client_max: 100_000,
             topic_bytes_max: 65_535,
             topic_levels_max: 128,
             subscriptions_per_client_max: 100_000,

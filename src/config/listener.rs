@@ -39,6 +39,8 @@ pub struct Listener {
     pub allow_anonymous: Option<bool>,
     /// Put before the topics of all clients of this listener, so that they see nothing else.
     pub mount_point: Option<String>,
+    /// Whether clients that belong to no namespace are refused.
+    pub namespace_required: bool,
     /// Open connections of this listener; `None` leaves [`super::Limits::connections_max`].
     pub connections_max: Option<usize>,
     /// Protocol versions spoken here, at least one.
@@ -78,6 +80,7 @@ impl Default for Listener {
             auth: None,
             allow_anonymous: None,
             mount_point: None,
+            namespace_required: false,
             connections_max: None,
             versions: vec![
                 ProtocolVersion::V3_1,

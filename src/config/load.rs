@@ -216,6 +216,7 @@ impl Loader {
                 let listener = config.listeners.get_mut(index.outer)?;
                 found.len() == 1 || reach(&mut listener.certificates, index.inner).is_some()
             }
+            ["auth", "namespaces"] => reach(&mut config.auth.namespaces, index.outer).is_some(),
             ["acl", "groups"] => reach(&mut config.acl.groups, index.outer).is_some(),
             ["acl", "rules"] => reach(&mut config.acl.rules, index.outer).is_some(),
             ["bridges", _] => {
@@ -346,7 +347,7 @@ fn is_index(part: &str) -> bool {
 }
 
 fn is_secret(path: &str) -> bool {
-    path.ends_with(".password")
+    path.ends_with(".password") || path.ends_with(".authorization")
 }
 
 fn index(path: &str) -> Index {

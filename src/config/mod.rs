@@ -25,7 +25,10 @@ mod value;
 use std::path::{Path, PathBuf};
 
 pub use acl::{Acl, AclAction, AclEffect, AclGroup, AclRule, WideSubscriptions};
-pub use auth::{Auth, Authentication, Http, Jwt, JwtAlgorithm, SessionTakeover, TokenPlace};
+pub use auth::{
+    Auth, Authentication, Http, Jwt, JwtAlgorithm, Namespace, SessionTakeover, TokenPlace,
+    is_namespace,
+};
 pub use bridge::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
 };
@@ -113,6 +116,7 @@ impl Config {
         files.extend(self.auth.password_file.as_deref());
         files.extend(self.auth.jwt.key_file.as_deref());
         files.extend(self.auth.jwt.jwks_file.as_deref());
+        files.extend(self.auth.jwt.jwks_ca_file.as_deref());
         files.extend(self.auth.http.ca_file.as_deref());
         files.extend(self.acl.file.as_deref());
         files

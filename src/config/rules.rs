@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use tidewire_protocol::topic::Topic;
 
 use super::{
-    AclRule, CertificateAs, ClientCertificates, Config, Jwt, Limits, Listener, Mqtt, ShareStrategy,
-    Transport,
+    AclRule, CertificateAs, ClientCertificates, Config, Jwt, Limits, Listener, Mqtt, Namespace,
+    ShareStrategy, Transport, is_namespace,
 };
 
 /// A rule that does not hold.
@@ -42,6 +42,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         };
         check_rule(rule).map_err(within)?;
     }
+    check_namespaces(&config.auth.namespaces)?;
     check_sharing(&config.mqtt)?;
     check_jwt(&config.auth.jwt)?;
     let url = config.auth.http.url.as_deref().unwrap_or("https://");
@@ -60,11 +61,43 @@ fn check_jwt(jwt: &Jwt) -> Result<(), Broken> {
         jwt.key_file.is_none() || jwt.algorithm.is_some(),
         "is needed with key_file: how does the key sign?",
     )?;
+    let url = jwt.jwks_url.as_deref().unwrap_or("https://");
+    demand(
+        "auth.jwt.jwks_url",
+        url.starts_with("https://") || is_on_this_machine(url),
+        "must begin with https://: who changes the keys on their way signs tokens",
+    )?;
+    demand(
+        "auth.jwt.jwks_ca_file",
+        jwt.jwks_ca_file.is_none() || jwt.jwks_url.is_some(),
+        "is of no use without jwks_url",
+    )?;
     demand(
         "auth.jwt.user_name_claim",
         !jwt.user_name_claim.is_empty(),
         "must name a claim",
     )
+}
+
+fn check_namespaces(namespaces: &[Namespace]) -> Result<(), Broken> {
+    let mut taken = HashSet::new();
+    for (index, namespace) in namespaces.iter().enumerate() {
+        let key = format!("auth.namespaces.{index}.name");
+        let name = &namespace.name;
+        let needed = "must be one level of a topic, without wildcards, `/` and `$`";
+        demand(&key, is_namespace(name), needed)?;
+        demand(&key, taken.insert(name), "is that of an earlier namespace")?;
+    }
+    Ok(())
+}
+
+fn is_on_this_machine(url: &str) -> bool {
+    let authority = url.strip_prefix("http://");
+    let authority = authority.and_then(|it| it.split(['/', '?', '#']).next());
+    authority.is_some_and(|it| {
+        let host = it.rsplit_once(':').map_or(it, |(host, _)| host);
+        !it.contains('@') && matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+    })
 }
 
 fn check_rule(rule: &AclRule) -> Result<(), Broken> {

@@ -56,6 +56,7 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .trim_matches(['[', ']'])
                 .replace("listeners", "listeners.#")
                 .replace("certificates", "certificates.#")
+                .replace("auth.namespaces", "auth.namespaces.#")
                 .replace("acl.groups", "acl.groups.#")
                 .replace("acl.rules", "acl.rules.#")
                 + ".";
@@ -485,4 +486,16 @@ fn a_secret_is_never_shown() {
     )
     .expect("valid");
     assert!(!format!("{config:?}").contains("hunter2"));
+    let config = read("[auth.http]\nauthorization = \"Bearer hunter2\"\n").expect("valid");
+    assert!(config.auth.http.authorization.is_some());
+    assert!(!format!("{config:?} {config:#?}").contains("hunter2"));
+    // Neither where another key is wrong, nor as the default of one.
+    for text in [
+        "[auth.http]\nauthorization = \"hunter2\"\nurl = \"ftp://a\"\n",
+        "[auth.http]\nauthorization = [\"hunter2\"]\n",
+        "[[bridges]]\npassword = [\"hunter2\"]\n",
+    ] {
+        let said = refusal(text);
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 }

@@ -14,6 +14,7 @@ use tidewire_protocol::codec::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
 
 use super::door::Entrance;
 use super::login::{LoginError, log_in, shown};
@@ -24,7 +25,7 @@ use super::tls::Tls;
 use super::transport::Transport;
 use super::waiting_room::{HeldBytes, WaitingRoom};
 use super::websocket::{self, WebSocketError, WebSocketSettings};
-use crate::auth::{Authenticator, Identity};
+use crate::auth::{Authenticator, Full, Identity};
 use crate::config::{self, Authentication, Limits};
 use crate::shard::{home_of, refusal, text_of};
 
@@ -59,7 +60,7 @@ pub(crate) struct Arrival {
     pub(crate) entrance: Entrance,
     pub(crate) transport: Transport,
     /// The bytes of the CONNECT, checked once.
-    packet: Vec<u8>,
+    packet: Zeroizing<Vec<u8>>,
     pub(crate) client_id: String,
     pub(crate) identity: Identity,
     pub(crate) mount_point: Option<String>,
@@ -74,6 +75,7 @@ pub(crate) struct Arrival {
 pub(crate) struct Permit {
     _broker: OwnedSemaphorePermit,
     _listener: Option<OwnedSemaphorePermit>,
+    namespace: Option<OwnedSemaphorePermit>,
     peer: Option<Box<PeerPermit>>,
 }
 
@@ -197,17 +199,16 @@ async fn receive_connect(
         },
         client_id => client_id.to_owned(),
     };
-    let user_name = identity.user_name.as_deref();
-    let logins = &door.waiting_room.logins;
-    if !logins.may_connect(user_name, &client_id, &door.limits) {
-        let reason = ReasonCode::ConnectionRateExceeded;
+    let mount_point = mount_point_of(door, &identity);
+    let refused = door.last_refusal(&identity, mount_point.as_deref(), &client_id, &mut permit);
+    if let Some(reason) = refused {
         refuse_connect(door, &mut transport, &connect, reason).await;
         let client_id = shown(&client_id);
         return Err(HandshakeError::Refused { client_id, reason });
     }
     transport.detach()?;
     Ok(Arrival {
-        mount_point: door.listener.mount_point.clone(),
+        mount_point,
         entrance,
         transport,
         packet,
@@ -224,7 +225,7 @@ async fn read_connect(
     door: &Door,
     transport: &mut Transport,
     held: &mut HeldBytes,
-) -> Result<(Vec<u8>, Vec<u8>), HandshakeError> {
+) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), HandshakeError> {
     let mut bytes = Vec::new();
     loop {
         if !read_more(door, transport, &mut bytes, held).await? {
@@ -236,7 +237,7 @@ async fn read_connect(
         match decode_connect(&bytes, door.handshake_bytes_max()) {
             Ok(Some((_, length))) => {
                 let rest = bytes.split_off(length);
-                return Ok((bytes, rest));
+                return Ok((bytes.into(), rest));
             }
             Ok(None) => {}
             Err(error) => {
@@ -288,6 +289,7 @@ impl Door {
             _listener: listener.map_err(|_| AdmitError::ListenerFull)?,
             _broker: place(broker).map_err(|_| AdmitError::BrokerFull)?,
             peer,
+            namespace: None,
         })
     }
 
@@ -310,6 +312,28 @@ impl Door {
         (!is_spoken).then_some(ReasonCode::UnsupportedProtocolVersion)
     }
 
+    /// Counts a client whose identity is known; the reason if there is one too many.
+    fn last_refusal(
+        &self,
+        identity: &Identity,
+        mount_point: Option<&str>,
+        client_id: &str,
+        permit: &mut Permit,
+    ) -> Option<ReasonCode> {
+        let user_name = identity.user_name.as_deref();
+        let client = (mount_point, client_id);
+        let logins = &self.waiting_room.logins;
+        if !logins.may_connect(user_name, client, &self.limits) {
+            return Some(ReasonCode::ConnectionRateExceeded);
+        }
+        let namespace = identity.namespace.as_deref()?;
+        match self.authenticator.namespaces().admit(namespace) {
+            Ok(place) => permit.namespace = place,
+            Err(Full) => return Some(ReasonCode::QuotaExceeded),
+        }
+        None
+    }
+
     /// Whether client certificates count here.
     pub(super) fn asks_for_certificates(&self) -> bool {
         let tls = self.tls.as_ref();
@@ -325,6 +349,15 @@ impl Door {
             }
             (Anonymous::Refused, _) => false,
         }
+    }
+}
+
+/// The namespace of a client is within the mount point of its listener.
+fn mount_point_of(door: &Door, identity: &Identity) -> Option<String> {
+    let listener = door.listener.mount_point.as_deref();
+    match &identity.namespace {
+        Some(namespace) => Some(format!("{}{namespace}/", listener.unwrap_or_default())),
+        None => listener.map(str::to_owned),
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum LoginError {
     Unavailable(Denial),
     #[error("the certificate has no name of the kind that counts here")]
     NoName,
+    #[error("the client belongs to no namespace, and this listener needs one")]
+    NoNamespace,
     #[error("too many logins of the user failed")]
     Banned,
     #[error("another user name than the one that the connection proves")]
@@ -71,6 +73,7 @@ impl LoginError {
             },
             Denial::Token(TokenError::OtherClientId) => Self::OtherClientId,
             Denial::Token(TokenError::OtherUserName) => Self::OtherName,
+            Denial::Token(TokenError::NoKeys) => Self::Unavailable(denial),
             Denial::Token(source) => Self::Token(source),
             Denial::Unavailable(_) => Self::Unavailable(denial),
         }
@@ -86,7 +89,9 @@ impl LoginError {
     /// What the client is told, if it is still there.
     pub(crate) fn reason(&self) -> Option<ReasonCode> {
         Some(match self {
-            Self::Anonymous | Self::NoName | Self::OtherName => ReasonCode::NotAuthorized,
+            Self::Anonymous | Self::NoName | Self::OtherName | Self::NoNamespace => {
+                ReasonCode::NotAuthorized
+            }
             Self::Banned => ReasonCode::Banned,
             Self::OtherClientId => ReasonCode::ClientIdentifierNotValid,
             Self::Password { .. } | Self::Token(_) => ReasonCode::BadUserNameOrPassword,
@@ -117,6 +122,10 @@ pub(super) async fn log_in(
     if user_name.is_some_and(|it| logins.is_user_banned(it, &door.limits)) {
         return Err(LoginError::Banned);
     }
+    let delay = logins.delay(address_of(transport), user_name, &door.limits);
+    if !delay.is_zero() && proves_something(&connect_of(packet)) {
+        tokio::time::sleep(delay).await;
+    }
     let identity = identify(door, transport, packet, rest, held).await;
     let failed = match &identity {
         Err(LoginError::Password { .. }) => user_name,
@@ -129,7 +138,15 @@ pub(super) async fn log_in(
         let address = address_of(transport);
         logins.failed(address, user_name, &door.limits);
     }
-    identity
+    let mut identity = identity?;
+    if identity.namespace.is_none() {
+        let namespaces = door.authenticator.namespaces();
+        identity.namespace = namespaces.find(&identity, certificate_of(transport));
+    }
+    if identity.namespace.is_none() && door.listener.namespace_required {
+        return Err(LoginError::NoNamespace);
+    }
+    Ok(identity)
 }
 
 async fn identify(
@@ -177,6 +194,11 @@ async fn identify(
         return Err(LoginError::Anonymous);
     }
     Ok(identity)
+}
+
+fn proves_something(connect: &Connect<'_>) -> bool {
+    let method = connect.properties.authentication_method;
+    connect.user_name.is_some() || connect.password.is_some() || method.is_some()
 }
 
 /// What the transport itself proves: the name in a certificate, or the user of a process.
@@ -249,7 +271,7 @@ async fn check_credentials(
     let credentials = Arc::new(Credentials {
         client_id: connect.client_id.to_owned(),
         user_name: connect.user_name.map(str::to_owned),
-        password: connect.password.map(<[u8]>::to_vec),
+        password: connect.password.map(|it| it.to_vec().into()),
         address: address_of(transport),
         certificate: shown_already.certificate.clone(),
     });

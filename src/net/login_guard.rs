@@ -5,6 +5,7 @@
 
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
@@ -60,27 +61,61 @@ impl LoginGuard {
         max > 0 && self.users.lock().has(user_name, max, self.clock.now_ms())
     }
 
+    /// How long the next login waits, after those that failed before. This machine waits for no
+    /// address, as it is not banned.
+    pub(crate) fn delay(
+        &self,
+        address: Option<IpAddr>,
+        user_name: Option<&str>,
+        limits: &Limits,
+    ) -> Duration {
+        let now_ms = self.clock.now_ms();
+        let address = address.filter(|it| !it.to_canonical().is_loopback());
+        let of_address = address.map_or(0, |address| {
+            self.addresses.lock().count(&network_of(address), now_ms)
+        });
+        let of_user = user_name.map_or(0, |it| self.users.lock().count(it, now_ms));
+        let waits = [
+            (limits.login_delay_milliseconds_per_address, of_address),
+            (limits.login_delay_milliseconds_per_user, of_user),
+        ];
+        let wait = |(first, failures): (u32, u32)| match failures {
+            0 => 0,
+            failures => u64::from(first) << (failures - 1).min(DOUBLINGS_MAX),
+        };
+        let longest = waits.into_iter().map(wait).max().unwrap_or(0);
+        Duration::from_millis(longest.min(limits.login_delay_milliseconds_max.into()))
+    }
+
     /// Counts a login that failed.
     pub(crate) fn failed(&self, address: Option<IpAddr>, user_name: &str, limits: &Limits) {
         let now_ms = self.clock.now_ms();
         let ends_ms = now_ms + u64::from(limits.login_ban_seconds) * 1_000;
-        if let Some(address) = address.filter(|_| limits.login_failures_per_address_max > 0) {
+        if let Some(address) = address.filter(|_| counts_addresses(limits)) {
             let network = network_of(address);
             self.addresses.lock().add(network, now_ms, ends_ms);
         }
-        if limits.login_failures_per_user_max > 0 {
+        if limits.login_failures_per_user_max > 0 || limits.login_delay_milliseconds_per_user > 0 {
             self.users.lock().add(user_name.into(), now_ms, ends_ms);
         }
     }
 
     /// Counts a connect of a user's client id; false if there were too many within a minute.
-    pub(crate) fn may_connect(&self, user: Option<&str>, client_id: &str, limits: &Limits) -> bool {
+    /// The client is told by its mount point and client id.
+    pub(crate) fn may_connect(
+        &self,
+        user: Option<&str>,
+        client: (Option<&str>, &str),
+        limits: &Limits,
+    ) -> bool {
         let max = limits.connects_per_minute_per_client_max;
         if max == 0 {
             return true;
         }
         // Of the user's own, so that nobody keeps others from their client id.
-        let key = format!("{}\0{client_id}", user.unwrap_or_default());
+        let (mount_point, client_id) = client;
+        let owner = (user.unwrap_or_default(), mount_point.unwrap_or_default());
+        let key = format!("{}\0{}\0{client_id}", owner.0, owner.1);
         let now_ms = self.clock.now_ms();
         let mut clients = self.clients.lock();
         let is_allowed = !clients.has(key.as_str(), max, now_ms);
@@ -89,6 +124,10 @@ impl LoginGuard {
         }
         is_allowed
     }
+}
+
+fn counts_addresses(limits: &Limits) -> bool {
+    limits.login_failures_per_address_max > 0 || limits.login_delay_milliseconds_per_address > 0
 }
 
 impl<K> Default for Tally<K> {
@@ -102,8 +141,12 @@ impl<K> Default for Tally<K> {
 
 impl<K: Hash + Eq> Tally<K> {
     fn has<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, max: u32, now_ms: u64) -> bool {
-        let count = self.counts.get(key);
-        count.is_some_and(|it| it.events >= max && it.ends_ms > now_ms)
+        self.count(key, now_ms) >= max
+    }
+
+    fn count<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q, now_ms: u64) -> u32 {
+        let count = self.counts.get(key).filter(|it| it.ends_ms > now_ms);
+        count.map_or(0, |it| it.events)
     }
 
     /// Counts once more; the time of a key runs from its first event.
@@ -124,6 +167,8 @@ impl<K: Hash + Eq> Tally<K> {
     }
 }
 
+/// Any longer wait is beyond every limit.
+const DOUBLINGS_MAX: u32 = 16;
 const MINUTE_MS: u64 = 60_000;
 /// Keys remembered in one table; a full one looks for old entries at most once a second.
 const ENTRIES_MAX: usize = 65_536;

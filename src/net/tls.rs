@@ -2,6 +2,7 @@
 //!
 //! Owns the reading of certificate files and the choice by server name. Knows no listener.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio_rustls::rustls;
 
 use rustls::client::verify_server_name;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem};
@@ -19,6 +21,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 /// The files and rules of a TLS listener.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -153,7 +156,7 @@ fn server_config(
     let keys = settings
         .certificates
         .iter()
-        .map(|(certificate, key)| certified_key(certificate, key, &provider).map(Arc::new))
+        .map(|(certificate, key)| certified_key(certificate, key).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
     if keys.is_empty() {
         return Err(TlsError::NoCertificate);
@@ -201,17 +204,21 @@ fn is_certificate_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
         .is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
 }
 
-fn certified_key(
-    certificate: &Path,
-    key: &Path,
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, TlsError> {
+fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = pem_items(certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(pem_error(key))?;
-    CertifiedKey::from_der(chain, private, provider).map_err(|source| TlsError::Refused {
+    let bytes = fs::read(key).map(Zeroizing::new);
+    let bytes = bytes.map_err(|error| pem_error(key)(pem::Error::Io(error)))?;
+    let private = PrivateKeyDer::from_pem_slice(&bytes).map_err(pem_error(key))?;
+    let refused = |source| TlsError::Refused {
         path: key.to_owned(),
         source,
-    })
+    };
+    // What signs keeps a copy of its own; ours goes with `private`.
+    let private = Zeroizing::new(private);
+    let signing = any_supported_type(&private).map_err(refused)?;
+    let certified = CertifiedKey::new(chain, signing);
+    certified.keys_match().map_err(refused)?;
+    Ok(certified)
 }
 
 /// All of one kind in a PEM file, which has to hold one at least.

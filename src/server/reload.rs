@@ -135,4 +135,4 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
 }
 
 const APPLY_STEP: Duration = Duration::from_millis(1);
-const APPLY_STEPS: u32 = 30_000;
+const APPLY_STEPS: u32 = 120_000;

@@ -22,6 +22,7 @@ mod outgoing;
 mod pace;
 mod publish;
 mod receive;
+mod reconfigure;
 mod refused;
 mod restore;
 mod retained;
@@ -57,6 +58,7 @@ use durable::Durable;
 use group::Group;
 use mail::Outbox;
 use outgoing::Outgoing;
+use reconfigure::Pending;
 use run::OpenRun;
 use slots::Slots;
 use timers::{Timer, Timers};
@@ -113,6 +115,7 @@ pub struct Shard {
     /// A queue refused a message of the PUBLISH at hand.
     was_rejected: bool,
     log_limit: LogLimit,
+    pending: Pending,
 }
 
 /// What the driver does with a connection after a turn.
@@ -151,6 +154,7 @@ impl Shard {
             run: OpenRun::default(),
             scratch: Vec::new(),
             was_rejected: false,
+            pending: Pending::default(),
             log_limit: LogLimit::new(shared.config.log.peer_lines_per_second_max),
             shared,
         }
@@ -288,11 +292,16 @@ impl Shard {
 
     /// When [`Shard::tick`] has something to do.
     pub fn next_due_ms(&self) -> Option<u64> {
+        if self.is_reconfiguring() {
+            // After those who wait for this turn to end.
+            return Some(0);
+        }
         self.timers.next_due_ms()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now_ms: u64) {
+        self.go_on_reconfiguring(now_ms);
         while let Some(timer) = self.timers.pop_due(now_ms) {
             match timer {
                 Timer::ProofExpiry(key) => self.check_proof(key, now_ms),

@@ -1,13 +1,10 @@
 //! What clients may do: asked where something is done, and applied anew when rules change.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tidewire_protocol::codec::{ReasonCode, Will};
 use tidewire_protocol::topic::Subscribable;
 
-use super::Reconfiguration;
-use super::client::Subscribed;
 use super::mount::mounted;
 use super::subscribe::{ANY_LEVELS, mounted_of};
 use super::timers::Timer;
@@ -41,36 +38,16 @@ pub(super) fn check_will(
 pub(super) fn may_subscribe(rights: &Rights, subscribable: Subscribable<'_>) -> bool {
     let filter = subscribable.filter().as_str();
     let is_shared = matches!(subscribable, Subscribable::Shared { .. });
+    // What the broker says of itself is about all namespaces: only a rule opens it to one.
+    let is_inside = rights.subject().namespace.is_some();
+    if is_inside && rights.is_everything() && filter.starts_with("$SYS") {
+        return false;
+    }
     rights.allows_filter(Action::Subscribe, filter)
         && (!is_shared || rights.allows_filter(Action::Share, filter))
 }
 
 impl Shard {
-    /// Goes on with another configuration. Clients stay unless their user is gone.
-    pub(super) fn reconfigure(&mut self, new: &Reconfiguration, now_ms: u64) {
-        self.close_run();
-        let is_new_acl = !Arc::ptr_eq(&self.shared.acl, &new.shared.acl);
-        self.shared = Arc::clone(&new.shared);
-        for key in self.sessions.keys() {
-            let Some(session) = self.sessions.lookup(key) else {
-                continue;
-            };
-            let subject = session.rights.subject();
-            let is_other = !self.is_known(subject);
-            if self.is_gone(subject) {
-                let rights = Rights::nothing(subject.clone());
-                self.expel(key, rights, now_ms);
-            } else if is_new_acl && !session.rights.is_provisional() {
-                let rights = self.shared.acl.rights(subject.clone());
-                self.set_rights(key, Arc::new(rights), now_ms);
-            }
-            if is_other {
-                self.ask_again(key, now_ms);
-            }
-        }
-        new.applied.fetch_add(1, Ordering::Release);
-    }
-
     /// Whether the password file that proved a user name still has it, with the same password.
     pub(super) fn is_known(&self, subject: &Subject) -> bool {
         self.proved_user(subject).is_none_or(|user_name| {
@@ -82,35 +59,9 @@ impl Shard {
         })
     }
 
-    /// Whether the password file that proved a user name has it no longer.
-    fn is_gone(&self, subject: &Subject) -> bool {
-        let users = self.shared.users.as_ref();
-        self.proved_user(subject)
-            .is_some_and(|it| !users.is_some_and(|users| users.knows(it)))
-    }
-
-    fn proved_user<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
+    pub(super) fn proved_user<'s>(&self, subject: &'s Subject) -> Option<&'s str> {
         let user_name = subject.user_name.as_deref();
         user_name.filter(|_| subject.has_password)
-    }
-
-    /// Ends the connection of a client with a password of before; its session stays for the user.
-    fn ask_again(&mut self, key: Key, now_ms: u64) {
-        let connection = self.sessions.lookup(key).and_then(|it| it.connection);
-        if let Some(connection) = connection {
-            let why = "the user has another password";
-            self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
-        }
-    }
-
-    /// Ends the connection of a client without any right; its will is not sent.
-    fn expel(&mut self, key: Key, rights: Rights, now_ms: u64) {
-        self.set_rights(key, Arc::new(rights), now_ms);
-        let connection = self.sessions.lookup(key).and_then(|it| it.connection);
-        if let Some(connection) = connection {
-            let why = "the user is gone";
-            self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
-        }
     }
 
     /// Ends a connection that would not be let in any more. Its will is not sent; its session stays
@@ -157,34 +108,51 @@ impl Shard {
     /// Gives a session other rights: subscriptions without a right end, the rest is bound anew.
     /// What waits is asked for when its turn comes.
     pub(super) fn set_rights(&mut self, key: Key, rights: Arc<Rights>, now_ms: u64) {
-        let Some(session) = self.sessions.lookup_mut(key) else {
-            return;
-        };
-        let before = std::mem::replace(&mut session.rights, rights);
-        let rights = Arc::clone(&session.rights);
-        if before.are_same(&rights) {
-            return;
+        if let Some(filters) = self.replace_rights(key, rights) {
+            for filter in filters {
+                self.bind_anew(key, &filter);
+            }
+            self.rights_are_bound(key, now_ms);
         }
+    }
+
+    /// Replaces the rights, and answers the filters that are to be bound by them; `None` if there
+    /// is nothing to do.
+    pub(super) fn replace_rights(
+        &mut self,
+        key: Key,
+        rights: Arc<Rights>,
+    ) -> Option<Vec<Box<str>>> {
+        let session = self.sessions.lookup_mut(key)?;
+        let before = std::mem::replace(&mut session.rights, rights);
+        if before.are_same(&session.rights) {
+            return None;
+        }
+        let filters = session.subscriptions.keys().map(Box::from).collect();
         let connection = session.connection;
         if let Some(connection) = connection.and_then(|key| self.connections.lookup_mut(key)) {
             connection.last_routes = None;
         }
-        let subscriptions: Vec<(Box<str>, Subscribed)> = session
-            .subscriptions
-            .iter()
-            .map(|(filter, it)| (filter.into(), *it))
-            .collect();
-        for (filter, subscribed) in subscriptions {
-            self.bind_anew(key, &filter, &subscribed);
-        }
-        if rights.is_everything() {
+        Some(filters)
+    }
+
+    /// All subscriptions of a session are bound by its rights.
+    pub(super) fn rights_are_bound(&mut self, key: Key, now_ms: u64) {
+        let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
+        if session.rights.is_everything() {
             self.shared.exchange.forget_rights(self.receiver(key));
         }
         self.send_waiting(key, now_ms);
     }
 
-    fn bind_anew(&mut self, key: Key, filter: &str, subscribed: &Subscribed) {
+    /// Binds a subscription by the rights of its session, or ends it.
+    pub(super) fn bind_anew(&mut self, key: Key, filter: &str) {
         let Some(session) = self.sessions.lookup(key) else {
+            return;
+        };
+        let Some(subscribed) = session.subscriptions.get(filter).copied() else {
             return;
         };
         let mount_point = session.mount_point.as_deref();
@@ -202,9 +170,9 @@ impl Shard {
         }
         match parsed {
             Subscribable::Plain(filter) | Subscribable::Exclusive(filter) => {
-                self.bind(key, filter, subscribed, version);
+                self.bind(key, filter, &subscribed, version);
             }
-            Subscribable::Shared { filter, .. } => self.join(key, filter, subscribed),
+            Subscribable::Shared { filter, .. } => self.join(key, filter, &subscribed),
         }
     }
 

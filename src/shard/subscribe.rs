@@ -12,7 +12,9 @@ use tidewire_protocol::topic::{Subscribable, TopicFilter};
 use super::client::{Session, Subscribed};
 use super::mount::Mounted;
 use super::rights::may_subscribe;
+use super::subscriptions::has_wildcards;
 use super::{Key, Mail, Member, Shard};
+use crate::config::Limits;
 use crate::exchange::{Binding, Destination, GroupId, ShardId};
 use crate::store::{Operation, SubscriptionRecord};
 
@@ -187,11 +189,7 @@ impl Shard {
     ) -> Result<bool, ReasonCode> {
         let limits = &self.shared.config.limits;
         let filter = subscription.filter;
-        let wildcards = filter.bytes().filter(|it| matches!(it, b'+' | b'#'));
-        if filter.len() > limits.topic_bytes_max || wildcards.count() > limits.filter_wildcards_max
-        {
-            return Err(ReasonCode::TopicFilterInvalid);
-        }
+        check_filter(limits, filter)?;
         let session = self
             .sessions
             .lookup(key)
@@ -202,9 +200,9 @@ impl Shard {
         if !may_subscribe(&session.rights, mounted.subscribable()?) {
             return Err(refused(session, subscription.filter));
         }
-        let before = session.subscriptions.get(subscription.filter).copied();
-        if before.is_none() && session.subscriptions.len() >= limits.subscriptions_per_client_max {
-            return Err(ReasonCode::QuotaExceeded);
+        let before = session.subscriptions.get(filter).copied();
+        if before.is_none() {
+            check_count(limits, session, filter)?;
         }
         let mut subscribed = Subscribed {
             options: subscription.options,
@@ -335,6 +333,27 @@ impl Shard {
         };
         self.send_mail(home, Mail::GroupJoin { group, member });
     }
+}
+
+fn check_filter(limits: &Limits, filter: &str) -> Result<(), ReasonCode> {
+    let wildcards = filter.bytes().filter(|it| matches!(it, b'+' | b'#'));
+    let wildcards = wildcards.count();
+    let levels = 1 + filter.bytes().filter(|it| *it == b'/').count();
+    let is_within = filter.len() <= limits.topic_bytes_max
+        && wildcards <= limits.filter_wildcards_max
+        && (wildcards == 0 || levels <= limits.wildcard_levels_max);
+    is_within
+        .then_some(())
+        .ok_or(ReasonCode::TopicFilterInvalid)
+}
+
+/// Whether a session may have one subscription more.
+fn check_count(limits: &Limits, session: &Session, filter: &str) -> Result<(), ReasonCode> {
+    let present = &session.subscriptions;
+    let is_within = present.len() < limits.subscriptions_per_client_max
+        && (!has_wildcards(filter)
+            || present.wildcards() < limits.wildcard_subscriptions_per_client_max);
+    is_within.then_some(()).ok_or(ReasonCode::QuotaExceeded)
 }
 
 /// The subscription that the text of a client asks for, in the broker's tree.

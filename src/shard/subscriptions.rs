@@ -11,7 +11,8 @@ use super::client::Subscribed;
 #[derive(Debug)]
 pub(crate) enum Subscriptions {
     Few(Vec<(Box<str>, Subscribed)>),
-    Many(HashMap<Box<str>, Subscribed>),
+    /// And how many of them have wildcards.
+    Many(HashMap<Box<str>, Subscribed>, usize),
 }
 
 impl Default for Subscriptions {
@@ -24,7 +25,15 @@ impl Subscriptions {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Few(few) => few.len(),
-            Self::Many(many) => many.len(),
+            Self::Many(many, _) => many.len(),
+        }
+    }
+
+    /// How many have wildcards.
+    pub(crate) fn wildcards(&self) -> usize {
+        match self {
+            Self::Few(few) => few.iter().filter(|(it, _)| has_wildcards(it)).count(),
+            Self::Many(_, wildcards) => *wildcards,
         }
     }
 
@@ -33,7 +42,7 @@ impl Subscriptions {
             Self::Few(few) => few
                 .iter()
                 .find_map(|(it, subscribed)| (**it == *filter).then_some(subscribed)),
-            Self::Many(many) => many.get(filter),
+            Self::Many(many, _) => many.get(filter),
         }
     }
 
@@ -48,11 +57,13 @@ impl Subscriptions {
                 few.reserve_exact(1);
                 few.push((filter.into(), subscribed));
                 if few.len() > FEW_MAX {
-                    *self = Self::Many(std::mem::take(few).into_iter().collect());
+                    let wildcards = few.iter().filter(|(it, _)| has_wildcards(it)).count();
+                    *self = Self::Many(std::mem::take(few).into_iter().collect(), wildcards);
                 }
             }
-            Self::Many(many) => {
-                many.insert(filter.into(), subscribed);
+            Self::Many(many, wildcards) => {
+                let is_new = many.insert(filter.into(), subscribed).is_none();
+                *wildcards += usize::from(is_new && has_wildcards(filter));
             }
         }
     }
@@ -63,14 +74,18 @@ impl Subscriptions {
                 let at = few.iter().position(|(it, _)| **it == *filter)?;
                 Some(few.swap_remove(at).1)
             }
-            Self::Many(many) => many.remove(filter),
+            Self::Many(many, wildcards) => {
+                let removed = many.remove(filter)?;
+                *wildcards -= usize::from(has_wildcards(filter));
+                Some(removed)
+            }
         }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Subscribed)> {
         let (few, many) = match self {
             Self::Few(few) => (&few[..], None),
-            Self::Many(many) => (&[][..], Some(many)),
+            Self::Many(many, _) => (&[][..], Some(many)),
         };
         let few = few
             .iter()
@@ -86,6 +101,11 @@ impl Subscriptions {
     pub(crate) fn values(&self) -> impl Iterator<Item = &Subscribed> {
         self.iter().map(|(_, subscribed)| subscribed)
     }
+}
+
+/// Whether a filter has wildcards, be it shared.
+pub(crate) fn has_wildcards(filter: &str) -> bool {
+    filter.contains(['+', '#'])
 }
 
 const FEW_MAX: usize = 8;
@@ -113,7 +133,8 @@ mod tests {
             let mut subscriptions = Subscriptions::default();
             let mut expected = std::collections::BTreeMap::new();
             for (number, (is_insert, filter)) in (1u32..).zip(steps) {
-                let filter = format!("f/{filter}");
+                let end = if filter % 3 == 0 { "/+" } else { "" };
+                let filter = format!("f/{filter}{end}");
                 if is_insert {
                     subscriptions.insert(&filter, subscribed(number));
                     expected.insert(filter, number);
@@ -123,6 +144,8 @@ mod tests {
                     prop_assert_eq!(id, expected.remove(&filter));
                 }
                 prop_assert_eq!(subscriptions.len(), expected.len());
+                let wildcards = expected.keys().filter(|it| it.ends_with('+')).count();
+                prop_assert_eq!(subscriptions.wildcards(), wildcards);
             }
             let mut keys: Vec<_> = subscriptions.keys().collect();
             keys.sort_unstable();

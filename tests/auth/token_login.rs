@@ -164,3 +164,42 @@ fn the_rules_of_a_token_come_first_and_what_none_allows_is_refused() {
     let broker = broker("", |_| {});
     assert_eq!(code(&broker, &login("c", "alice", &signed(&claims))), 0x86);
 }
+
+#[test]
+fn a_token_may_name_the_namespace_and_then_every_token_has_to() {
+    let broker = broker(&users(), |config| {
+        config.auth.jwt.namespace_claim = "tenant".into();
+    });
+    let join = |id: &str, tenant: Value| {
+        let mut claims = alice(60);
+        claims["tenant"] = tenant;
+        broker.connect(&login(id, "alice", &signed(&claims)))
+    };
+    for tenant in [
+        Value::Null,
+        json!(""),
+        json!("a/b"),
+        json!("+"),
+        json!("$SYS"),
+        json!(7),
+    ] {
+        assert_eq!(join("c", tenant.clone()).1, 0x86, "{tenant}");
+    }
+    assert_eq!(
+        code(&broker, &login("c", "alice", &signed(&alice(60)))),
+        0x86
+    );
+    let (mut one, first) = join("c", json!("one"));
+    let (mut two, second) = join("c", json!("two"));
+    assert_eq!([first, second], [0, 0]);
+    assert_eq!(subscribe(&mut two, "#"), 0);
+    one.send_bytes(b"\x30\x05\0\x01a\0x");
+    // The same client id of the other namespace has not taken the session over.
+    one.ping();
+    two.ping();
+    let (mut whole, found) = broker.connect(&login("c", "bob", "secret"));
+    assert_eq!(found, 0);
+    assert_eq!(subscribe(&mut whole, "one/#"), 0);
+    one.send_bytes(b"\x30\x05\0\x01a\0x");
+    assert_eq!(whole.receive(), b"\x30\x09\0\x05one/a\0x");
+}

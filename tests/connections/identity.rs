@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use rcgen::ExtendedKeyUsagePurpose;
 use tidewire::config::{
     AclAction, AclRule, CertificateAs, CertificateName, ClientCertificates, Config, Listener,
-    Transport,
+    Namespace, Transport,
 };
 use tidewire_protocol::codec::{Connect, Packet, ProtocolVersion, encode};
 
@@ -165,4 +165,60 @@ fn the_user_of_a_process_is_the_user_name_over_a_unix_socket() {
     assert_eq!(reason_of(None), SUCCESS);
     assert_eq!(reason_of(Some("nobody-of-this-name")), NOT_AUTHORIZED);
     drop(broker);
+}
+
+#[test]
+fn the_organization_in_a_certificate_may_be_a_namespace() {
+    let authority = Authority::new();
+    let usage = ExtendedKeyUsagePurpose::ClientAuth;
+    let of = |name: &str, kind: rcgen::DnType, text: &str| {
+        authority.sign(name, usage.clone(), |params| {
+            params.distinguished_name.push(kind, text);
+        })
+    };
+    let acme = of("a", rcgen::DnType::OrganizationName, "Acme Inc");
+    let plant = of("b", rcgen::DnType::OrganizationalUnitName, "plant 4");
+    let other = of("c", rcgen::DnType::OrganizationName, "plant 4");
+    let namespace = |name: &str| Namespace {
+        name: name.into(),
+        ..Namespace::default()
+    };
+    let broker = Broker::start(|config| {
+        config.auth.namespaces = vec![
+            Namespace {
+                organizations: vec!["Acme Inc".into()],
+                ..namespace("acme")
+            },
+            Namespace {
+                organizational_units: vec!["plant 4".into()],
+                ..namespace("plant")
+            },
+            Namespace {
+                certificates: vec!["d".into()],
+                ..namespace("named")
+            },
+        ];
+        config.listeners = vec![listener(&authority, CertificateAs::Nothing)];
+    });
+    let whole = Wish {
+        certificate: Some(&other),
+        ..Wish::default()
+    };
+    let mut whole = authority.open(&broker, whole);
+    whole.connect("same");
+    whole.subscribe("#", 0);
+    let named = authority.client("d");
+    for (certificate, topic) in [(&acme, "acme/t"), (&plant, "plant/t"), (&named, "named/t")] {
+        let wish = Wish {
+            certificate: Some(certificate),
+            ..Wish::default()
+        };
+        let mut client = authority.open(&broker, wish);
+        client.connect("same");
+        client.send(&crate::client::publish("t", 0, 0, b"x"));
+        client.ping();
+        let body = whole.packet().body;
+        let length = topic.len();
+        assert_eq!(body[2..2 + length], *topic.as_bytes());
+    }
 }

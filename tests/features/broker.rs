@@ -20,6 +20,7 @@ const SHARDS: u16 = 3;
 pub(crate) struct Broker {
     pub(crate) shards: Vec<Shard>,
     pub(crate) now_ms: u64,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// One client's connection.
@@ -61,7 +62,11 @@ impl Broker {
         let shards = (0..SHARDS)
             .map(|id| Shard::new(ShardId(id), Arc::clone(&shared), Arc::default()))
             .collect();
-        Self { shards, now_ms: 0 }
+        Self {
+            shards,
+            now_ms: 0,
+            shared,
+        }
     }
 
     pub(crate) fn connect(&mut self, connect: &Connect<'_>, mount_point: Option<&str>) -> Client {

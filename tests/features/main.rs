@@ -9,4 +9,5 @@ mod listener;
 mod mount_point;
 mod rates;
 mod reason_strings;
+mod reconfigured;
 mod sys;

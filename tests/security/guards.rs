@@ -99,3 +99,53 @@ fn a_filter_with_too_many_wildcards_is_refused() {
         assert_eq!(client.subscribe(filter, Q1), reason, "{filter}");
     }
 }
+
+#[test]
+fn filters_with_wildcards_are_bounded_in_depth_and_number_and_others_are_not() {
+    let broker = Broker::with("", |config, _| {
+        config.limits.wildcard_levels_max = 3;
+        config.limits.wildcard_subscriptions_per_client_max = 10;
+    });
+    let mut client = broker.anonymous("c");
+    let granted = ReasonCode::GrantedQoS1;
+    assert_eq!(client.subscribe("a/b/c/d/e", Q1), granted);
+    let refused = ReasonCode::TopicFilterInvalid;
+    assert_eq!(client.subscribe("a/b/c/#", Q1), refused);
+    assert_eq!(client.subscribe("+/b/c/d", Q1), refused);
+    for number in 0..10 {
+        assert_eq!(client.subscribe(&format!("w/{number}/+"), Q1), granted);
+    }
+    assert_eq!(client.subscribe("w/10/+", Q1), ReasonCode::QuotaExceeded);
+    let shared = "$share/g/#";
+    assert_eq!(client.subscribe(shared, Q1), ReasonCode::QuotaExceeded);
+    // One that is there already may be replaced, and those without wildcards go on.
+    assert_eq!(client.subscribe("w/9/+", Q1), granted);
+    assert_eq!(client.subscribe("w/10/x", Q1), granted);
+    let mut other = broker.anonymous("other");
+    assert_eq!(other.subscribe("w/10/+", Q1), granted);
+}
+
+#[test]
+fn a_login_after_failures_of_its_address_or_user_waits() {
+    let clock = tidewire::clock::Clock::start();
+    let refused = Some(ReasonCode::BadUserNameOrPassword);
+    let success = Some(ReasonCode::Success);
+    let by_address = broker(|limits| limits.login_delay_milliseconds_per_address = 300);
+    for user_name in ["nobody", "alice"] {
+        assert_eq!(answer(&by_address, "192.0.2.1", &wrong(user_name)), refused);
+    }
+    let began_ms = clock.now_ms();
+    let found = answer(&by_address, "192.0.2.1", &login("bob", "b"));
+    assert_eq!(found, success);
+    assert!(clock.now_ms() - began_ms >= 600, "twice the first wait");
+
+    let by_user = broker(|limits| {
+        limits.login_delay_milliseconds_per_address = 0;
+        limits.login_delay_milliseconds_per_user = 10_000;
+        limits.login_delay_milliseconds_max = 500;
+    });
+    assert_eq!(answer(&by_user, "192.0.2.1", &wrong("alice")), refused);
+    let began_ms = clock.now_ms();
+    assert_eq!(answer(&by_user, "192.0.2.2", &login("alice", "a")), success);
+    assert!(clock.now_ms() - began_ms >= 500, "the longest wait");
+}

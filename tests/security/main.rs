@@ -12,6 +12,7 @@ mod delivery;
 mod files;
 mod guards;
 mod names;
+mod namespaces;
 mod publish;
 mod reload;
 mod revoked;

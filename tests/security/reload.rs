@@ -166,28 +166,38 @@ fn users_and_limits_hold_from_the_reload_on() {
     assert_eq!(alice.publish("a/1/2", Q1), ReasonCode::TopicNameInvalid);
 }
 
+/// With `TIDEWIRE_RELOAD_CLIENTS=1000` the clients of the proof; fewer in every run.
+fn client_count() -> usize {
+    let asked = std::env::var("TIDEWIRE_RELOAD_CLIENTS").ok();
+    asked.map_or(100, |it| it.parse().unwrap())
+}
+
 #[test]
 fn a_reload_under_load_loses_no_message_and_no_client() {
-    const MESSAGES: usize = 2_000;
-    let mut broker = Broker::start("user alice\ntopic a/#\nuser bob\ntopic read #\n");
-    let mut readers: Vec<Client> = (0..20)
-        .map(|number| {
-            let mut reader = broker.login("bob", &format!("reader-{number}"));
-            reader.subscribe("a/#", Q1);
-            reader
-        })
-        .collect();
+    let clients = client_count();
+    let messages = (100_000 / clients).min(200);
+    let rules = "user alice\ntopic a/#\nuser bob\ntopic read #\nuser carol\ntopic read #\n";
+    let mut broker = Broker::start(rules);
+    let join = |user: &str, number: usize| {
+        let mut reader = broker.login(user, &format!("{user}-{number}"));
+        reader.subscribe("a/#", Q1);
+        reader
+    };
+    let mut readers: Vec<Client> = (0..clients).map(|number| join("bob", number)).collect();
+    // Her rights end at the first reload.
+    let mut gone: Vec<Client> = (0..10).map(|number| join("carol", number)).collect();
     let mut alice = broker.login("alice", "alice");
     let is_done = AtomicBool::new(false);
     let reloads = std::thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..MESSAGES {
+            for _ in 0..messages {
                 assert!(!alice.publish("a/x", Q1).is_error());
             }
             is_done.store(true, Ordering::Release);
         });
         let mut reloads = 0;
-        while !is_done.load(Ordering::Acquire) {
+        broker.files.write("users", &users(&["alice", "bob"]));
+        while !is_done.load(Ordering::Acquire) || reloads == 0 {
             // Each time other rules, so that everything is bound anew.
             let extra = format!("user carol\ntopic c/{reloads}\n");
             let acl = format!("user alice\ntopic a/#\nuser bob\ntopic read #\n{extra}");
@@ -200,7 +210,14 @@ fn a_reload_under_load_loses_no_message_and_no_client() {
         reloads
     });
     assert!(reloads > 0);
+    eprintln!("{clients} clients, {messages} messages to each, {reloads} reloads");
     for reader in &mut readers {
-        assert_eq!(reader.expect_topics(MESSAGES).len(), MESSAGES);
+        assert_eq!(reader.expect_topics(messages).len(), messages);
+    }
+    for client in &mut gone {
+        let end = std::iter::repeat_with(|| client.receive())
+            .find(|got| !matches!(got, super::client::Got::Message(..)));
+        let reason = ReasonCode::NotAuthorized;
+        assert_eq!(end, Some(super::client::Got::Disconnect(reason)));
     }
 }

@@ -24,6 +24,8 @@ pub struct Subject {
     pub certificate: Option<Arc<str>>,
     /// Groups that the proof of the identity itself names.
     pub groups: Arc<[Box<str>]>,
+    /// The namespace it lives in, if there is one.
+    pub namespace: Option<Arc<str>>,
     /// Where the client is; `None` for unix sockets.
     pub address: Option<IpAddr>,
     /// Rules that the proof itself names: they come before all others.

@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 use tokio_rustls::rustls::pki_types::SubjectPublicKeyInfoDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
+use zeroize::Zeroizing;
+
 use super::super::der::Der;
+use super::super::web::AuthoritiesError;
 use super::key::Key;
 use crate::config::{Jwt, JwtAlgorithm};
 
@@ -23,6 +26,17 @@ pub enum KeyError {
         file: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// The authorities of a server that publishes keys.
+    #[error("auth.jwt.jwks_ca_file {0}")]
+    Authorities(#[from] AuthoritiesError),
+    /// A server that a running broker is to ask from now on gives no keys.
+    #[error("auth.jwt.jwks_url {url}: {problem}")]
+    Fetch {
+        /// Where it was asked.
+        url: String,
+        /// What it said.
+        problem: String,
     },
     /// Something else than the key that is expected.
     #[error("key file {}: {problem}", file.display())]
@@ -59,8 +73,9 @@ fn unfit(file: &Path, problem: impl Into<String>) -> KeyError {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, KeyError> {
-    std::fs::read(file).map_err(|source| KeyError::Read {
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let bytes = std::fs::read(file).map(Zeroizing::new);
+    bytes.map_err(|source| KeyError::Read {
         file: file.to_owned(),
         source,
     })
@@ -118,7 +133,7 @@ fn key_of_info(algorithm: JwtAlgorithm, info: &[u8]) -> Option<Key> {
 ///
 /// # Source
 /// RFC 7517 section 5, RFC 7518 section 6, RFC 8037 section 2.
-fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
+pub(super) fn keys_of_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     let set: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let entries = set.get("keys").and_then(Value::as_array);
     let entries = entries.ok_or("is no JSON Web Key Set: `keys` is missing")?;
@@ -166,7 +181,7 @@ fn key_of_entry(algorithm: JwtAlgorithm, entry: &Map<String, Value>) -> Option<K
         Base64UrlUnpadded::decode_vec(text).ok()
     };
     match entry.get("kty").and_then(Value::as_str)? {
-        "oct" => Key::secret(algorithm, &bytes("k")?),
+        "oct" => Key::secret(algorithm, &Zeroizing::new(bytes("k")?)),
         "RSA" => Key::rsa(algorithm, &bytes("n")?, &bytes("e")?),
         "EC" => {
             let point = [vec![UNCOMPRESSED], bytes("x")?, bytes("y")?].concat();

@@ -5,6 +5,7 @@
 
 mod key;
 mod key_file;
+mod remote;
 mod token;
 
 pub use key_file::KeyError;

@@ -8,12 +8,17 @@ use serde_json::{Map, Value};
 
 use super::key::Key;
 use super::key_file::{KeyError, is_hmac, load, warn_if_open};
+use super::remote::RemoteKeys;
 use crate::auth::acl::{OwnRulesError, Rule, own_rules};
+use crate::auth::namespace::namespace_of;
+use crate::auth::web::read_authorities;
+use crate::clock::Clock;
 use crate::config::Jwt;
 
 /// Checks tokens.
 pub struct Tokens {
     keys: Vec<Key>,
+    remote: Option<RemoteKeys>,
     config: Jwt,
 }
 
@@ -26,6 +31,8 @@ pub struct Claims {
     pub user_name: Arc<str>,
     /// The only client id that may show the token, if it names one.
     pub client_id: Option<Arc<str>>,
+    /// The namespace of the client, if tokens name one.
+    pub namespace: Option<Arc<str>>,
     /// What the client may do before all other rules.
     pub rules: Option<Arc<[Rule]>>,
     /// Milliseconds since 1970 at which the token ends, leeway included.
@@ -44,6 +51,9 @@ pub enum TokenError {
     /// `alg` and `kid` name no key, which is always so for `none`.
     #[error("no key of the algorithm and id that the token names")]
     NoKey,
+    /// The server that publishes keys has given none, or none for too long.
+    #[error("the keys of tokens cannot be fetched")]
+    NoKeys,
     /// Signed by someone else, or changed.
     #[error("the signature of the token is wrong")]
     Signature,
@@ -80,6 +90,8 @@ impl Tokens {
             return Ok(None);
         }
         let keys = load(config)?;
+        let authorities = config.jwks_ca_file.as_deref().map(read_authorities);
+        authorities.transpose()?;
         if keys.iter().any(|key| is_hmac(key.algorithm)) {
             let files = [&config.key_file, &config.jwks_file];
             files
@@ -89,18 +101,51 @@ impl Tokens {
         }
         Ok(Some(Self {
             keys,
+            remote: None,
             config: config.clone(),
         }))
     }
 
-    /// How many keys there are, at least one.
+    /// As [`Tokens::load`], with the keys of a server as well: they are asked for at once. Those
+    /// that `before` has got from there count as long as there are no others.
+    ///
+    /// # Errors
+    /// A file cannot be used, or a server that is new to a running broker gives no keys.
+    pub fn open(
+        config: &Jwt,
+        clock: Clock,
+        before: Option<&Self>,
+    ) -> Result<Option<Self>, KeyError> {
+        let Some(tokens) = Self::load(config)? else {
+            return Ok(None);
+        };
+        let remote_before = before.and_then(|it| it.remote.as_ref());
+        let remote = RemoteKeys::new(config, clock, remote_before)?;
+        if let (Some(remote), Some(url)) = (&remote, &config.jwks_url)
+            && let Err(problem) = remote.fetch()
+        {
+            tracing::warn!(url, problem, "the keys of tokens cannot be fetched");
+            if before.is_some() && remote.believed().is_none() {
+                let url = url.clone();
+                return Err(KeyError::Fetch { url, problem });
+            }
+        }
+        Ok(Some(Self { remote, ..tokens }))
+    }
+
+    /// How many keys the files have.
     pub fn key_count(&self) -> usize {
         self.keys.len()
     }
 
     /// Whether the key of this mark is still accepted.
     pub fn has_key(&self, mark: u64) -> bool {
-        self.keys.iter().any(|key| key.mark == mark)
+        let remote = self.remote.as_ref().and_then(RemoteKeys::believed);
+        let mut keys = self
+            .keys
+            .iter()
+            .chain(remote.iter().flat_map(|it| it.iter()));
+        keys.any(|key| key.mark == mark)
     }
 
     /// Where in CONNECT the token is, among others.
@@ -132,6 +177,7 @@ impl Tokens {
             key_mark,
             user_name: name_of(&claims, &self.config.user_name_claim)?,
             client_id: self.client_id_of(&claims, client_id)?,
+            namespace: self.namespace_of(&claims)?,
             rules,
             expires_unix_ms,
         })
@@ -146,14 +192,27 @@ impl Tokens {
         let algorithm = header.get("alg").and_then(Value::as_str);
         let id = header.get("kid").map(|it| it.as_str().unwrap_or_default());
         let signature = decoded(parts.signature).ok_or(TokenError::Malformed)?;
-        let fits = |key: &&Key| {
-            let is_named = id.is_none() || key.id.is_none() || key.id.as_deref() == id;
-            is_named && algorithm == Some(key.algorithm.name())
+        let signer = |keys: &[Key]| {
+            let fits = |key: &&Key| {
+                let is_named = id.is_none() || key.id.is_none() || key.id.as_deref() == id;
+                is_named && algorithm == Some(key.algorithm.name())
+            };
+            let mut keys = keys.iter().filter(fits).peekable();
+            keys.peek().ok_or(TokenError::NoKey)?;
+            let signer = keys.find(|key| key.has_signed(parts.signed.as_bytes(), &signature));
+            signer.map(|key| key.mark).ok_or(TokenError::Signature)
         };
-        let mut keys = self.keys.iter().filter(fits).peekable();
-        keys.peek().ok_or(TokenError::NoKey)?;
-        let signer = keys.find(|key| key.has_signed(parts.signed.as_bytes(), &signature));
-        signer.map(|key| key.mark).ok_or(TokenError::Signature)
+        let found = signer(&self.keys);
+        match &self.remote {
+            Some(remote) if found.is_err() => {
+                let keys = remote.current().ok_or(TokenError::NoKeys)?;
+                signer(&keys).or_else(|error| match remote.newer() {
+                    Some(keys) => signer(&keys),
+                    None => Err(error),
+                })
+            }
+            _ => found,
+        }
     }
 
     /// Answers when the token ends.
@@ -199,6 +258,18 @@ impl Tokens {
             return Err(TokenError::NotAccepted("aud"));
         }
         Ok(())
+    }
+
+    /// A token without the claim would be one for all namespaces, and is refused.
+    fn namespace_of(&self, claims: &Map<String, Value>) -> Result<Option<Arc<str>>, TokenError> {
+        let claim = &self.config.namespace_claim;
+        if claim.is_empty() {
+            return Ok(None);
+        }
+        let name = claims.get(claim).and_then(Value::as_str);
+        let namespace = name.and_then(namespace_of);
+        let missing = || TokenError::Claim(claim.clone());
+        namespace.ok_or_else(missing).map(Some)
     }
 
     fn client_id_of(
