@@ -11,6 +11,7 @@ mod desk;
 mod dial;
 mod headers;
 mod map;
+mod parts;
 mod post;
 mod prepare;
 mod queues;
@@ -27,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Bridge, Config};
-use crate::exchange::{BridgeId, ShardId};
+use crate::exchange::{BridgeId, Part, ShardId};
 use crate::net::handshake::random_bytes;
 use crate::net::mailbox::Mailbox;
 use crate::queue::BridgeRemains;
@@ -149,12 +150,17 @@ impl Bridges {
             desk: Arc::default(),
             thread: None,
         };
-        for bridge in shared.config.bridges.iter().filter(|it| it.enabled) {
+        let left_over = this.queues.take_left_over();
+        let configured = parts::all(&shared.config);
+        for bridge in configured.iter().chain(&left_over).filter(|it| it.enabled) {
             let id = this.next_id(bridge)?;
             let kept = this.queues.take(&bridge.name);
             let change = prepare::change(id, bridge, shared, kept.is_some())?;
             this.run(id, change, kept.as_ref(), shared)?;
         }
+        let first = this.running.len() - left_over.len();
+        let drained = this.running.iter_mut().skip(first);
+        drained.for_each(|it| it.be(Wish::Drain, shared));
         Ok(this)
     }
 
@@ -163,14 +169,18 @@ impl Bridges {
     /// # Errors
     /// The first bridge that cannot work; nothing has changed.
     pub(crate) fn plan(&mut self, shared: &Shared) -> Result<Plan, BridgeError> {
-        let wanted = &shared.config.bridges;
-        let is_gone = |it: &&Running| wanted.iter().all(|new| new.name != it.bridge.name);
+        let wanted = parts::all(&shared.config);
+        let is_gone = |it: &&Running| {
+            let name = &it.bridge.name;
+            let is_wanted = wanted.iter().any(|new| new.name == *name);
+            !is_wanted && parts::left_over(&shared.config, name).is_none()
+        };
         let gone = self.running.iter().filter(is_gone);
         let mut plan = Plan {
             gone: gone.map(|it| it.bridge.name.clone()).collect(),
             ..Plan::default()
         };
-        for bridge in wanted {
+        for bridge in &wanted {
             let at = self
                 .running
                 .iter()
@@ -179,12 +189,7 @@ impl Bridges {
                 Some((_, running)) if running.bridge == *bridge => {}
                 Some((at, _)) if !bridge.enabled => plan.changed.push((at, None)),
                 Some((at, running)) => {
-                    if running.bridge.kind != bridge.kind {
-                        return Err(BridgeError {
-                            bridge: bridge.name.clone(),
-                            problem: "kind cannot change while the broker runs".to_owned(),
-                        });
-                    }
+                    check_fixed(&running.bridge, bridge)?;
                     let is_durable = running.store.is_some();
                     let change = prepare::change(running.id, bridge, shared, is_durable)?;
                     check_filters(bridge, &filters_of(&change), shared)?;
@@ -213,7 +218,7 @@ impl Bridges {
         for name in plan.gone {
             if let Some(at) = self.running.iter().position(|it| it.bridge.name == name) {
                 let running = self.running.swap_remove(at);
-                unbind(running.id, &running.filters, shared);
+                unbind(running.id, running.part(), &running.filters, shared);
                 running.inbox.tell(Command::Remove);
             }
         }
@@ -236,29 +241,27 @@ impl Bridges {
             true => "is not there: no bridge runs".to_owned(),
             false => format!("is not there; running: {}", known.join(", ")),
         };
-        let running = self.running.iter_mut().find(|it| it.bridge.name == name);
-        let running = running.ok_or_else(|| BridgeError {
+        let refused = |problem| BridgeError {
             bridge: name.to_owned(),
             problem,
-        })?;
-        match order {
-            BridgeOrder::State => {}
-            BridgeOrder::Purge => running.inbox.tell(Command::Purge),
-            _ if running.wish == Wish::Off => {
-                return Err(BridgeError {
-                    bridge: name.to_owned(),
-                    problem: "is off: set enabled = true and reload".to_owned(),
-                });
-            }
-            BridgeOrder::Pause => running.be(Wish::Pause, shared),
-            BridgeOrder::Resume => {
-                running.be(Wish::Run, shared);
-                // One that was to connect once is at its end without another wish.
-                running.inbox.tell(Command::Be(Wish::Run));
-            }
-            BridgeOrder::Drain => running.be(Wish::Drain, shared),
+        };
+        let running = self.running.iter_mut();
+        let mut parts: Vec<&mut Running> = running
+            .filter(|it| parts::belongs_to(&it.bridge.name, name))
+            .collect();
+        if parts.is_empty() {
+            return Err(refused(problem));
         }
-        Ok(running.status.text())
+        if order.needs_one_that_is_on() && parts.iter().any(|it| it.wish == Wish::Off) {
+            let problem = "is off: set enabled = true and reload";
+            return Err(refused(problem.to_owned()));
+        }
+        parts.iter_mut().for_each(|it| it.obey(order, shared));
+        let states: Vec<String> = parts.iter().map(|it| it.status.text()).collect();
+        Ok(match &states[..] {
+            [state] => state.clone(),
+            _ => format!("[{}]", states.join(",")),
+        })
     }
 
     fn next_id(&mut self, bridge: &Bridge) -> Result<BridgeId, BridgeError> {
@@ -288,7 +291,7 @@ impl Bridges {
         self.surroundings
             .mail(id, shared, open(id, &bridge, &status));
         let store = kept.map(|it| it.queue);
-        bind(id, &filters, shared, store);
+        bind(id, parts::topics_of(&bridge), &filters, shared, store);
         self.running.push(Running {
             id,
             bridge,
@@ -364,7 +367,43 @@ impl Bridges {
     }
 }
 
+impl BridgeOrder {
+    fn needs_one_that_is_on(self) -> bool {
+        matches!(self, Self::Pause | Self::Resume | Self::Drain)
+    }
+}
+
+/// Refuses what a bridge cannot become while it runs.
+fn check_fixed(old: &Bridge, new: &Bridge) -> Result<(), BridgeError> {
+    let fixed = [
+        ("kind", old.kind == new.kind),
+        // A topic would go two ways, or none, while its part changes.
+        ("connections", old.connections == new.connections),
+    ];
+    match fixed.iter().find(|(_, is_same)| !is_same) {
+        None => Ok(()),
+        Some((key, _)) => Err(BridgeError {
+            bridge: new.name.clone(),
+            problem: format!("{key} cannot change while the broker runs"),
+        }),
+    }
+}
+
 impl Running {
+    fn obey(&mut self, order: BridgeOrder, shared: &Shared) {
+        match order {
+            BridgeOrder::State => {}
+            BridgeOrder::Purge => self.inbox.tell(Command::Purge),
+            BridgeOrder::Pause => self.be(Wish::Pause, shared),
+            BridgeOrder::Resume => {
+                self.be(Wish::Run, shared);
+                // One that was to connect once is at its end without another wish.
+                self.inbox.tell(Command::Be(Wish::Run));
+            }
+            BridgeOrder::Drain => self.be(Wish::Drain, shared),
+        }
+    }
+
     /// Goes on by another configuration; `None` turns it off.
     fn change(&mut self, change: Option<Change>, shared: &Shared, surroundings: &Surroundings) {
         let Some(change) = change else {
@@ -375,7 +414,7 @@ impl Running {
         let filters = filters_of(&change);
         let is_obsolete = |it: &&String| !filters.contains(it);
         let obsolete: Vec<String> = self.filters.iter().filter(is_obsolete).cloned().collect();
-        unbind(self.id, &obsolete, shared);
+        unbind(self.id, self.part(), &obsolete, shared);
         self.filters = filters;
         self.bridge = change.bridge.clone();
         surroundings.mail(self.id, shared, open(self.id, &self.bridge, &self.status));
@@ -387,11 +426,15 @@ impl Running {
         self.be(wish, shared);
     }
 
+    fn part(&self) -> Part {
+        parts::topics_of(&self.bridge)
+    }
+
     fn be(&mut self, wish: Wish, shared: &Shared) {
         if wish.is_bound() {
-            bind(self.id, &self.filters, shared, self.store);
+            bind(self.id, self.part(), &self.filters, shared, self.store);
         } else {
-            unbind(self.id, &self.filters, shared);
+            unbind(self.id, self.part(), &self.filters, shared);
         }
         if wish != self.wish {
             self.wish = wish;

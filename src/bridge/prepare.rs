@@ -21,7 +21,7 @@ use super::runner::{Runner, Tools};
 use super::{BridgeError, home_of, settings};
 use crate::clock::Clock;
 use crate::config::{Bridge, BridgeKind};
-use crate::exchange::{Binding, BridgeId, Destination};
+use crate::exchange::{Binding, BridgeId, Destination, Part};
 use crate::net::mailbox::Mailbox;
 use crate::queue::BridgeQueueLimits;
 use crate::shard::{BridgeRequest, Mail, Shared};
@@ -155,10 +155,16 @@ pub(super) fn open(id: BridgeId, bridge: &Bridge, status: &Status) -> Mail {
 }
 
 /// Binds the queue of a bridge to filters that are valid.
-pub(super) fn bind(id: BridgeId, filters: &[String], shared: &Shared, store: Option<QueueId>) {
+pub(super) fn bind(
+    id: BridgeId,
+    part: Part,
+    filters: &[String],
+    shared: &Shared,
+    store: Option<QueueId>,
+) {
     for filter in parsed(filters, shared) {
         let binding = Binding {
-            destination: destination(id, shared),
+            destination: destination(id, part, shared),
             qos: QoS::ExactlyOnce,
             no_local: true,
             retain_as_published: true,
@@ -172,9 +178,11 @@ pub(super) fn bind(id: BridgeId, filters: &[String], shared: &Shared, store: Opt
     }
 }
 
-pub(super) fn unbind(id: BridgeId, filters: &[String], shared: &Shared) {
+pub(super) fn unbind(id: BridgeId, part: Part, filters: &[String], shared: &Shared) {
     for filter in parsed(filters, shared) {
-        shared.exchange.unbind(filter, destination(id, shared));
+        shared
+            .exchange
+            .unbind(filter, destination(id, part, shared));
     }
 }
 
@@ -204,10 +212,11 @@ fn parsed<'a>(
     filters.filter_map(move |it| TopicFilter::parse(it, levels_max).ok())
 }
 
-fn destination(id: BridgeId, shared: &Shared) -> Destination {
+fn destination(id: BridgeId, part: Part, shared: &Shared) -> Destination {
     Destination::Bridge {
         shard: home_of(id, shared),
         bridge: id,
+        part,
     }
 }
 

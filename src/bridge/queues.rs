@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use tidewire_bridges::mqtt::Remembered;
 
-use super::home_of;
+use super::{home_of, parts};
+use crate::config::Bridge;
 use crate::exchange::BridgeId;
 use crate::queue::BridgeRemains;
 use crate::shard::{Shard, Shared};
@@ -16,7 +17,11 @@ use crate::store::{Operation, QueueId, Recovered, RecoveredQueue, Ticket};
 
 /// The queues in the store, by the names of the bridges.
 #[derive(Debug, Default)]
-pub(crate) struct BridgeQueues(HashMap<String, Kept>);
+pub(crate) struct BridgeQueues {
+    kept: HashMap<String, Kept>,
+    /// Parts that the configuration has no more, with something left to send.
+    left_over: Vec<Bridge>,
+}
 
 /// What the store has for a bridge.
 #[derive(Debug)]
@@ -31,7 +36,11 @@ pub(super) struct Kept {
 impl BridgeQueues {
     /// Takes the queue of a bridge; without a store there is none.
     pub(super) fn take(&mut self, bridge: &str) -> Option<Kept> {
-        self.0.remove(bridge)
+        self.kept.remove(bridge)
+    }
+
+    pub(super) fn take_left_over(&mut self) -> Vec<Bridge> {
+        std::mem::take(&mut self.left_over)
     }
 }
 
@@ -59,13 +68,18 @@ pub(crate) fn restore_queues(
     let mut operations = Vec::new();
     // As `Bridges::start` counts them.
     let mut ids = (0u16..).map(BridgeId);
-    for bridge in &shared.config.bridges {
+    let is_left = |it: &&RecoveredQueue| !it.waiting.is_empty() || !it.in_flight.is_empty();
+    let names = left.iter().filter(|(_, it)| is_left(it));
+    queues.left_over = names
+        .filter_map(|(name, _)| parts::left_over(&shared.config, name))
+        .collect();
+    for bridge in &[parts::all(&shared.config), queues.left_over.clone()].concat() {
         let found = left.remove(&*bridge.name).map(kept);
         if !bridge.enabled {
             if let Some(kept) = found {
                 let (name, waiting) = (&*bridge.name, kept.remains.waiting.len());
                 tracing::info!(bridge = name, waiting, "bridge is off: its queue is kept");
-                queues.0.insert(bridge.name.clone(), kept);
+                queues.kept.insert(bridge.name.clone(), kept);
             }
             continue;
         }
@@ -84,7 +98,7 @@ pub(crate) fn restore_queues(
         {
             let remains = std::mem::take(&mut kept.remains);
             shard.restore_bridge(id, kept.queue, &remains, now_ms);
-            queues.0.insert(bridge.name.clone(), kept);
+            queues.kept.insert(bridge.name.clone(), kept);
         }
     }
     for (bridge, RecoveredQueue { queue, waiting, .. }) in left {

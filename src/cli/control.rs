@@ -116,7 +116,10 @@ pub fn run(arguments: &BridgeArguments) -> Result<(), RunError> {
     };
     let mut state = ask(&path, &arguments.name, verb)?;
     for _ in 0..OBEY_STEPS {
-        let is_done = expected.is_none_or(|word| state.contains(&format!("\"state\":\"{word}\"")));
+        let count = |text: &str| state.matches(text).count();
+        // A bridge of several connections has several states.
+        let is_done = expected
+            .is_none_or(|word| count(&format!("\"state\":\"{word}\"")) == count("\"state\":"));
         if is_done {
             break;
         }

@@ -26,6 +26,8 @@ pub struct Bridge {
     pub protocol: BridgeProtocol,
     /// Whether 3.x connections say that they are bridges.
     pub bridge_bit: bool,
+    /// Connections that share the topics on the way out.
+    pub connections: u16,
     /// When it connects.
     pub start: BridgeStart,
     /// lazy: messages that wait until it connects.
@@ -120,6 +122,7 @@ impl Default for Bridge {
             first_server_probe_seconds: 60,
             protocol: BridgeProtocol::Auto,
             bridge_bit: true,
+            connections: 1,
             start: BridgeStart::Automatic,
             start_messages: 1,
             idle_seconds: 60,

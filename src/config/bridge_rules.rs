@@ -122,6 +122,8 @@ fn check_kind(bridge: &Bridge) -> Result<(), Broken> {
 
 fn check_start(bridge: &Bridge) -> Result<(), Broken> {
     let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
+    let problem = "share the way out only: give `in` and `both` to a bridge of their own";
+    demand("connections", bridge.connections == 1 || !receives, problem)?;
     let is_lazy = bridge.start == BridgeStart::Lazy;
     let problem = "connects only while something waits here: `in` and `both` would not receive";
     demand("start", !is_lazy || !receives, problem)?;

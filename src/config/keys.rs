@@ -163,6 +163,7 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     first_server_probe_seconds (0, 86_400);
     protocol ANY;
     bridge_bit ANY;
+    connections (1, 64);
     start ANY;
     start_messages POSITIVE;
     idle_seconds (1, 86_400);

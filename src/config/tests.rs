@@ -399,6 +399,14 @@ fn what_a_bridge_says_of_its_start_its_client_id_and_its_properties_is_checked()
             "t.toml:4: `bridges.0.start` connects only while something waits here",
         ),
         (
+            bridge("connections = 2\n[[bridges.in]]\nfilters = [\"c\"]", ""),
+            "t.toml:4: `bridges.0.connections` share the way out only",
+        ),
+        (
+            bridge("connections = 65", ""),
+            "t.toml:4: `bridges.0.connections` is 65, expected",
+        ),
+        (
             bridge("client_id = \"{nod}\"", ""),
             "t.toml:4: `bridges.0.client_id` has a brace that is no placeholder",
         ),

@@ -16,7 +16,7 @@ mod set;
 mod table;
 mod trie;
 
-pub use binding::{Binding, BridgeId, Destination, GroupId, ReceiverId, ShardId};
+pub use binding::{Binding, BridgeId, Destination, GroupId, Part, ReceiverId, ShardId};
 pub use cache::RouteCache;
 pub use routes::{Routes, ShardTargets, Target};
 pub use table::{Exchange, GroupJoin};

@@ -65,6 +65,7 @@ pub(super) struct Epoch {
 impl Routes {
     /// Merges and groups the bindings that match a topic.
     pub(super) fn new(topic: &str, mut bindings: Vec<Binding>, epochs: [Epoch; 3]) -> Self {
+        bindings.retain(|binding| binding.destination.takes(topic));
         bindings.sort_unstable_by_key(|binding| {
             (
                 binding.destination.shard(),

@@ -42,20 +42,27 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(broker: &Broker, id: &str) -> Self {
-        Self::connect_as(broker.port, id, ProtocolVersion::V5)
+        Self::open(&broker.host, broker.port, id, ProtocolVersion::V5, None)
     }
 
     pub(crate) fn connect_as(port: u16, id: &str, version: ProtocolVersion) -> Self {
-        Self::open(port, id, version, None)
+        Self::open("127.0.0.1", port, id, version, None)
     }
 
     /// With a session that outlives the connection and the broker's process.
     pub(crate) fn resume(broker: &Broker, id: &str) -> Self {
-        Self::open(broker.port, id, ProtocolVersion::V5, Some(u32::MAX))
+        let version = ProtocolVersion::V5;
+        Self::open(&broker.host, broker.port, id, version, Some(u32::MAX))
     }
 
-    fn open(port: u16, id: &str, version: ProtocolVersion, expiry: Option<u32>) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    fn open(
+        host: &str,
+        port: u16,
+        id: &str,
+        version: ProtocolVersion,
+        expiry: Option<u32>,
+    ) -> Self {
+        let stream = TcpStream::connect((host, port)).expect("connected");
         stream.set_nodelay(true).expect("option set");
         let mut client = Self {
             stream,

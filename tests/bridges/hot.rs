@@ -212,3 +212,48 @@ fn user_properties_are_passed_removed_renamed_and_added_and_the_client_id_is_mad
     drop(Client::connect(&central, "plant-up"));
     wait_until_says(&edge, "up", "\"connects\":2");
 }
+
+#[test]
+fn several_connections_share_the_topics_and_keep_the_order_of_each_over_kills_and_fewer_of_them() {
+    let central = Broker::tidewire(free_port(), "");
+    let proxy = Proxy::start(central.port);
+    let port = free_port();
+    let config = |count| bridge(proxy.port, &format!("connections = {count}\n{OUT}"));
+    let edge = Broker::tidewire(port, &config(3));
+    wait_until_up(&edge);
+    Client::resume(&central, "keeper").subscribe("t/#");
+    let mut below = Client::connect(&edge, "below");
+    let topics: Vec<String> = (0..12).map(|number| format!("t/{number}")).collect();
+    for topic in &topics {
+        below.publish_all(topic, &numbers(20), Q2);
+    }
+    wait_until_says(&edge, "up", "\"queue_messages\":0");
+    assert_eq!(proxy.accepted(), 3);
+    let states = edge.order("up", "state").1;
+    assert!(!states.contains("\"sent\":0,") && states.matches("\"state\":\"up\"").count() == 3);
+    // All of them rest, and their queues outlive the process; then there is one connection less.
+    assert!(edge.order("up", "pause").0);
+    for topic in &topics {
+        below.publish_all(topic, &numbers(40)[20..], Q2);
+    }
+    let edge = Broker::tidewire_in(edge.kill_and_keep(), port, &config(2));
+    wait_until_says(&edge, "up", "\"state\":\"drained\"");
+    wait_until_up(&edge);
+    for _ in 0..100 {
+        let states = edge.order("up", "state").1;
+        if states.matches("\"queue_messages\":0").count() == 3 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let mut keeper = Client::resume(&central, "keeper");
+    let mut came = std::collections::HashMap::<String, Vec<String>>::new();
+    for _ in 0..12 * 40 {
+        let message = keeper.next();
+        came.entry(message.topic).or_default().push(message.payload);
+    }
+    assert!(topics.iter().all(|topic| came[topic] == numbers(40)));
+    keeper.expect_silence();
+    let (is_well, _) = edge.order("up:2", "pause");
+    assert!(is_well, "each connection has a name");
+}

@@ -2,6 +2,7 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
+mod dead_link;
 mod durable;
 mod faults;
 mod federation;

@@ -16,6 +16,7 @@ pub(crate) const PATIENCE_MS: u64 = 30_000;
 /// A running broker; ended when dropped.
 pub(crate) struct Broker {
     child: Child,
+    pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) directory: PathBuf,
 }
@@ -77,10 +78,25 @@ impl Broker {
 
     fn start(directory: PathBuf, port: u16, config: &str, engine: &str) -> Self {
         let file = write_config(&directory, port, config, engine);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+        let command = Command::new(env!("CARGO_BIN_EXE_tidewire"));
+        Self::spawn(command, directory, "127.0.0.1", port, &file)
+    }
+
+    /// A node of ours in a network namespace, on an address that it has there.
+    pub(crate) fn tidewire_within(namespace: &str, host: &str, port: u16) -> Self {
+        let directory = directory();
+        let listener = format!("[[listeners]]\nbind = \"{host}:{port}\"\nallow_anonymous = true\n");
+        let file = write_config(&directory, port, &listener, "lmdb");
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_tidewire")]);
+        Self::spawn(command, directory, host, port, &file)
+    }
+
+    fn spawn(mut command: Command, directory: PathBuf, host: &str, port: u16, file: &Path) -> Self {
+        let mut child = command
             .arg("run")
             .arg("-c")
-            .arg(&file)
+            .arg(file)
             .stdout(Stdio::piped())
             .stderr(log_in(&directory))
             .spawn()
@@ -89,8 +105,10 @@ impl Broker {
         let is_ready = lines.any(|line| line.is_ok_and(|line| line.contains("is ready")));
         assert!(is_ready, "tidewire does not start");
         std::thread::spawn(move || lines.for_each(drop));
+        let host = host.to_owned();
         let broker = Self {
             child,
+            host,
             port,
             directory,
         };
@@ -116,6 +134,7 @@ impl Broker {
             .expect("mosquitto, which tests/run installs");
         let broker = Self {
             child,
+            host: "127.0.0.1".to_owned(),
             port,
             directory,
         };
@@ -165,7 +184,7 @@ impl Broker {
 
     fn wait_until_open(&self) {
         let clock = Clock::start();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((&*self.host, self.port)).is_err() {
             assert!(
                 clock.now_ms() < PATIENCE_MS,
                 "port {} stays closed",
