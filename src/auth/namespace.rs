@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::certificate::{ORGANIZATION, ORGANIZATIONAL_UNIT, attributes_of};
-use super::identity::Identity;
 use crate::config::{self, is_namespace};
 
 /// The namespaces of the configuration, and the room in each.
@@ -52,8 +51,13 @@ impl Namespaces {
         }
     }
 
-    /// The first that holds the client; `certificate` is what it showed.
-    pub fn find(&self, identity: &Identity, certificate: Option<&[u8]>) -> Option<Arc<str>> {
+    /// The first that holds the client of these names; `certificate` is what it showed.
+    pub fn find(
+        &self,
+        user_name: Option<&str>,
+        certificate_name: Option<&str>,
+        certificate: Option<&[u8]>,
+    ) -> Option<Arc<str>> {
         let attributes = |kind| certificate.map_or_else(Vec::new, |it| attributes_of(it, kind));
         let (organizations, units) = (attributes(ORGANIZATION), attributes(ORGANIZATIONAL_UNIT));
         let holds = |list: &[String], name: Option<&str>| {
@@ -62,8 +66,8 @@ impl Namespaces {
         let holds_any =
             |list: &[String], names: &[String]| names.iter().any(|name| list.contains(name));
         let entry = self.entries.iter().find(|Entry { config, .. }| {
-            holds(&config.users, identity.user_name.as_deref())
-                || holds(&config.certificates, identity.certificate.as_deref())
+            holds(&config.users, user_name)
+                || holds(&config.certificates, certificate_name)
                 || holds_any(&config.organizations, &organizations)
                 || holds_any(&config.organizational_units, &units)
         });

@@ -141,7 +141,11 @@ pub(super) async fn log_in(
     let mut identity = identity?;
     if identity.namespace.is_none() {
         let namespaces = door.authenticator.namespaces();
-        identity.namespace = namespaces.find(&identity, certificate_of(transport));
+        identity.namespace = namespaces.find(
+            identity.user_name.as_deref(),
+            identity.certificate.as_deref(),
+            certificate_of(transport),
+        );
     }
     if identity.namespace.is_none() && door.listener.namespace_required {
         return Err(LoginError::NoNamespace);

@@ -34,6 +34,8 @@ enum Lost {
     Certificates,
     #[error("the user of a process is not accepted any more")]
     Process,
+    #[error("it belongs to another namespace")]
+    Namespace,
     #[error("what it logged in with is not accepted any more")]
     Proof,
 }
@@ -75,12 +77,39 @@ impl Driver {
         };
         let has_certificate = link.ground == Ground::Certificate;
         let door = Arc::clone(&link.door.read());
-        if let Err(lost) = still_admits(&door, &link, self.clock.calendar_unix_ms()) {
+        let unix_ms = self.clock.calendar_unix_ms();
+        let admitted = still_admits(&door, &link, unix_ms);
+        if let Err(lost) = admitted.and_then(|()| self.is_in_its_namespace(key, &door, &link)) {
             let why = lost.to_string();
             self.shard.borrow_mut().turn_out(key, &why, now_ms);
             self.schedule_flush();
         }
         if has_certificate { CERTIFICATE_COST } else { 1 }
+    }
+
+    fn is_in_its_namespace(&self, key: Key, door: &Door, link: &Link) -> Result<(), Lost> {
+        let shard = self.shard.borrow();
+        let Some(subject) = shard.subject_of(key) else {
+            return Ok(());
+        };
+        let may_be_proved = matches!(link.ground, Ground::Token(_) | Ground::Server);
+        if may_be_proved && subject.namespace.is_some() {
+            return Ok(());
+        }
+        let transport = link.transport.borrow();
+        let certificates = transport
+            .tls_session()
+            .and_then(|it| it.peer_certificates());
+        let namespace = door.authenticator.namespaces().find(
+            subject.user_name.as_deref(),
+            subject.certificate.as_deref(),
+            certificates.and_then(|it| it.first()).map(AsRef::as_ref),
+        );
+        let is_missing = namespace.is_none() && door.listener.namespace_required;
+        if namespace != subject.namespace || is_missing {
+            return Err(Lost::Namespace);
+        }
+        Ok(())
     }
 }
 

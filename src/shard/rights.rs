@@ -76,6 +76,12 @@ impl Shard {
         self.disconnect(connection, ReasonCode::NotAuthorized, why, now_ms);
     }
 
+    /// Whom a connection belongs to.
+    pub(crate) fn subject_of(&self, connection: Key) -> Option<&Subject> {
+        let session = self.sessions.lookup(self.session_of(connection)?)?;
+        Some(session.rights.subject())
+    }
+
     /// Ends a connection whose proof has expired. Looks again within minutes, so that the timers of
     /// connections that are long gone do not pile up.
     pub(super) fn check_proof(&mut self, key: Key, now_ms: u64) {

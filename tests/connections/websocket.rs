@@ -264,3 +264,32 @@ fn pages_of_other_machines_are_refused_where_the_machine_is_the_credential() {
     assert_eq!(status_of(&broker, &of("http://localhost")), "403");
     assert_eq!(status_of(&broker, mqtt), "403");
 }
+
+#[test]
+fn lengths_that_lie_end_a_websocket_as_they_end_a_tcp_connection() {
+    let broker = Broker::start(|config| {
+        config.listeners = vec![Listener {
+            transport: Transport::Ws,
+            ..listener()
+        }];
+    });
+    let too_long = [&[0x10, 0xff, 0xff, 0xff, 0xff, 0x7f][..], &[0; 16]].concat();
+    let overlong = [&[0x10, 0x8d, 0x80, 0x00][..], &connect("a")[2..]].concat();
+    let mut longer = connect("a");
+    longer[1] -= 1;
+    let announced = [&[0x10, 0xff, 0xff, 0xff, 0x7f][..], &connect("a")[2..]].concat();
+    for bytes in [too_long, overlong, longer, announced] {
+        let mut client = Client::new(Stream::upgrade(open(broker.addresses[0]).stream));
+        client.send(&bytes);
+        let mut rest = Vec::new();
+        // A CONNACK with a reason may come, and the close frame.
+        let _ = client.stream.socket.read_to_end(&mut rest);
+        assert!(
+            !rest.windows(4).any(|it| it == [0x20, 3, 0, 0]),
+            "{bytes:02x?}"
+        );
+        assert!(rest.len() < 64, "{rest:02x?}");
+    }
+    let mut client = Client::new(Stream::upgrade(open(broker.addresses[0]).stream));
+    client.connect("witness");
+}

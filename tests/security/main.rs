@@ -5,10 +5,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod abuse;
 mod broker;
 mod client;
 mod command;
 mod delivery;
+mod documented;
 mod files;
 mod guards;
 mod names;

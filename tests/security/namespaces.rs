@@ -167,6 +167,26 @@ fn a_listener_may_be_for_clients_of_namespaces_only() {
 }
 
 #[test]
+fn a_client_whose_namespace_is_another_after_a_reload_is_disconnected() {
+    let mut broker = broker("", |_| {});
+    let mut alice = broker.login("alice", "a");
+    let mut bob = broker.login("bob", "b");
+    let mut carol = broker.login("carol", "c");
+    broker.reload();
+    for client in [&mut alice, &mut bob, &mut carol] {
+        client.expect_nothing();
+    }
+    let change = |config: &mut Config| {
+        config.auth.namespaces[0].users = vec!["carol".into()];
+        config.auth.namespaces[1].connections_max = Some(9);
+    };
+    broker.reload_with(|config, _| change(config)).unwrap();
+    alice.expect_end(ReasonCode::NotAuthorized);
+    carol.expect_end(ReasonCode::NotAuthorized);
+    bob.expect_nothing();
+}
+
+#[test]
 fn a_name_that_is_no_level_or_given_twice_is_refused_at_start() {
     for names in [
         ["a/b", "c"],
