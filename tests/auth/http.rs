@@ -176,7 +176,7 @@ fn the_server_may_give_rules_and_lift_all_others() {
         ("ruled", [true, true, false]),
         ("super", [true, true, true]),
     ] {
-        let (mut client, found) = broker.connect(&login("c", user_name, "secret"));
+        let (mut client, found) = broker.connect(&login(user_name, user_name, "secret"));
         assert_eq!(found, 0);
         let found = ["common", "mine/a", "b"].map(|it| subscribe(&mut client, it) < 0x80);
         assert_eq!(found, expected, "{user_name}");
