@@ -44,6 +44,7 @@ impl Sent {
 #[derive(Debug, Default)]
 struct Heard {
     last_error: Option<String>,
+    /// What it is, without what varies.
     trouble: Option<String>,
     /// Records whose batch was too large.
     suspects: BTreeSet<u64>,
@@ -88,10 +89,11 @@ impl Events {
     }
 
     /// The connection goes on, but not everything works; said once until it has ended.
-    pub(super) fn trouble(&self, text: String) {
+    pub(super) fn trouble(&self, what: String, details: &str) {
         let mut heard = self.heard();
-        if heard.trouble.as_ref() != Some(&text) {
-            heard.trouble = Some(text.clone());
+        if heard.trouble.as_ref() != Some(&what) {
+            let text = format!("{what}{details}");
+            heard.trouble = Some(what);
             drop(heard);
             self.ports.leave(|boxes| {
                 boxes.has_recovered = false;
@@ -152,8 +154,8 @@ impl Events {
         if let Some(failure) = failure::of_client(error, reason) {
             self.ports.fail(failure);
         } else if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
-            let code = failure::words(Code::AllBrokersDown);
-            self.trouble(format!("{code}{}", self.last_error()));
+            let details = self.last_error();
+            self.trouble(failure::words(Code::AllBrokersDown), &details);
         } else {
             self.heard().last_error = Some(reason.to_owned());
         }
@@ -166,9 +168,8 @@ impl Events {
             .filter_map(|it| Some(it.throttle.as_ref()?.max))
             .max();
         if let Some(throttle_ms) = throttle_ms.filter(|it| *it > 0) {
-            self.trouble(format!(
-                "throttled by the server's quota, by up to {throttle_ms} ms"
-            ));
+            let details = format!(", by up to {throttle_ms} ms");
+            self.trouble("throttled by the server's quota".to_owned(), &details);
         } else if brokers.any(|it| it.state == "UP") {
             self.recovered();
         }
@@ -217,7 +218,7 @@ impl ConsumerContext for Ear {
                 let names = names.map(|it| (it.topic().to_owned(), it.partition()));
                 self.0.heard().revoked.extend(names);
             }
-            Rebalance::Error(error) => self.0.trouble(format!("the group: {error}")),
+            Rebalance::Error(error) => self.0.trouble(format!("the group: {error}"), ""),
         }
     }
 }

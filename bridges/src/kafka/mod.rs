@@ -37,6 +37,8 @@ use crate::{Connected, Connector, Failure, PortSource};
 /// A Kafka client that connects again and again.
 pub struct KafkaConnector {
     settings: Arc<Settings>,
+    /// Counts connections.
+    connections: u64,
     running: Option<Running>,
 }
 
@@ -58,6 +60,7 @@ impl KafkaConnector {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings: Arc::new(settings),
+            connections: 0,
             running: None,
         }
     }
@@ -97,6 +100,7 @@ impl Connector for KafkaConnector {
 
     async fn connect(&mut self) -> Result<Connected<KafkaSink, PortSource>, Failure> {
         self.end().await;
+        self.connections += 1;
         let settings = Arc::clone(&self.settings);
         let ports = Arc::new(Ports::default());
         let required = settings.producer.as_ref().map(|it| it.topics.clone());
@@ -119,7 +123,7 @@ impl Connector for KafkaConnector {
                 consumer,
                 events,
                 unaccepted_max: unaccepted_max.unwrap_or(1),
-                offsets: Offsets::default(),
+                offsets: Offsets::new(self.connections),
             };
             let end = EndOfTask(Arc::clone(&ports));
             running.reader = Some(tokio::spawn(async move {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 /// The place of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
+    connection: u64,
     partition: usize,
     epoch: u32,
     offset: i64,
@@ -13,6 +14,8 @@ pub struct Position {
 /// All partitions that records came from.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
+    /// Positions of another connection mean nothing here.
+    connection: u64,
     partitions: Vec<Partition>,
     unaccepted: usize,
 }
@@ -36,6 +39,13 @@ pub(super) struct Accepted<'a> {
 }
 
 impl Offsets {
+    pub(super) fn new(connection: u64) -> Self {
+        Self {
+            connection,
+            ..Self::default()
+        }
+    }
+
     /// Records received and not accepted.
     pub(super) fn unaccepted(&self) -> usize {
         self.unaccepted
@@ -63,6 +73,7 @@ impl Offsets {
             epoch = partition.epoch;
         }
         Position {
+            connection: self.connection,
             partition: index,
             epoch,
             offset,
@@ -72,7 +83,7 @@ impl Offsets {
     /// Marks a record; answers how far everything is accepted, if that is further than before.
     pub(super) fn accept(&mut self, position: Position) -> Option<Accepted<'_>> {
         let partition = self.partitions.get_mut(position.partition)?;
-        if partition.epoch != position.epoch {
+        if position.connection != self.connection || partition.epoch != position.epoch {
             return None;
         }
         let found = partition
@@ -150,6 +161,15 @@ mod tests {
         let again = offsets.received("t", 0, 5);
         assert_eq!(upto(&mut offsets, before), None);
         assert_eq!(upto(&mut offsets, again), Some(5));
+    }
+
+    #[test]
+    fn what_another_connection_received_commits_nothing() {
+        let before = Offsets::new(1).received("t", 0, 5);
+        let mut offsets = Offsets::new(2);
+        offsets.received("u", 0, 5);
+        assert_eq!(upto(&mut offsets, before), None);
+        assert_eq!(offsets.unaccepted(), 1);
     }
 
     #[test]

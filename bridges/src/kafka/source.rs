@@ -108,15 +108,15 @@ impl Reader {
 
     fn failed(&self, error: &KafkaError) {
         let Some(code) = error.rdkafka_error_code() else {
-            return self.events.trouble(error.to_string());
+            return self.events.trouble(error.to_string(), "");
         };
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             let text = format!("the consumer has ended: {}", failure::words(code));
             self.events.ports.fail(Failure::retry(text));
         } else if !matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure) {
             // Connections that come and go are told by the ear.
-            self.events
-                .trouble(format!("the consumer: {}", failure::words(code)));
+            let what = format!("the consumer: {}", failure::words(code));
+            self.events.trouble(what, "");
         }
     }
 }

@@ -87,7 +87,8 @@ pub(super) fn regular_expressions_and_filters_name_topics(kafka: &Kafka) {
     );
     assert_eq!(came(&by_filter, 2), ["in/site/a/cmd", "in/site/b/cmd"]);
     let by_expression = format!(
-        "[bridges.kafka]\ngroup = \"expressions\"\n{start}\ntopics = [\"^ext-[0-9]+$\", \"site.b.other\"]\n\
+        "[bridges.kafka]\ngroup = \"expressions\"\n{start}\n\
+         topics = [\"^ext-[0-9]+$\", \"site.b.other\"]\n\
          [[bridges.in]]\nfilters = [\"#\"]\nlocal_prefix = \"in/\""
     );
     assert_eq!(came(&by_expression, 2), ["in/ext-1", "in/site/b/other"]);

@@ -28,6 +28,7 @@ fn a_bridge_and_a_real_kafka_exchange_everything_that_the_guide_promises() {
     );
     outward::a_message_too_large_holds_up_nothing(&kafka);
     outward::users_are_let_in_refused_and_kept_from_topics_in_the_servers_words(&kafka);
+    outward::tls_trusts_the_authority_that_is_given_and_no_other(&kafka);
     outward::a_quota_is_seen_in_the_state_and_loses_nothing(&kafka);
     inward::messages_come_with_their_properties_and_offsets_are_committed(&kafka);
     inward::regular_expressions_and_filters_name_topics(&kafka);

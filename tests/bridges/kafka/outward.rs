@@ -14,7 +14,8 @@ use crate::process::{Broker, free_port};
 
 pub(super) fn everything_that_kafka_has_a_place_for_arrives(kafka: &Kafka) {
     kafka.create_topic("plant.a", 4, &[]);
-    let lines = "dead_letter = \"dead\"\n[[bridges.out]]\nfilters = [\"s/+/#\"]\ntopic = \"plant.{2}\"\nkey = \"{3}\"\n\
+    let lines = "dead_letter = \"dead\"\n[[bridges.out]]\nfilters = [\"s/+/#\"]\n\
+         topic = \"plant.{2}\"\nkey = \"{3}\"\n\
          partition = \"{json:/p|default('1')}\"\ntimestamp_ms = \"{json:/at|default('5000')}\"\n\
          user_properties_add = [\"level={2}\", \"from={node}\"]";
     let config = format!("node = \"here\"\n{}", bridge(kafka.port, lines));
@@ -171,7 +172,8 @@ pub(super) fn users_are_let_in_refused_and_kept_from_topics_in_the_servers_words
     let config = |user: &str, password: &str, mechanism: &str| {
         let lines = format!(
             "user_name = \"{user}\"\npassword = \"{password}\"\n[bridges.kafka]\n\
-             sasl_mechanism = \"{mechanism}\"\n[[bridges.out]]\nfilters = [\"t\"]\ntopic = \"secure\""
+             sasl_mechanism = \"{mechanism}\"\n[[bridges.out]]\n\
+             filters = [\"t\"]\ntopic = \"secure\""
         );
         bridge(kafka.sasl_port, &lines)
     };
@@ -194,6 +196,26 @@ pub(super) fn users_are_let_in_refused_and_kept_from_topics_in_the_servers_words
         let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
         assert!(said.contains(words), "{said}\nnot: {words}");
     }
+}
+
+pub(super) fn tls_trusts_the_authority_that_is_given_and_no_other(kafka: &Kafka) {
+    kafka.create_topic("encrypted", 1, &[]);
+    let lines = "connect_timeout_ms = 3000\n[[bridges.out]]\nfilters = [\"t\"]\n\
+         topic = \"encrypted\"";
+    let config = bridge(kafka.tls_port, lines).replace("kafka://127.0.0.1", "kafkas://localhost");
+    let trusting = |file: &str| {
+        let ca = format!("ca = \"{}\"\nconnect", kafka.file(file).display());
+        Broker::tidewire(free_port(), &config.replace("connect", &ca))
+    };
+    let ours = trusting("ca.crt");
+    wait_until_up(&ours);
+    Client::connect(&ours, "sender").publish("t", "hidden", Q1);
+    assert_eq!(Reader::new(kafka, "encrypted", 1).payload(), "hidden");
+    let ours = trusting("client.crt");
+    let mut watcher = Client::connect(&ours, "watcher");
+    watcher.subscribe(STATE);
+    let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
+    assert!(said.contains("certificate verify failed"), "{said}");
 }
 
 pub(super) fn a_quota_is_seen_in_the_state_and_loses_nothing(kafka: &Kafka) {

@@ -25,19 +25,23 @@ pub(crate) struct Kafka {
     /// Users are `plain` with PLAIN, who may do everything, and `scram` with SCRAM-SHA-512, who may
     /// do nothing; the password of both is `secret`.
     pub(crate) sasl_port: u16,
+    /// TLS, by a certificate for `localhost` that the authority in `ca.crt` has signed.
+    pub(crate) tls_port: u16,
 }
 
 impl Kafka {
     pub(crate) fn start() -> Self {
         let directory = directory();
-        let [port, sasl_port, controller] = [free_port(), free_port(), free_port()];
+        let [port, sasl_port, tls_port, controller] = [(); 4].map(|()| free_port());
         let data = directory.join("data").display().to_string();
         let text = PROPERTIES
             .replace("SASL_PORT", &sasl_port.to_string())
+            .replace("TLS_PORT", &tls_port.to_string())
             .replace("CONTROLLER_PORT", &controller.to_string())
             .replace("PORT", &port.to_string())
             .replace("DATA", &data);
         std::fs::write(directory.join("server.properties"), text).expect("written");
+        make_certificate(&directory);
         format(&directory);
         let server = Self {
             child: spawn(&directory),
@@ -48,9 +52,15 @@ impl Kafka {
                 .expect("a runtime"),
             port,
             sasl_port,
+            tls_port,
         };
         server.wait_until_ready();
         server
+    }
+
+    /// A file beside its certificate.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     /// kill -9, and the same node again.
@@ -132,6 +142,19 @@ impl Drop for Kafka {
     }
 }
 
+/// Kafka reads key and certificate from one file.
+fn make_certificate(directory: &Path) {
+    let made = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+        .args(["certs", "--out"])
+        .arg(directory)
+        .stdout(Stdio::null())
+        .status();
+    assert!(made.expect("tidewire").success());
+    let read = |file: &str| std::fs::read_to_string(directory.join(file)).expect("read");
+    let both = read("server.key") + &read("server.crt");
+    std::fs::write(directory.join("keystore.pem"), both).expect("written");
+}
+
 fn format(directory: &Path) {
     let formatted = java(directory)
         .args(["kafka.tools.StorageTool", "format", "--standalone"])
@@ -171,14 +194,27 @@ const PROPERTIES: &str = r#"
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:CONTROLLER_PORT
-listeners=PLAINTEXT://127.0.0.1:PORT,SASL_PLAINTEXT://127.0.0.1:SASL_PORT,CONTROLLER://127.0.0.1:CONTROLLER_PORT
-advertised.listeners=PLAINTEXT://127.0.0.1:PORT,SASL_PLAINTEXT://127.0.0.1:SASL_PORT
+listeners=PLAINTEXT://127.0.0.1:PORT,\
+  SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
+  SSL://127.0.0.1:TLS_PORT,\
+  CONTROLLER://127.0.0.1:CONTROLLER_PORT
+advertised.listeners=PLAINTEXT://127.0.0.1:PORT,\
+  SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
+  SSL://localhost:TLS_PORT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
+  SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=keystore.pem
+ssl.client.auth=none
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
-listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_plain="secret";
-listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_plaintext.plain.sasl.jaas.config=\
+  org.apache.kafka.common.security.plain.PlainLoginModule \
+  required user_plain="secret";
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule \
+  required;
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:plain
 log.dirs=DATA
