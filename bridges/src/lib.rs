@@ -8,6 +8,8 @@
 #[cfg(feature = "amqp091")]
 pub mod amqp091;
 mod failure;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod mqtt;
 mod note;
 mod ports;
@@ -54,6 +56,9 @@ pub enum Settings {
     /// AMQP 0-9-1.
     #[cfg(feature = "amqp091")]
     Amqp091(Box<amqp091::Settings>),
+    /// Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<kafka::Settings>),
 }
 
 /// A connection that the remote has accepted.
@@ -141,6 +146,9 @@ pub(crate) enum Token {
     /// AMQP.
     #[cfg(feature = "amqp091")]
     Delivery(amqp091::Delivery),
+    /// Kafka.
+    #[cfg(feature = "kafka")]
+    Position(kafka::Position),
 }
 
 impl Receipt {
@@ -152,8 +160,8 @@ impl Receipt {
     fn mqtt(self) -> Option<mqtt::Receipt> {
         match self.0 {
             Token::Mqtt(receipt) => Some(receipt),
-            #[cfg(feature = "amqp091")]
-            Token::Delivery(_) => None,
+            #[cfg(any(feature = "amqp091", feature = "kafka"))]
+            _ => None,
         }
     }
 
@@ -161,7 +169,15 @@ impl Receipt {
     fn delivery(self) -> Option<amqp091::Delivery> {
         match self.0 {
             Token::Delivery(delivery) => Some(delivery),
-            Token::Mqtt(_) => None,
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "kafka")]
+    fn position(self) -> Option<kafka::Position> {
+        match self.0 {
+            Token::Position(position) => Some(position),
+            _ => None,
         }
     }
 }

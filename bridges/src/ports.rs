@@ -61,6 +61,12 @@ impl Ports {
         self.received.notify_one();
     }
 
+    /// Waits until something is settled, or the connection has ended. Cancel safe.
+    #[cfg(feature = "kafka")]
+    pub(crate) async fn settled_wake(&self) {
+        self.settled.notified().await;
+    }
+
     pub(crate) fn close(&self, why: &'static str) {
         self.lock().closing = Some(why);
         self.to_task.notify_one();

@@ -15,6 +15,8 @@ pub struct Record {
     pub topic: String,
     /// What records that belong together have in common, where the protocol has such a thing.
     pub key: Option<Bytes>,
+    /// Which part of the topic it goes to, or came from, where the protocol has such a thing.
+    pub partition: Option<i32>,
     /// When it was made, in milliseconds since 1970, if the remote says so.
     pub timestamp_ms: Option<u64>,
     /// The content.

@@ -36,7 +36,7 @@ pub enum TemplateError {
     Brace(String),
     /// A placeholder that does not exist.
     #[error(
-        "{{{0}}} is not known; there are topic, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, \
+        "{{{0}}} is not known; there are topic, key, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, \
          node, prop:NAME, content_type, response_topic and json:/POINTER"
     )]
     Placeholder(String),
@@ -72,6 +72,7 @@ enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
     Topic,
+    Key,
     /// Counted from 1.
     Level(usize),
     /// Counted from the end, 1 is the last.
@@ -109,6 +110,15 @@ impl Template {
     /// The first placeholder or filter that does not exist.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         parse::parse(text)
+    }
+
+    /// The text of a template without placeholders.
+    pub fn literal(&self) -> Option<&str> {
+        match &*self.parts {
+            [Part::Text(text)] => Some(text),
+            [] => Some(""),
+            _ => None,
+        }
     }
 
     /// Whether every placeholder can exist in the topics of a filter.
@@ -180,6 +190,7 @@ impl Source {
         let properties = record.properties.as_deref();
         let text = match self {
             Self::Topic => topic,
+            Self::Key => str::from_utf8(record.key.as_deref()?).ok()?,
             Self::Level(number) => level(number - 1)?,
             Self::LevelFromEnd(number) => topic.rsplit('/').nth(number - 1)?,
             Self::Levels(from, to) => levels(topic, *from, *to)?,

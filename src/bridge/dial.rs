@@ -79,6 +79,14 @@ pub(super) fn dial(bridge: &Bridge) -> Result<Dial, BridgeError> {
     })))
 }
 
+/// `host:port` of each server of a bridge.
+#[cfg(feature = "kafka")]
+pub(super) fn addresses(bridge: &Bridge) -> Vec<String> {
+    let servers = bridge.servers.iter();
+    let servers = servers.filter_map(|url| server(bridge.kind, url).ok());
+    servers.map(|it| it.address).collect()
+}
+
 /// The credentials of a bridge, read anew each time.
 pub(super) fn credentials(bridge: &Bridge) -> Result<Credentials, Failure> {
     let mut password = bridge.password.as_ref().map(|it| it.0.clone().into_bytes());

@@ -9,8 +9,9 @@ use tokio::time::{Duration, Instant};
 
 use super::BridgeError;
 use super::headers::Headers;
+use super::place::Place;
 use crate::auth::may_publish;
-use crate::config::{Bridge, BridgeRetain, BridgeRule};
+use crate::config::{Bridge, BridgeKind, BridgeRetain, BridgeRule};
 use crate::exchange::BridgeId;
 use crate::message::{Header, Message};
 use crate::queue::Lent;
@@ -38,6 +39,8 @@ struct Rule {
     /// In place of exchanging the prefixes.
     topic: Option<Template>,
     headers: Headers,
+    /// Key, partition and more, where the protocol has such things.
+    place: Place,
     qos_max: QoS,
     retain: BridgeRetain,
 }
@@ -65,7 +68,7 @@ impl Map {
             .unwrap_or(if bridge.both.is_empty() { 4 } else { 1 });
         let rules = |own: &[BridgeRule], flip: bool| {
             let rules = own.iter().chain(&bridge.both);
-            let rules = rules.map(|rule| Rule::new(rule, flip));
+            let rules = rules.map(|rule| Rule::new(rule, bridge.kind, flip));
             rules
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| BridgeError {
@@ -132,8 +135,11 @@ impl Map {
         };
         decode_properties(message.forwarded(), &mut record);
         let topic = self.translate(rule, filter, &record)?;
+        let place = rule.place.fill(&record, self.context(filter));
+        let place = place.map_err(NotCrossing::Invalid)?;
         let mut path = take_path(&mut record);
         rule.headers.apply(&mut record, self.context(filter));
+        place.give(&mut record);
         record.topic = topic;
         if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
             return Err(NotCrossing::Loop);
@@ -199,6 +205,12 @@ impl Map {
         found.ok_or(NotCrossing::Unwanted)
     }
 
+    /// Topics over there that something always goes to.
+    #[cfg(feature = "kafka")]
+    pub(super) fn fixed_topics(&self) -> impl Iterator<Item = String> {
+        self.outward.iter().filter_map(Rule::fixed_topic)
+    }
+
     /// The topic's name on the other side.
     fn translate(&self, rule: &Rule, filter: &str, record: &Record) -> Result<String, NotCrossing> {
         let invalid = |error: &dyn std::fmt::Display| {
@@ -224,7 +236,7 @@ impl Map {
 }
 
 impl Rule {
-    fn new(rule: &BridgeRule, flip: bool) -> Result<Self, TemplateError> {
+    fn new(rule: &BridgeRule, kind: BridgeKind, flip: bool) -> Result<Self, TemplateError> {
         let (from_prefix, to_prefix) = if flip {
             (&rule.remote_prefix, &rule.local_prefix)
         } else {
@@ -243,6 +255,7 @@ impl Rule {
             to_prefix: to_prefix.clone(),
             topic: rule.topic.as_deref().map(Template::parse).transpose()?,
             headers: Headers::new(rule)?,
+            place: Place::new(rule, kind)?,
             qos_max: match rule.qos_max {
                 0 => QoS::AtMostOnce,
                 1 => QoS::AtLeastOnce,
@@ -250,6 +263,19 @@ impl Rule {
             },
             retain: rule.retain,
         })
+    }
+
+    #[cfg(feature = "kafka")]
+    fn fixed_topic(&self) -> Option<String> {
+        if let Some(template) = &self.topic {
+            return template.literal().map(str::to_owned);
+        }
+        let [filter] = &*self.filters else {
+            return None;
+        };
+        let is_one = !filter.contains(['+', '#']);
+        let rest = filter.strip_prefix(&self.from_prefix).filter(|_| is_one)?;
+        Some(format!("{}{rest}", self.to_prefix))
     }
 
     /// The filter by which a rule wants a topic, if it does.

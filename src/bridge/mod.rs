@@ -10,8 +10,10 @@ mod command;
 mod desk;
 mod dial;
 mod headers;
+mod kinds;
 mod map;
 mod parts;
+mod place;
 mod post;
 mod prepare;
 mod queues;
@@ -109,6 +111,7 @@ pub struct BridgeError {
 /// The first file that cannot be used.
 pub fn check(config: &Config) -> Result<(), BridgeError> {
     config.bridges.iter().try_for_each(|bridge| {
+        kinds::check(bridge)?;
         dial::dial(bridge)?;
         dial::credentials(bridge)
             .map(drop)

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "amqp091")]
 use tidewire_bridges::amqp091::Amqp091Connector;
+#[cfg(feature = "kafka")]
+use tidewire_bridges::kafka::KafkaConnector;
 use tidewire_bridges::mqtt::MqttConnector;
 use tidewire_bridges::{Connector, Settings};
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
@@ -68,22 +70,17 @@ pub(super) fn change(
         #[cfg(feature = "amqp091")]
         BridgeKind::Amqp091 => Settings::Amqp091(Box::new(settings::amqp091(bridge, node)?)),
         #[cfg(not(feature = "amqp091"))]
-        BridgeKind::Amqp091 => return Err(not_built(bridge)),
+        BridgeKind::Amqp091 => return Err(super::kinds::not_built(bridge)),
+        #[cfg(feature = "kafka")]
+        BridgeKind::Kafka => Settings::Kafka(Box::new(settings::kafka(bridge, &map, node)?)),
+        #[cfg(not(feature = "kafka"))]
+        BridgeKind::Kafka => return Err(super::kinds::not_built(bridge)),
     };
     Ok(Change {
         bridge: bridge.clone(),
         map,
         settings,
     })
-}
-
-/// A kind that this build leaves out.
-#[cfg(not(feature = "amqp091"))]
-fn not_built(bridge: &Bridge) -> BridgeError {
-    BridgeError {
-        bridge: bridge.name.clone(),
-        problem: "kind: \"amqp091\" is not in this build; built kinds: mqtt".to_owned(),
-    }
 }
 
 /// Makes the task of a bridge.
@@ -129,6 +126,8 @@ pub(super) fn prepare(
         Settings::Amqp091(settings) => {
             task(&bridge, Amqp091Connector::new(*settings), tools, stopped)
         }
+        #[cfg(feature = "kafka")]
+        Settings::Kafka(settings) => task(&bridge, KafkaConnector::new(*settings), tools, stopped),
     };
     (Prepared { id, inbox, running }, status)
 }
@@ -222,13 +221,15 @@ fn destination(id: BridgeId, part: Part, shared: &Shared) -> Destination {
 
 fn queue_limits(bridge: &Bridge) -> BridgeQueueLimits {
     let age_ms_max = bridge.queue_age_seconds_max.saturating_mul(1_000);
+    let inflight_max = match bridge.kind {
+        BridgeKind::Kafka => usize::try_from(bridge.kafka.inflight_max).unwrap_or(usize::MAX / 2),
+        BridgeKind::Mqtt | BridgeKind::Amqp091 => usize::from(bridge.inflight_max),
+    };
     BridgeQueueLimits {
         messages_max: bridge.queue_messages_max,
         bytes_max: bridge.queue_bytes_max,
         age_ms_max: (age_ms_max > 0).then_some(age_ms_max),
         overflow: bridge.queue_overflow,
-        lent_max: BridgeQueueLimits::default()
-            .lent_max
-            .max(2 * usize::from(bridge.inflight_max)),
+        lent_max: BridgeQueueLimits::default().lent_max.max(2 * inflight_max),
     }
 }

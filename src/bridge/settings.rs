@@ -6,12 +6,19 @@ use std::time::Duration;
 
 #[cfg(feature = "amqp091")]
 use tidewire_bridges::amqp091;
+#[cfg(feature = "kafka")]
+use tidewire_bridges::kafka;
 use tidewire_bridges::mqtt::{self, CredentialsSource, Settings, Subscription};
 use tidewire_protocol::codec::ProtocolVersion;
 
 use super::map::Map;
 use super::{BridgeError, dial};
 use crate::config::{Bridge, BridgeProtocol, Config, ServerOrder};
+#[cfg(feature = "kafka")]
+use crate::config::{
+    BridgeKafka, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,
+    SaslMechanism,
+};
 
 pub(super) fn settings(
     bridge: &Bridge,
@@ -84,6 +91,102 @@ pub(super) fn amqp091(bridge: &Bridge, node: &str) -> Result<amqp091::Settings, 
         connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
         ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
     })
+}
+
+/// What a bridge to Kafka is told.
+#[cfg(feature = "kafka")]
+pub(super) fn kafka(
+    bridge: &Bridge,
+    map: &Map,
+    node: &str,
+) -> Result<kafka::Settings, BridgeError> {
+    // Certificates are librdkafka's affair, but whether they can be read is seen here.
+    dial::dial(bridge)?;
+    let (source, own) = (bridge.clone(), &bridge.kafka);
+    let is_encrypted = |url: &String| url.starts_with("kafkas://");
+    let sends = !bridge.out.is_empty() || !bridge.both.is_empty();
+    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
+    Ok(kafka::Settings {
+        name: format!("{}.{node}", bridge.name),
+        servers: dial::addresses(bridge).join(","),
+        tls: bridge.servers.iter().any(is_encrypted).then(|| kafka::Tls {
+            ca: bridge.ca.clone(),
+            pair: bridge.certificate.clone().zip(bridge.key.clone()),
+        }),
+        credentials: CredentialsSource(Arc::new(move || dial::credentials(&source))),
+        sasl_mechanism: match own.sasl_mechanism {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        }
+        .to_owned(),
+        connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
+        ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
+        producer: sends.then(|| kafka_producer(own, map)),
+        consumer: receives.then(|| kafka_consumer(bridge, map)),
+    })
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_producer(own: &BridgeKafka, map: &Map) -> kafka::ProducerSettings {
+    kafka::ProducerSettings {
+        topics: map.fixed_topics().map(|it| it.replace('/', ".")).collect(),
+        acks: match own.acks {
+            KafkaAcks::All => "all",
+            KafkaAcks::Leader => "1",
+            KafkaAcks::None => "0",
+        }
+        .to_owned(),
+        is_idempotent: own.idempotence,
+        compression: match own.compression {
+            KafkaCompression::None => "none",
+            KafkaCompression::Gzip => "gzip",
+            KafkaCompression::Snappy => "snappy",
+            KafkaCompression::Lz4 => "lz4",
+            KafkaCompression::Zstd => "zstd",
+        }
+        .to_owned(),
+        partitioner: match own.partitioner {
+            KafkaPartitioner::Murmur2 => "murmur2_random",
+            KafkaPartitioner::Crc32 => "consistent_random",
+            KafkaPartitioner::Random => "random",
+        }
+        .to_owned(),
+        linger_ms: own.linger_ms,
+        batch_messages_max: own.batch_messages_max,
+        batch_bytes_max: own.batch_bytes_max,
+        message_bytes_max: own.message_bytes_max,
+        inflight_max: usize::try_from(own.inflight_max).unwrap_or(usize::MAX),
+        creates_topics: own.create_topics,
+        has_tombstones: own.tombstones,
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_consumer(bridge: &Bridge, map: &Map) -> kafka::ConsumerSettings {
+    let own = &bridge.kafka;
+    let filters = map.remote_filters().into_iter();
+    let topics = match own.topics.is_empty() {
+        true => filters.map(|(it, _)| kafka::topics_of(&it)).collect(),
+        false => own.topics.clone(),
+    };
+    let group = own.group.clone();
+    kafka::ConsumerSettings {
+        topics,
+        group: group.unwrap_or_else(|| format!("tidewire.{}", bridge.name)),
+        start: match own.start {
+            KafkaStart::Earliest => "earliest",
+            KafkaStart::Latest => "latest",
+            KafkaStart::Stored => "error",
+        }
+        .to_owned(),
+        isolation: match own.isolation {
+            KafkaIsolation::ReadCommitted => "read_committed",
+            KafkaIsolation::ReadUncommitted => "read_uncommitted",
+        }
+        .to_owned(),
+        unaccepted_max: usize::try_from(own.unaccepted_max).unwrap_or(usize::MAX),
+    }
 }
 
 fn server_order(bridge: &Bridge) -> mqtt::ServerOrder {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroize;
 
-use super::QueueOverflow;
+use super::{BridgeKafka, QueueOverflow};
 
 /// One bridge to another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,8 @@ pub struct Bridge {
     pub queue: Option<String>,
     /// amqp091: whether a message that reaches no queue is refused.
     pub mandatory: bool,
+    /// kafka: all that only it has.
+    pub kafka: BridgeKafka,
     /// Where messages go that the other broker will never take; `None` drops them.
     pub dead_letter: Option<String>,
     /// The retained topic at the other broker that says whether the bridge is up: 1 or 0.
@@ -158,6 +160,7 @@ impl Default for Bridge {
             exchange: None,
             queue: None,
             mandatory: true,
+            kafka: BridgeKafka::default(),
             dead_letter: None,
             notify_topic: None,
             out: Vec::new(),
@@ -180,6 +183,12 @@ pub struct BridgeRule {
     pub remote_prefix: String,
     /// The topic on the other side in the mapping language; `None` exchanges the prefixes.
     pub topic: Option<String>,
+    /// kafka, `out`: the key in the mapping language; `None` is the topic here, empty is no key.
+    pub key: Option<String>,
+    /// kafka, `out`: the partition in the mapping language; `None` follows from the key.
+    pub partition: Option<String>,
+    /// kafka, `out`: milliseconds since 1970 in the mapping language; `None` is now.
+    pub timestamp_ms: Option<String>,
     /// The highest QoS; higher ones are lowered.
     pub qos_max: u16,
     /// What becomes of the retain flag.
@@ -202,6 +211,9 @@ impl Default for BridgeRule {
             local_prefix: String::new(),
             remote_prefix: String::new(),
             topic: None,
+            key: None,
+            partition: None,
+            timestamp_ms: None,
             qos_max: 2,
             retain: BridgeRetain::Keep,
             user_properties_pass: vec!["*".to_owned()],
@@ -220,6 +232,8 @@ pub enum BridgeKind {
     Mqtt,
     /// AMQP 0-9-1, as a client.
     Amqp091,
+    /// Kafka, as a client.
+    Kafka,
 }
 
 /// The protocol version of an MQTT bridge.

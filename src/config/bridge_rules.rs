@@ -9,6 +9,7 @@ use super::rules::{Broken, demand};
 use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, QueueOverflow, Transport,
+    bridge_kafka,
 };
 
 /// The first rule about bridges that does not hold.
@@ -53,6 +54,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     )?;
     check_kind(bridge)?;
     check_start(bridge)?;
+    bridge_kafka::check(bridge)?;
     check_servers(bridge)?;
     check_numbers(bridge)?;
     check_secrets(bridge)?;
@@ -142,6 +144,7 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
         let schemes = match bridge.kind {
             BridgeKind::Mqtt => "must begin with mqtt://, mqtts://, ws://, wss:// or unix://",
             BridgeKind::Amqp091 => "must begin with amqp:// or amqps://",
+            BridgeKind::Kafka => "must begin with kafka:// or kafkas://",
         };
         let scheme = Scheme::of_server(bridge.kind, server).map_err(|_| Broken {
             key: key.clone(),
@@ -149,7 +152,11 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
         })?;
         let (host, path) = scheme.rest.split_once('/').unwrap_or((scheme.rest, ""));
         let is_plain = bridge.kind == BridgeKind::Mqtt || path.is_empty();
-        demand(&key, is_plain, "must not hold a path: use virtual_host")?;
+        let problem = match bridge.kind {
+            BridgeKind::Amqp091 => "must not hold a path: use virtual_host",
+            _ => "must not hold a path",
+        };
+        demand(&key, is_plain, problem)?;
         let has_host = scheme.transport == Transport::Unix || !host.is_empty();
         demand(&key, has_host && !scheme.rest.is_empty(), "names no host")?;
         demand(
@@ -167,7 +174,7 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
         Scheme::of_server(bridge.kind, url).is_ok_and(|it| it.transport.is_encrypted())
     };
     let is_encrypted = bridge.servers.iter().any(encrypted);
-    let unused = "is for servers with mqtts://, wss:// or amqps://";
+    let unused = "is for servers with mqtts://, wss://, amqps:// or kafkas://";
     demand("ca", is_encrypted || bridge.ca.is_none(), unused)?;
     demand(
         "certificate",

@@ -34,7 +34,8 @@ pub(super) const LISTS: [&str; 9] = [
 ];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 8] = [
+pub(super) const TABLES: [&str; 9] = [
+    "bridges.#.kafka",
     "auth",
     "auth.jwt",
     "auth.http",
@@ -52,6 +53,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         LISTENER,
         CERTIFICATE,
         BRIDGE,
+        BRIDGE_KAFKA,
         BRIDGE_OUT,
         BRIDGE_IN,
         BRIDGE_BOTH,
@@ -203,12 +205,37 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     notify_topic ANY;
 });
 
+keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {
+    config.bridges.get_mut(at.outer).map(|bridge| &mut bridge.kafka)
+}, {
+    sasl_mechanism ANY;
+    acks ANY;
+    idempotence ANY;
+    compression ANY;
+    partitioner ANY;
+    linger_ms (0, 60_000);
+    batch_messages_max (1, 1_000_000);
+    batch_bytes_max (1_024, 100_000_000);
+    message_bytes_max (1_000, 100_000_000);
+    inflight_max (1, 1_000_000);
+    create_topics ANY;
+    tombstones ANY;
+    topics ANY;
+    group ANY;
+    start ANY;
+    isolation ANY;
+    unaccepted_max (1, 1_000_000);
+});
+
 keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
     filters ANY;
     exclude ANY;
     local_prefix ANY;
     remote_prefix ANY;
     topic ANY;
+    key ANY;
+    partition ANY;
+    timestamp_ms ANY;
     qos_max (0, 2);
     retain ANY;
     user_properties_pass ANY;

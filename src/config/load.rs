@@ -169,7 +169,7 @@ impl Loader {
             };
         }
         if TABLES.contains(&pattern.as_str()) {
-            return refused(origin, format!("a table [{path}]"));
+            return refused(origin, format!("a table [{}]", bare(path)));
         }
         let Some(index) = self.grow(path) else {
             return refused(origin, "list entries numbered without gaps".into());
@@ -284,7 +284,7 @@ fn flatten(prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<Leaf>) {
         let path = join(prefix, key.get_ref());
         let offset = key.span().start;
         match value.get_ref() {
-            DeValue::Table(table) if TABLES.contains(&path.as_str()) => {
+            DeValue::Table(table) if TABLES.contains(&pattern(&path).as_str()) => {
                 flatten(&path, table, leaves);
             }
             DeValue::Array(items)

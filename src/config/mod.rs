@@ -6,6 +6,7 @@
 mod acl;
 mod auth;
 mod bridge;
+mod bridge_kafka;
 mod bridge_rules;
 mod error;
 mod keys;
@@ -31,6 +32,10 @@ pub use auth::{
 };
 pub use bridge::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
+};
+pub use bridge_kafka::{
+    BridgeKafka, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,
+    SaslMechanism,
 };
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};

@@ -61,7 +61,8 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .replace("acl.rules", "acl.rules.#")
                 + ".";
             if let Some(rest) = section.strip_prefix("bridges.") {
-                let rest = rest.replacen('.', ".#.", usize::from(!rest.is_empty()));
+                let is_list = !rest.is_empty() && rest != "kafka.";
+                let rest = rest.replacen('.', ".#.", usize::from(is_list));
                 section = format!("bridges.#.{rest}");
             }
         } else if let Some((key, value)) = bare.split_once(" = ")
@@ -93,6 +94,8 @@ fn the_examples_load() {
     assert_eq!((bridges.len(), bridges[0].both.len()), (1, 1));
     let rabbitmq = load_shipped("rabbitmq.toml").bridges;
     assert_eq!(rabbitmq[0].kind, BridgeKind::Amqp091);
+    let kafka = load_shipped("kafka.toml").bridges;
+    assert_eq!(kafka[0].kind, BridgeKind::Kafka);
     let tls = load_shipped("tls.toml");
     assert_eq!(
         tls.listeners[0].client_certificates,
@@ -359,7 +362,7 @@ fn a_bridge_that_cannot_work_is_refused_with_key_and_reason() {
         ),
         (
             out("").replacen("\n[[bridges.out", "\nca = \"ca.crt\"\n[[bridges.out", 1),
-            "`bridges.0.ca` is for servers with mqtts://, wss:// or amqps://",
+            "`bridges.0.ca` is for servers with mqtts://, wss://, amqps:// or kafkas://",
         ),
         (
             bridge("password = 5"),
@@ -478,10 +481,59 @@ fn a_bridge_to_rabbitmq_takes_the_keys_of_its_kind_and_no_others() {
             amqp("exchange = \"e\"").replace("amqp091", "mqtt"),
             "`bridges.0.exchange` is for kind = \"amqp091\"",
         ),
-        (amqp("").replace("amqp091", "kafka"), "amqp091"),
+        (amqp("").replace("amqp091", "nats"), "amqp091"),
     ];
     for (text, expected) in cases {
         let refusal = refusal(&text.replacen("\n\n", "\n", 9));
+        assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
+    }
+}
+
+#[test]
+fn a_bridge_to_kafka_takes_the_keys_of_its_kind_and_no_others() {
+    let bridge = |lines: &str, rule: &str| {
+        format!(
+            "[[bridges]]\nname = \"b\"\nkind = \"kafka\"\nservers = [\"kafka://h\"]\n\
+             {lines}\n[[bridges.out]]\nfilters = [\"a/+\"]\n{rule}\n"
+        )
+    };
+    let own = "[bridges.kafka]\nacks = \"leader\"\nidempotence = false\nstart = \"earliest\"";
+    let valid = read(&bridge(own, "key = \"{2}\"")).expect("valid");
+    let bridges = &valid.bridges[0];
+    assert_eq!(bridges.kafka.acks, KafkaAcks::Leader);
+    assert_eq!(bridges.kafka.start, KafkaStart::Earliest);
+    let cases = [
+        (
+            bridge("", "").replace("kafka://h", "mqtt://h"),
+            "`bridges.0.servers.0` must begin with kafka:// or kafkas://",
+        ),
+        (
+            bridge("", "").replace("[\"kafka://h", "[\"kafkas://g\", \"kafka://h"),
+            "`bridges.0.servers` must be all kafka:// or all kafkas://",
+        ),
+        (
+            bridge("[bridges.kafka]\nacks = \"none\"", ""),
+            "`bridges.0.kafka.idempotence` needs acks = \"all\"",
+        ),
+        (
+            bridge("[bridges.kafka]\ntopics = [\"t\"]", ""),
+            "`bridges.0.kafka.topics` is of no use without `in` or `both`",
+        ),
+        (
+            bridge("kafka = 5", ""),
+            "`bridges.0.kafka` is 5, expected a table [bridges.kafka]",
+        ),
+        (
+            bridge("", "partition = \"{3}\""),
+            "`bridges.0.out.0.partition` is \"{3}\": {3} never exists for the filter `a/+`",
+        ),
+        (
+            bridge("", "key = \"{2}\"").replace("kafka", "mqtt"),
+            "`bridges.0.out.0.key` is for kind = \"kafka\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        let refusal = refusal(&text);
         assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
     }
 }

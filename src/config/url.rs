@@ -102,6 +102,9 @@ impl<'a> Scheme<'a> {
             (BridgeKind::Amqp091, Some(("amqp", _))) => (Transport::Tcp, 5672),
             (BridgeKind::Amqp091, Some(("amqps", _))) => (Transport::Tls, 5671),
             (BridgeKind::Amqp091, _) => return Err(refusal(url, UNKNOWN_AMQP_SCHEME)),
+            (BridgeKind::Kafka, Some(("kafka", _))) => (Transport::Tcp, 9092),
+            (BridgeKind::Kafka, Some(("kafkas", _))) => (Transport::Tls, 9093),
+            (BridgeKind::Kafka, _) => return Err(refusal(url, UNKNOWN_KAFKA_SCHEME)),
         };
         let (_, rest) = url.split_once("://").unwrap_or_default();
         Ok(Self {
@@ -144,5 +147,6 @@ fn decode(text: &str) -> Option<String> {
 }
 
 const UNKNOWN_AMQP_SCHEME: &str = "has an unknown scheme, expected amqp or amqps";
+const UNKNOWN_KAFKA_SCHEME: &str = "has an unknown scheme, expected kafka or kafkas";
 const UNKNOWN_SCHEME: &str =
     "has an unknown scheme, expected tcp or mqtt, tls or mqtts, ws, wss or unix";

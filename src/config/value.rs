@@ -8,9 +8,10 @@ use toml::de::DeValue;
 
 use super::{
     AclAction, AclEffect, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
-    CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, LogLevel, Network,
-    QueueOverflow, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace,
-    Transport, UnixMode, UnixOwner, WideSubscriptions,
+    CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, KafkaAcks, KafkaCompression,
+    KafkaIsolation, KafkaPartitioner, KafkaStart, LogLevel, Network, QueueOverflow, SaslMechanism,
+    Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace, Transport,
+    UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -275,7 +276,19 @@ words! {
     Authentication { "password" => Password, "jwt" => Jwt, "http" => Http }
     TokenPlace { "password" => Password, "user_name" => UserName }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
-    BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091 }
+    BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091, "kafka" => Kafka }
+    SaslMechanism {
+        "plain" => Plain, "scram-sha-256" => ScramSha256, "scram-sha-512" => ScramSha512
+    }
+    KafkaAcks { "all" => All, "leader" => Leader, "none" => None }
+    KafkaCompression {
+        "none" => None, "gzip" => Gzip, "snappy" => Snappy, "lz4" => Lz4, "zstd" => Zstd
+    }
+    KafkaPartitioner { "murmur2" => Murmur2, "crc32" => Crc32, "random" => Random }
+    KafkaStart { "earliest" => Earliest, "latest" => Latest, "stored" => Stored }
+    KafkaIsolation {
+        "read_committed" => ReadCommitted, "read_uncommitted" => ReadUncommitted
+    }
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }
     BridgeRetain { "keep" => Keep, "strip" => Strip, "set" => Set }
     BridgeStart { "automatic" => Automatic, "lazy" => Lazy, "once" => Once }

@@ -1,4 +1,4 @@
-//! Bridges between real processes: two and three nodes of ours, mosquitto and RabbitMQ.
+//! Bridges between real processes: two and three nodes of ours, mosquitto, RabbitMQ and Kafka.
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
@@ -7,6 +7,8 @@ mod durable;
 mod faults;
 mod federation;
 mod hot;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kill;
 mod mosquitto;
 mod process;

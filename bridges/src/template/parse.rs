@@ -67,6 +67,7 @@ fn place(content: &str) -> Result<Part, TemplateError> {
 fn source(name: &str) -> Option<Source> {
     Some(match name {
         "topic" => Source::Topic,
+        "key" => Source::Key,
         "#" => Source::Hash,
         "qos" => Source::QoS,
         "retain" => Source::Retain,

@@ -1,0 +1,224 @@
+//! What librdkafka tells: deliveries, errors and statistics, left where the ends find them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::Statistics;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::ProducerContext;
+
+use super::failure::{self, Target, Undelivered};
+use crate::ports::Ports;
+use crate::{Failure, Record, Settled};
+
+/// The ear of one connection.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) ports: Arc<Ports>,
+    /// Topics without which nothing goes on.
+    required: BTreeSet<String>,
+    heard: Mutex<Heard>,
+}
+
+/// What librdkafka carries along with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) sequence: u64,
+    /// The record chooses the partition itself.
+    pub(super) has_partition: bool,
+}
+
+impl Sent {
+    pub(super) fn new(record: &Record) -> Self {
+        Self {
+            sequence: record.sequence,
+            has_partition: record.partition.is_some(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    last_error: Option<String>,
+    /// What it is, without what varies.
+    trouble: Option<String>,
+    /// Records whose batch was too large.
+    suspects: BTreeSet<u64>,
+    revoked: Vec<(String, i32)>,
+}
+
+impl Events {
+    pub(super) fn new(ports: Arc<Ports>, required: BTreeSet<String>) -> Self {
+        Self {
+            ports,
+            required,
+            heard: Mutex::default(),
+        }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last error, for the reason of a silence.
+    pub(super) fn last_error(&self) -> String {
+        let heard = self.heard();
+        heard
+            .last_error
+            .as_ref()
+            .map_or_else(String::new, |error| format!(": {error}"))
+    }
+
+    pub(super) fn is_suspect(&self, sequence: u64) -> bool {
+        self.heard().suspects.contains(&sequence)
+    }
+
+    /// It went alone and is settled.
+    pub(super) fn clear(&self, sequence: u64) {
+        self.heard().suspects.remove(&sequence);
+    }
+
+    /// Partitions that now belong to somebody else, since the last call.
+    pub(super) fn take_revoked(&self) -> Vec<(String, i32)> {
+        std::mem::take(&mut self.heard().revoked)
+    }
+
+    /// The connection goes on, but not everything works; said once until it has ended.
+    pub(super) fn trouble(&self, what: String, details: &str) {
+        let mut heard = self.heard();
+        if heard.trouble.as_ref() != Some(&what) {
+            let text = format!("{what}{details}");
+            heard.trouble = Some(what);
+            drop(heard);
+            self.ports.leave(|boxes| {
+                boxes.has_recovered = false;
+                boxes.troubles.push(text);
+            });
+        }
+    }
+
+    /// Something works again.
+    pub(super) fn recovered(&self) {
+        if self.heard().trouble.take().is_some() {
+            self.ports.leave(|boxes| boxes.has_recovered = true);
+        }
+    }
+
+    fn settle(&self, sequence: u64, result: Result<(), Failure>) {
+        let settled = Settled { sequence, result };
+        self.ports.leave(|boxes| boxes.settled.push(settled));
+    }
+
+    /// librdkafka does not even take a record.
+    pub(super) fn refused(&self, sent: Sent, code: Code, topic: &str) {
+        if code == Code::MessageSizeTooLarge {
+            // Its own size is meant, not that of a batch.
+            self.heard().suspects.insert(sent.sequence);
+        }
+        self.undelivered(sent, code, topic);
+    }
+
+    fn undelivered(&self, sent: Sent, code: Code, topic: &str) {
+        let Sent {
+            sequence,
+            has_partition,
+        } = sent;
+        let target = Target {
+            topic,
+            is_required: self.required.contains(topic),
+            has_partition,
+        };
+        match failure::undelivered(code, target) {
+            Undelivered::Purged => {}
+            Undelivered::Ended(failure) => self.ports.fail(failure),
+            Undelivered::Settled(failure) => self.settle(sequence, Err(failure)),
+            Undelivered::Batch => {
+                let reason = format!("topic {topic:?}: {}", failure::words(code));
+                // The caller brings it back, and then it goes alone.
+                let is_first = self.heard().suspects.insert(sequence);
+                let failure = match is_first {
+                    true => Failure::retry(reason),
+                    false => Failure::poison(reason),
+                };
+                self.settle(sequence, Err(failure));
+            }
+        }
+    }
+
+    fn error(&self, error: &KafkaError, reason: &str) {
+        if let Some(failure) = failure::of_client(error, reason) {
+            self.ports.fail(failure);
+        } else if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
+            let details = self.last_error();
+            self.trouble(failure::words(Code::AllBrokersDown), &details);
+        } else {
+            self.heard().last_error = Some(reason.to_owned());
+        }
+    }
+
+    fn statistics(&self, statistics: &Statistics) {
+        let mut brokers = statistics.brokers.values();
+        let throttle_ms = brokers
+            .clone()
+            .filter_map(|it| Some(it.throttle.as_ref()?.max))
+            .max();
+        if let Some(throttle_ms) = throttle_ms.filter(|it| *it > 0) {
+            let details = format!(", by up to {throttle_ms} ms");
+            self.trouble("throttled by the server's quota".to_owned(), &details);
+        } else if brokers.any(|it| it.state == "UP") {
+            self.recovered();
+        }
+    }
+}
+
+/// Hears for a producer or a consumer.
+#[derive(Clone, Debug)]
+pub(super) struct Ear(pub(super) Arc<Events>);
+
+impl ClientContext for Ear {
+    fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _line: &str) {
+        // What matters comes as an error as well, and ends in the state of the bridge.
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.0.statistics(&statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Ear {
+    type DeliveryOpaque = Box<Sent>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        match result {
+            Ok(_) => self.0.settle(sent.sequence, Ok(())),
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                self.0.undelivered(*sent, code, message.topic());
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Ear {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            // An assignment begins anew with what is committed.
+            Rebalance::Assign(partitions) | Rebalance::Revoke(partitions) => {
+                let elements = partitions.elements();
+                let names = elements.iter();
+                let names = names.map(|it| (it.topic().to_owned(), it.partition()));
+                self.0.heard().revoked.extend(names);
+            }
+            Rebalance::Error(error) => self.0.trouble(format!("the group: {error}"), ""),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Kafka as a client, by librdkafka.
+//!
+//! Owns a producer and a consumer. A record is settled once the server has acknowledged it, as told
+//! by the delivery callback; an offset is committed once all records up to it are accepted. Clients
+//! outlive lost connections: librdkafka sends again what was in flight, and the server knows it.
+
+mod client;
+mod convert;
+mod events;
+mod failure;
+mod offsets;
+mod settings;
+mod sink;
+mod source;
+mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::producer::Producer as _;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+pub use offsets::Position;
+pub use settings::{ConsumerSettings, ProducerSettings, Settings, Tls};
+pub use sink::KafkaSink;
+pub use topics::topics_of;
+
+use events::Events;
+use offsets::Offsets;
+use sink::Producer;
+use source::{Consumer, Reader};
+
+use crate::ports::Ports;
+use crate::{Connected, Connector, Failure, PortSource};
+
+/// A Kafka client that connects again and again.
+pub struct KafkaConnector {
+    settings: Arc<Settings>,
+    /// Counts connections.
+    connections: u64,
+    running: Option<Running>,
+}
+
+/// The clients of a connection.
+#[derive(Clone, Default)]
+struct Clients {
+    producer: Option<Arc<Producer>>,
+    consumer: Option<Arc<Consumer>>,
+}
+
+struct Running {
+    ports: Arc<Ports>,
+    clients: Clients,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl KafkaConnector {
+    /// A client without a connection.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            connections: 0,
+            running: None,
+        }
+    }
+
+    fn create(&self, events: &Arc<Events>) -> Result<Clients, Failure> {
+        let settings = &*self.settings;
+        let config = client::common(settings)?;
+        let mut clients = Clients::default();
+        if let Some(own) = &settings.producer {
+            clients.producer = Some(Arc::new(client::producer(config.clone(), own, events)?));
+        }
+        if let Some(own) = &settings.consumer {
+            clients.consumer = Some(Arc::new(client::consumer(config, own, events)?));
+        }
+        Ok(clients)
+    }
+
+    async fn end(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        running.ports.close("closed");
+        running.ports.fail(Failure::retry("closed"));
+        if let Some(reader) = running.reader {
+            // It was told to end; how it ended says nothing new.
+            let _ = reader.await;
+        }
+        // The end commits offsets, leaves the group and waits for threads. A panic of the library
+        // there is nobody's concern any more.
+        let _ = spawn_blocking(move || drop(running.clients)).await;
+    }
+}
+
+impl Connector for KafkaConnector {
+    type Sink = KafkaSink;
+    type Source = PortSource;
+
+    async fn connect(&mut self) -> Result<Connected<KafkaSink, PortSource>, Failure> {
+        self.end().await;
+        self.connections += 1;
+        let settings = Arc::clone(&self.settings);
+        let ports = Arc::new(Ports::default());
+        let required = settings.producer.as_ref().map(|it| it.topics.clone());
+        let events = Arc::new(Events::new(
+            Arc::clone(&ports),
+            required.unwrap_or_default(),
+        ));
+        let clients = self.create(&events)?;
+        self.running = Some(Running {
+            ports: Arc::clone(&ports),
+            clients: clients.clone(),
+            reader: None,
+        });
+        greet(clients.clone(), Arc::clone(&settings)).await?;
+        let producer = clients.producer.zip(settings.producer.clone());
+        let sink = KafkaSink::new(producer, Arc::clone(&events), settings.ack_timeout);
+        if let (Some(running), Some(consumer)) = (&mut self.running, clients.consumer) {
+            let unaccepted_max = settings.consumer.as_ref().map(|it| it.unaccepted_max);
+            let reader = Reader {
+                consumer,
+                events,
+                unaccepted_max: unaccepted_max.unwrap_or(1),
+                offsets: Offsets::new(self.connections),
+            };
+            let end = EndOfTask(Arc::clone(&ports));
+            running.reader = Some(tokio::spawn(async move {
+                reader.run().await;
+                drop(end);
+            }));
+        }
+        Ok(Connected {
+            sink,
+            source: PortSource { ports },
+            held: Vec::new(),
+            remote: settings.servers.clone(),
+            peer: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    async fn close(&mut self) {
+        self.end().await;
+    }
+
+    fn change(&mut self, settings: crate::Settings) {
+        if let crate::Settings::Kafka(settings) = settings {
+            self.settings = Arc::from(settings);
+        }
+    }
+
+    async fn held(&mut self) -> Vec<u64> {
+        // What a producer had in flight is unknown to the next one.
+        Vec::new()
+    }
+}
+
+/// Tells the ends that the task is gone, even if it panicked.
+struct EndOfTask(Arc<Ports>);
+
+impl Drop for EndOfTask {
+    fn drop(&mut self) {
+        self.0.fail(Failure::retry("the consumer has ended"));
+    }
+}
+
+/// Waits for a server on a thread of its own, which ends soon after this is dropped.
+async fn greet(clients: Clients, settings: Arc<Settings>) -> Result<(), Failure> {
+    struct GivesUp(Arc<AtomicBool>);
+    impl Drop for GivesUp {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_given_up = Arc::new(AtomicBool::new(false));
+    let gives_up = GivesUp(Arc::clone(&is_given_up));
+    let greeted = spawn_blocking(move || {
+        let is_given_up = || is_given_up.load(Ordering::Relaxed);
+        match (&clients.producer, &clients.consumer) {
+            (Some(producer), _) => client::greet(producer.client(), &settings, is_given_up),
+            (None, Some(consumer)) => client::greet(consumer.client(), &settings, is_given_up),
+            (None, None) => Err(Failure::refused("nothing goes in either direction")),
+        }
+    });
+    let greeted = greeted.await;
+    drop(gives_up);
+    greeted.unwrap_or_else(|error| Err(Failure::retry(error)))
+}

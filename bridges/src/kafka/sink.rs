@@ -1,0 +1,155 @@
+//! The way out: records are handed to librdkafka, and come back when they are delivered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::producer::ThreadedProducer;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::convert::Outgoing;
+use super::events::{Ear, Events, Sent};
+use super::settings::ProducerSettings;
+use crate::{Failure, Note, Record, Settled, Sink};
+
+/// The client of a way out.
+pub(super) type Producer = ThreadedProducer<Ear>;
+
+/// The way out of one connection.
+pub struct KafkaSink {
+    producer: Option<(Arc<Producer>, ProducerSettings)>,
+    events: Arc<Events>,
+    ack_timeout: Duration,
+    /// Not yet given to librdkafka, in order.
+    waiting: VecDeque<Record>,
+    in_flight: usize,
+    /// The record in flight goes alone: nothing else is sent until it is settled.
+    is_alone: bool,
+    /// When a record was last settled, or the first one of a burst submitted.
+    progress: Instant,
+}
+
+impl KafkaSink {
+    pub(super) fn new(
+        producer: Option<(Arc<Producer>, ProducerSettings)>,
+        events: Arc<Events>,
+        ack_timeout: Duration,
+    ) -> Self {
+        Self {
+            producer,
+            events,
+            ack_timeout,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            is_alone: false,
+            progress: Instant::now(),
+        }
+    }
+
+    /// Sends what may be sent now.
+    fn pump(&mut self) {
+        let Some((producer, settings)) = self.producer.clone() else {
+            return;
+        };
+        while self.in_flight < settings.inflight_max && !self.is_alone && !self.has_ended() {
+            let Some(record) = self.waiting.front() else {
+                return;
+            };
+            let is_suspect = self.events.is_suspect(record.sequence);
+            if is_suspect && self.in_flight > 0 {
+                return;
+            }
+            match send(&producer, record, &settings) {
+                // librdkafka's own queue is full: what is settled makes room.
+                Err(Code::QueueFull) if self.in_flight > 0 => return,
+                Err(code) => self.refuse(code),
+                Ok(()) => {
+                    if self.in_flight == 0 {
+                        self.progress = Instant::now();
+                    }
+                    self.in_flight += 1;
+                    self.is_alone = is_suspect;
+                    self.waiting.pop_front();
+                }
+            }
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.events.ports.lock().failure.is_some()
+    }
+
+    /// The first of the waiting records cannot be sent; it is settled like one that was.
+    fn refuse(&mut self, code: Code) {
+        if let Some(record) = self.waiting.pop_front() {
+            self.in_flight += 1;
+            let topic = Outgoing::topic_of(&record);
+            self.events.refused(Sent::new(&record), code, &topic);
+        }
+    }
+
+    fn take_settled(&mut self) -> Vec<Settled> {
+        let settled = std::mem::take(&mut self.events.ports.lock().settled);
+        if !settled.is_empty() {
+            self.in_flight = self.in_flight.saturating_sub(settled.len());
+            self.progress = Instant::now();
+            if std::mem::take(&mut self.is_alone) {
+                settled.iter().for_each(|it| self.events.clear(it.sequence));
+            }
+            if settled.iter().any(|it| it.result.is_ok()) {
+                self.events.recovered();
+            }
+        }
+        settled
+    }
+
+    /// Liveness by progress: connections that are open say nothing.
+    fn look_at_the_clock(&self) {
+        if self.in_flight > 0 && self.progress.elapsed() >= self.ack_timeout {
+            let seconds = self.ack_timeout.as_secs();
+            let error = self.events.last_error();
+            let text = format!("the server has acknowledged nothing for {seconds} s{error}");
+            self.events.ports.fail(Failure::retry(text));
+        }
+    }
+}
+
+impl Sink for KafkaSink {
+    fn submit(&mut self, records: Vec<Record>) {
+        self.waiting.extend(records);
+        self.pump();
+    }
+
+    async fn settled(&mut self) -> Result<Vec<Settled>, Failure> {
+        loop {
+            let settled = self.take_settled();
+            self.pump();
+            if !settled.is_empty() {
+                return Ok(settled);
+            }
+            self.look_at_the_clock();
+            if let Some(failure) = &self.events.ports.lock().failure {
+                return Err(failure.clone());
+            }
+            // Cancel safe: a permit that is not taken stays, and the clock is looked at again.
+            tokio::select! {
+                () = self.events.ports.settled_wake() => {}
+                () = sleep(TICK) => {}
+            }
+        }
+    }
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        Vec::new()
+    }
+
+    fn keep(&mut self, _count: usize) {}
+}
+
+fn send(producer: &Producer, record: &Record, settings: &ProducerSettings) -> Result<(), Code> {
+    let outgoing = Outgoing::new(record, settings.has_tombstones);
+    let sent = producer.send(outgoing.as_base_record());
+    sent.map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::InvalidTopic))
+}
+
+const TICK: Duration = Duration::from_millis(500);

@@ -1,0 +1,210 @@
+//! What only a bridge to Kafka has.
+
+use tidewire_bridges::{Template, TemplateError};
+
+use super::rules::{Broken, demand};
+use super::{Bridge, BridgeKind, BridgeProtocol, BridgeRule};
+
+/// `[bridges.kafka]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeKafka {
+    /// How the password is shown.
+    pub sasl_mechanism: SaslMechanism,
+    /// Whose acknowledgement a message needs.
+    pub acks: KafkaAcks,
+    /// Whether the server drops what a retry brings twice.
+    pub idempotence: bool,
+    /// How batches are compressed.
+    pub compression: KafkaCompression,
+    /// Which partition a key belongs to.
+    pub partitioner: KafkaPartitioner,
+    /// Milliseconds that a batch waits for more.
+    pub linger_ms: u32,
+    /// Messages in a batch.
+    pub batch_messages_max: u32,
+    /// Bytes of a batch.
+    pub batch_bytes_max: u32,
+    /// Bytes of a message.
+    pub message_bytes_max: u32,
+    /// Unacknowledged messages on the way out.
+    pub inflight_max: u32,
+    /// Whether the server may create topics.
+    pub create_topics: bool,
+    /// Whether a cleared retained message is one without a value.
+    pub tombstones: bool,
+    /// Topics to consume; empty takes those that the filters of `in` name.
+    pub topics: Vec<String>,
+    /// The consumer group; `None` makes one of the bridge's name.
+    pub group: Option<String>,
+    /// Where a group without offsets begins.
+    pub start: KafkaStart,
+    /// Whether messages of open transactions are read.
+    pub isolation: KafkaIsolation,
+    /// Messages received and not yet taken by our exchange.
+    pub unaccepted_max: u32,
+}
+
+impl Default for BridgeKafka {
+    fn default() -> Self {
+        Self {
+            sasl_mechanism: SaslMechanism::Plain,
+            acks: KafkaAcks::All,
+            idempotence: true,
+            compression: KafkaCompression::None,
+            partitioner: KafkaPartitioner::Murmur2,
+            linger_ms: 5,
+            batch_messages_max: 10_000,
+            batch_bytes_max: 917_504,
+            message_bytes_max: 1_000_000,
+            inflight_max: 10_000,
+            create_topics: false,
+            tombstones: true,
+            topics: Vec::new(),
+            group: None,
+            start: KafkaStart::Latest,
+            isolation: KafkaIsolation::ReadCommitted,
+            unaccepted_max: 5_000,
+        }
+    }
+}
+
+/// How a password is shown to Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// As it is.
+    Plain,
+    /// By a proof, with SHA-256.
+    ScramSha256,
+    /// By a proof, with SHA-512.
+    ScramSha512,
+}
+
+/// Whose acknowledgement a message needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaAcks {
+    /// All replicas that are in sync.
+    All,
+    /// The leader.
+    Leader,
+    /// Nobody's.
+    None,
+}
+
+/// How batches are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaCompression {
+    /// Not at all.
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+/// Which partition a key belongs to; without a key, any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaPartitioner {
+    /// As Kafka's own clients do it.
+    Murmur2,
+    /// As librdkafka's clients do it.
+    Crc32,
+    /// Any, even with a key.
+    Random,
+}
+
+/// Where a consumer group without offsets begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaStart {
+    /// With what there is.
+    Earliest,
+    /// With what comes.
+    Latest,
+    /// Nowhere: there have to be offsets.
+    Stored,
+}
+
+/// Whether messages of open transactions are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaIsolation {
+    /// When they are committed.
+    ReadCommitted,
+    /// At once.
+    ReadUncommitted,
+}
+
+/// Whether the keys of a bridge fit Kafka, or are left alone by other kinds.
+pub(super) fn check(bridge: &Bridge) -> Result<(), Broken> {
+    if bridge.kind != BridgeKind::Kafka {
+        return check_unused(bridge);
+    }
+    let mqtt = "is for kind = \"mqtt\"";
+    demand("client_id", bridge.client_id.is_none(), mqtt)?;
+    demand("notify_topic", bridge.notify_topic.is_none(), mqtt)?;
+    let is_any = bridge.protocol == BridgeProtocol::Auto;
+    demand("protocol", is_any, mqtt)?;
+    let problem = "is not for kind = \"kafka\": servers are known by the names that they advertise";
+    demand("server_name", bridge.server_name.is_none(), problem)?;
+    let is_encrypted = |url: &String| url.starts_with("kafkas://");
+    let is_uniform =
+        bridge.servers.iter().all(is_encrypted) || !bridge.servers.iter().any(is_encrypted);
+    demand(
+        "servers",
+        is_uniform,
+        "must be all kafka:// or all kafkas://",
+    )?;
+    let own = &bridge.kafka;
+    let fits = own.acks == KafkaAcks::All || !own.idempotence;
+    demand("kafka.idempotence", fits, "needs acks = \"all\"")?;
+    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
+    let problem = "is of no use without `in` or `both`";
+    demand("kafka.topics", receives || own.topics.is_empty(), problem)?;
+    let is_name = own.group.as_ref().is_none_or(|it| !it.is_empty());
+    demand("kafka.group", is_name, "is empty")?;
+    for (index, rule) in bridge.out.iter().enumerate() {
+        check_texts(rule).map_err(|broken| Broken {
+            key: format!("out.{index}.{}", broken.key),
+            ..broken
+        })?;
+    }
+    Ok(())
+}
+
+fn check_unused(bridge: &Bridge) -> Result<(), Broken> {
+    let kafka = "is for kind = \"kafka\"";
+    demand("kafka", bridge.kafka == BridgeKafka::default(), kafka)?;
+    for (index, rule) in bridge.out.iter().enumerate() {
+        let key = |name: &str| format!("out.{index}.{name}");
+        demand(&key("key"), rule.key.is_none(), kafka)?;
+        demand(&key("partition"), rule.partition.is_none(), kafka)?;
+        demand(&key("timestamp_ms"), rule.timestamp_ms.is_none(), kafka)?;
+    }
+    Ok(())
+}
+
+fn check_texts(rule: &BridgeRule) -> Result<(), Broken> {
+    let check = |key: &str, text: &str| {
+        let wrong = |error: TemplateError| Broken {
+            key: key.to_owned(),
+            problem: format!("is {text:?}: {error}"),
+        };
+        let template = Template::parse(text).map_err(wrong)?;
+        let mut filters = rule.filters.iter();
+        filters.try_for_each(|filter| {
+            let filter = format!("{}{filter}", rule.local_prefix);
+            template.check(&filter).map_err(wrong)
+        })
+    };
+    let texts = [
+        ("key", &rule.key),
+        ("partition", &rule.partition),
+        ("timestamp_ms", &rule.timestamp_ms),
+    ];
+    for (key, text) in texts {
+        text.as_ref().map_or(Ok(()), |text| check(key, text))?;
+    }
+    Ok(())
+}
