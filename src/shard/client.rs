@@ -123,6 +123,8 @@ pub(crate) struct Connection {
     pub(crate) out: OutBuffer,
     /// Encoded packets that wait for the commit of a batch, in order.
     pub(crate) held: VecDeque<(Ticket, Vec<u8>)>,
+    /// Among them is a PUBLISH of QoS 2, which one of QoS 1 does not overtake.
+    pub(crate) holds_publish: bool,
     /// CONNACK waits for this batch, and everything else for CONNACK.
     pub(crate) awaits_connack: Option<Ticket>,
     pub(crate) is_touched: bool,

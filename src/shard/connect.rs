@@ -222,6 +222,7 @@ impl Shard {
             wants_problem_information: properties.request_problem_information != Some(false),
             out: Default::default(),
             held: Default::default(),
+            holds_publish: false,
             awaits_connack: None,
             is_touched: false,
             is_closing: false,

@@ -340,8 +340,9 @@ impl Shard {
                 connection.out.tail().extend_from_slice(&bytes);
             }
         }
-        if !connection.held.is_empty() {
-            self.durable.holding.push(key);
+        match connection.held.is_empty() {
+            true => connection.holds_publish = false,
+            false => self.durable.holding.push(key),
         }
         if connection.awaits_connack.is_some_and(|it| it <= ticket) {
             connection.awaits_connack = None;

@@ -239,10 +239,11 @@ fn transmit(
     if let Some(delivery) = session.outbound.published(packet_id) {
         let is_kept = keep_in_flight(session, durable, packet_id);
         // Sent before its identifier is kept, it could be sent again under another one.
-        if is_kept
-            && delivery.qos == QoS::ExactlyOnce
+        let waits = is_kept && delivery.qos == QoS::ExactlyOnce;
+        if (waits || connection.holds_publish)
             && let Some(key) = session.connection
         {
+            connection.holds_publish = true;
             let start = connection.out.tail().len();
             write_overtaken(connection, delivery, packet_id, now_ms);
             durable.hold(key, connection, start);

@@ -283,3 +283,16 @@ fn a_client_of_3_1_1_gets_what_it_had_in_flight() {
     reader.send(&ack(PUBACK, again.id));
     reader.ping();
 }
+
+#[test]
+fn messages_of_both_qos_keep_one_order_while_identifiers_are_stored() {
+    let directory = Directory::new();
+    let broker = Program::start(&directory);
+    broker.leave_subscribed("reader", "a", 2);
+    let mut writer = broker.durable("writer");
+    let texts: Vec<_> = (0..200).map(|it| it.to_string()).collect();
+    for (text, qos) in texts.iter().zip([1, 2].into_iter().cycle()) {
+        writer.publish("a", qos, text);
+    }
+    assert_eq!(broker.resume("reader").take(200), texts);
+}
