@@ -265,6 +265,7 @@ impl Shard {
                 delayed,
                 retained,
             } => {
+                self.drop_refused_delayed(&delayed);
                 messages.extend(delayed);
                 self.refused_by_store(&messages, &retained, now_ms);
             }
