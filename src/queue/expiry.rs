@@ -30,6 +30,12 @@ impl ExpirySweep {
     pub(super) fn note(&mut self, expires_at_ms: Option<u64>) {
         self.first_ms = self.first_ms.min(expires_at_ms.unwrap_or(u64::MAX));
     }
+
+    /// So many left before the place that the search has reached, or may have.
+    pub(super) fn count_out(&mut self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.looked_at = self.looked_at.saturating_sub(count);
+    }
 }
 
 impl Queue {
@@ -237,6 +243,51 @@ mod tests {
         assert_eq!(fence, Ticket(1));
         assert!(ids.iter().all(|it| it.0 < 200 && it.0 % 3 != 0));
         assert_eq!(ids[0], MessageId(64));
+    }
+
+    #[test]
+    fn what_moves_up_while_a_search_goes_on_is_looked_at_too() {
+        let count = 10_000;
+        let mut queue = queue_of(count);
+        queue.arm_expiry(0);
+        let mut next_ms = queue.drop_expired(5_000);
+        let sent = std::iter::from_fn(|| queue.next(5_000)).count() as u64;
+        assert!(sent > 40, "{sent}");
+        while let Some(now_ms) = next_ms.filter(|it| *it < 6_000) {
+            next_ms = queue.drop_expired(now_ms);
+        }
+        let expired = count.div_ceil(3);
+        assert_eq!(queue.len() as u64, count - expired - sent);
+    }
+
+    #[test]
+    fn what_was_being_read_back_during_a_search_expires_too() {
+        let mut queue = Queue::default();
+        let messages = (1..=3).map(|id| RecoveredMessage {
+            id: MessageId(id),
+            bytes: 8,
+        });
+        let expiring = [(MessageId(1), 9_000), (MessageId(3), 5_000)];
+        queue.restore(QueueId::of(7), messages, &expiring);
+        assert_eq!(queue.arm_expiry(0), Some(5_000));
+        queue.begin_load(2);
+        assert_eq!(queue.drop_expired(5_000), None);
+        queue.end_load(vec![delivery(1, Some(9)), delivery(2, None)]);
+        assert_eq!(queue.arm_expiry(5_000), Some(9_000));
+        queue.drop_expired(9_000);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn what_a_group_gets_back_after_a_search_expires_too() {
+        let mut queue = Queue::default();
+        let limits = Limits::default();
+        queue.push(delivery(1, Some(9)), &limits, Ticket(1));
+        queue.arm_expiry(0);
+        let lent = queue.next(0).expect("a message");
+        assert_eq!(queue.drop_expired(5_000), None);
+        queue.push_front(vec![lent]);
+        assert_eq!(queue.arm_expiry(5_000), Some(9_000));
     }
 
     #[test]

@@ -224,6 +224,8 @@ impl Queue {
             };
             self.forget_oldest(at + 1);
             asked -= at + 1;
+            // Not looked at while it was on its way.
+            self.sweep.note(delivery.message.expires_at_ms());
             self.bytes += delivery.message.bytes();
             self.deliveries.push_back(delivery);
         }
@@ -263,6 +265,7 @@ impl Queue {
     /// Puts deliveries back before all others, the first one first.
     pub fn push_front(&mut self, deliveries: Vec<Delivery>) {
         for delivery in deliveries.into_iter().rev() {
+            self.sweep.note(delivery.message.expires_at_ms());
             self.bytes += delivery.message.bytes();
             self.deliveries.push_front(delivery);
         }
@@ -274,6 +277,7 @@ impl Queue {
         let (lent, kept): (Vec<_>, Vec<_>) = self.deliveries.drain(..).partition(is_lent);
         self.bytes -= lent.iter().map(|it| it.message.bytes()).sum::<usize>();
         self.deliveries = kept.into();
+        self.sweep.count_out(lent.len());
         lent
     }
 
@@ -298,6 +302,7 @@ impl Queue {
                 0 => self.pop_front()?,
                 _ => {
                     let taken = self.deliveries.remove(index)?;
+                    self.sweep.count_out(1);
                     self.bytes -= taken.message.bytes();
                     taken
                 }
@@ -322,7 +327,9 @@ impl Queue {
             }
             is_kept
         });
-        (before - self.deliveries.len()) as u64
+        let removed = before - self.deliveries.len();
+        self.sweep.count_out(removed);
+        removed as u64
     }
 
     /// Whether nothing waits.
@@ -340,6 +347,7 @@ impl Queue {
             self.dropped.extend(delivery.stored);
         } else if let Some(waiting) = self.backlog.pop_front() {
             self.count_out(1);
+            self.sweep.count_out(1);
             self.bytes -= waiting.bytes as usize;
             self.asked = self.asked.saturating_sub(1);
             // Only durable queues have a backlog, and only their own messages are in it.
@@ -353,6 +361,7 @@ impl Queue {
 
     fn pop_front(&mut self) -> Option<Delivery> {
         let delivery = self.deliveries.pop_front()?;
+        self.sweep.count_out(1);
         self.bytes -= delivery.message.bytes();
         if self.deliveries.is_empty() && self.deliveries.capacity() > DELIVERIES_KEPT {
             self.deliveries = VecDeque::new();

@@ -265,6 +265,7 @@ impl Shard {
                 delayed,
                 retained,
             } => {
+                self.drop_refused_delayed(&delayed);
                 messages.extend(delayed);
                 self.refused_by_store(&messages, &retained, now_ms);
             }
@@ -466,6 +467,7 @@ impl Shard {
         let deliveries = messages.into_iter().map(|it| loaded_delivery(it, None));
         session.queue.end_load(deliveries.collect());
         self.send_waiting(key, now_ms);
+        self.watch_expiry(key, now_ms);
     }
 
     /// Asks for the next waiting messages of a share group.
@@ -494,6 +496,7 @@ impl Shard {
         group.waiting.end_load(deliveries.collect());
         self.purge_group(id);
         self.lend(id, now_ms);
+        self.watch_expiry_of_group(id, now_ms);
     }
 
     /// A receiver is done with a stored message.

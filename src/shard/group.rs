@@ -184,6 +184,7 @@ impl Shard {
             group.waiting.push_front(deliveries);
         }
         self.lend(id, now_ms);
+        self.watch_expiry_of_group(id, now_ms);
     }
 
     /// A message for a group of this shard. The group may be newer here than in the routes.

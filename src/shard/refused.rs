@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 
+use hashbrown::HashSet;
 use tidewire_protocol::codec::{PacketId, ProtocolVersion, ReasonCode, split_packet};
 
 use super::durable::Origin;
@@ -19,6 +20,20 @@ impl Shard {
     ) {
         for origin in self.durable.take_refused(messages, retained) {
             self.refuse_published(origin, now_ms);
+        }
+    }
+
+    /// What was refused is not published when it would have been due.
+    pub(super) fn drop_refused_delayed(&mut self, refused: &[MessageId]) {
+        if refused.is_empty() {
+            return;
+        }
+        let refused: HashSet<MessageId> = refused.iter().copied().collect();
+        for key in self.delayed.keys() {
+            let stored = self.delayed.lookup(key).and_then(|it| it.1);
+            if stored.is_some_and(|id| refused.contains(&id)) {
+                self.delayed.remove(key);
+            }
         }
     }
 
@@ -46,6 +61,10 @@ impl Shard {
         if is_v5 && let Some(told) = held.position(|bytes| refuse_in(bytes, packet_id)) {
             // Not before it is kept that the identifier is free, and nothing ahead of it.
             let fence = self.durable.fence_of_change();
+            if told == 0 {
+                // CONNACK, if it has not left yet, is among them [MQTT-3.2.0-1].
+                connection.awaits_connack = connection.awaits_connack.map(|_| fence);
+            }
             let later = connection.held.iter_mut().skip(told);
             later.for_each(|(ticket, _)| *ticket = fence);
         } else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::changes::{Change, Changes, NewMessage, NewRetained};
+use super::changes::{Change, Changes, NewMessage};
 use super::environment::Table;
 use super::error::StoreError;
 use super::id::{MessageId, QueueId};
@@ -76,9 +76,7 @@ impl<'a> Batch<'a> {
             }
             Operation::Purge { queue } => self.index.purge(queue, &mut self.changes),
             Operation::SetRetained { message } => {
-                let topic = message.topic().into();
-                let new = NewRetained { message, shard };
-                self.changes.retained.insert(topic, Some(new));
+                self.changes.set_retained(message, shard);
             }
             Operation::ClearRetained { topic } => {
                 self.changes.retained.insert(topic, None);

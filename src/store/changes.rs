@@ -28,7 +28,16 @@ pub(super) struct NewMessage {
 #[derive(Debug)]
 pub(super) struct NewRetained {
     pub(super) message: Message,
-    pub(super) shard: ShardId,
+    shard: ShardId,
+    /// Of messages of the same commit that this one replaces.
+    others: Vec<ShardId>,
+}
+
+impl NewRetained {
+    /// Who is told if there is no room.
+    pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> {
+        self.others.iter().copied().chain([self.shard])
+    }
 }
 
 /// What one commit changes.
@@ -66,6 +75,25 @@ impl Changes {
 
     pub(super) fn put_message(&mut self, id: MessageId, new: NewMessage) {
         self.messages.insert(id, new);
+    }
+
+    pub(super) fn set_retained(&mut self, message: Message, shard: ShardId) {
+        let topic: Box<str> = message.topic().into();
+        let replaced = self.retained.remove(&topic).flatten();
+        let mut others = Vec::new();
+        if let Some(replaced) = replaced {
+            others = replaced.others;
+            if replaced.shard != shard && !others.contains(&replaced.shard) {
+                others.push(replaced.shard);
+            }
+            others.retain(|it| *it != shard);
+        }
+        let new = NewRetained {
+            message,
+            shard,
+            others,
+        };
+        self.retained.insert(topic, Some(new));
     }
 
     pub(super) fn remove_message(&mut self, id: MessageId) {

@@ -267,7 +267,9 @@ impl Writer {
         self.refuse(refused, waiters);
         for (topic, change) in &mut prepared.changes.retained {
             if let Some(new) = change {
-                waiters.refuse(new.shard).retained.push(topic.clone());
+                for shard in new.shards() {
+                    waiters.refuse(shard).retained.push(topic.clone());
+                }
             }
         }
         prepared
@@ -292,7 +294,9 @@ impl Writer {
         let retained = &prepared.changes.retained;
         for topic in &committed.refused_retained {
             if let Some(Some(new)) = retained.get(topic) {
-                waiters.refuse(new.shard).retained.push(topic.clone());
+                for shard in new.shards() {
+                    waiters.refuse(shard).retained.push(topic.clone());
+                }
             }
         }
         self.totals = committed.totals;

@@ -166,6 +166,20 @@ impl Client {
 
     /// And whether the session was there, and the reason.
     pub(crate) fn try_connect(address: SocketAddr, connect: &Connect) -> Option<(Self, bool, u8)> {
+        Self::try_connect_with(address, connect, &[])
+    }
+
+    /// Sends more than CONNECT at once.
+    pub(crate) fn connect_with(address: SocketAddr, connect: &Connect, more: &[u8]) -> Self {
+        let connected = Self::try_connect_with(address, connect, more);
+        connected.expect("a CONNACK").0
+    }
+
+    fn try_connect_with(
+        address: SocketAddr,
+        connect: &Connect,
+        more: &[u8],
+    ) -> Option<(Self, bool, u8)> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_write_timeout(Some(PATIENCE)).ok()?;
@@ -178,7 +192,7 @@ impl Client {
             put_aside: VecDeque::new(),
             is_ended: false,
         };
-        client.try_send(&connect.encode())?;
+        client.try_send(&[&connect.encode(), more].concat())?;
         match client.next()? {
             Packet::ConnAck { present, reason } => Some((client, present, reason)),
             other => panic!("{other:?} instead of CONNACK"),

@@ -1,5 +1,7 @@
 //! A store without room: what cannot be kept is refused, and everything else goes on.
 
+use std::time::Duration;
+
 use crate::client::{Client, Connect, Out, PUBREC, Packet};
 use crate::program::{Directory, Program};
 
@@ -151,4 +153,19 @@ fn delayed_messages_and_wills_that_were_accepted_use_the_reserve() {
     fill(&broker, "a");
     let mut reader = broker.resume("delayed");
     assert_eq!(reader.take(1), ["accepted"]);
+}
+
+#[test]
+fn a_delayed_message_that_was_refused_is_not_published_when_it_is_due() {
+    let directory = Directory::new();
+    let broker = Program::start_with(&directory, &small(1));
+    let mut reader = broker.passing("reader");
+    reader.subscribe("a", 0);
+    let mut writer = broker.passing("writer");
+    let large = "x".repeat(1_100_000);
+    assert_eq!(writer.publish("$delayed/1/a", 1, &large), 0x97);
+    assert!(writer.publish("$delayed/1/a", 1, "small") < 0x80);
+    assert_eq!(reader.message().text(), "small");
+    reader.set_patience(Duration::from_millis(500));
+    assert_eq!(reader.next(), None);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Out, Packet};
+use crate::client::{Client, Connect, Out, Packet};
 use crate::program::{Directory, Program};
 
 #[test]
@@ -136,4 +136,26 @@ fn an_expired_retained_message_is_not_sent_after_a_restart() {
     assert_eq!(reader.message().topic, "r/long");
     reader.send(&[0xC0, 0]);
     assert_eq!(reader.packet(), Packet::Pong);
+}
+
+#[test]
+fn connack_comes_first_though_a_publish_sent_with_connect_is_refused() {
+    let directory = Directory::new();
+    let lines = "[limits]\nretained_messages_max = 1\n";
+    let broker = Program::start_with(&directory, lines);
+    broker.leave_subscribed("reader", "a", 1);
+    let mut writer = broker.passing("writer");
+    writer.publish_as(&Out::retained("r/known", 1, "x"));
+    writer.publish("a", 1, "waiting");
+    let refused = Out::retained("r/new", 1, "x").encode(5);
+    for _ in 0..5 {
+        let connect = Connect::durable("reader");
+        // Panics if the first packet is no CONNACK.
+        let mut reader = Client::connect_with(broker.address, &connect, &refused);
+        let packets = [reader.packet(), reader.packet()];
+        let is_refusal = |it: &Packet| matches!(it, Packet::Ack { reason: 0x97, .. });
+        assert!(packets.iter().any(is_refusal), "{packets:?}");
+        assert!(packets.iter().any(|it| matches!(it, Packet::Publish(_))));
+        reader.close();
+    }
 }

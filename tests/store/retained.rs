@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use tidewire::clock::Clock;
-use tidewire::config::Limits;
-use tidewire::store::{Operation, tools};
+use tidewire::config::{Limits, StoreConfig};
+use tidewire::exchange::ShardId;
+use tidewire::store::{Operation, Report, Ticket, tools};
 use tidewire_protocol::topic::matches;
 
 use super::support::{Directory, Open, config, open, retained, try_open};
@@ -80,15 +81,13 @@ fn what_is_not_yet_committed_is_found() {
             count_max: 10,
         };
         let request = tidewire::store::RequestId(1);
-        store
-            .store
-            .load(tidewire::exchange::ShardId(0), request, load);
+        store.store.load(ShardId(0), request, load);
         let mut found = None;
         let mut is_committed = false;
         while found.is_none() || !is_committed {
             match store.next_report() {
-                tidewire::store::Report::Retained { messages, .. } => found = Some(messages),
-                tidewire::store::Report::Committed { ticket: it } => is_committed = it == ticket,
+                Report::Retained { messages, .. } => found = Some(messages),
+                Report::Committed { ticket: it } => is_committed = it == ticket,
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -217,5 +216,40 @@ proptest! {
                 all.into_iter().filter(|topic| matches(&filter, topic)).cloned().collect();
             prop_assert_eq!(topics(&mut store, &filter, count_max), expected, "{}", filter);
         }
+    }
+}
+
+#[test]
+fn all_who_published_to_a_topic_in_one_commit_are_told_that_it_is_refused() {
+    let directory = Directory::new();
+    let config = StoreConfig {
+        commit_interval_milliseconds: 10,
+        ..config(&directory.0)
+    };
+    let limits = Limits {
+        retained_messages_max: 1,
+        ..Limits::default()
+    };
+    let mut store = try_open(&config, &limits).expect("a store that opens");
+    store.commit(vec![retained("known", b"x", None)]);
+    for round in 0..20u64 {
+        // So many are expected again that both publishers get into one commit.
+        store.commit((0..100).map(|it| clear(&format!("none/{it}"))).collect());
+        store.submit(vec![retained("new", b"one", None)]);
+        let other = vec![retained("new", b"two", None)];
+        store.store.submit(ShardId(1), Ticket(round + 1), other);
+        let (mut refused, mut committed) = (Vec::new(), 0);
+        while committed < 2 {
+            match store.next_report_to() {
+                (shard, Report::Refused { retained, .. }) => {
+                    assert_eq!(retained, ["new".into()]);
+                    refused.push(shard.0);
+                }
+                (_, Report::Committed { .. }) => committed += 1,
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        refused.sort_unstable();
+        assert_eq!(refused, [0, 1], "round {round}");
     }
 }

@@ -128,8 +128,13 @@ impl Open {
     }
 
     pub(crate) fn next_report(&self) -> Report {
+        self.next_report_to().1
+    }
+
+    /// And who is told.
+    pub(crate) fn next_report_to(&self) -> (ShardId, Report) {
         let wait = Duration::from_secs(60);
-        self.reports.recv_timeout(wait).expect("a report").1
+        self.reports.recv_timeout(wait).expect("a report")
     }
 
     pub(crate) fn load(&mut self, queue: QueueId, ids: &[MessageId]) -> Vec<Loaded> {
