@@ -183,9 +183,9 @@ fn mqtt_3_1_2_22_only_what_the_client_sends_keeps_it_alive() {
 fn mqtt_3_1_2_22_packets_within_the_keep_alive_keep_a_connection() {
     at_brokers(|broker| {
         let mut connect = connect("c");
-        connect.keep_alive_seconds = 1;
+        connect.keep_alive_seconds = 2;
         let (mut client, _) = broker.connect_with(&connect);
-        for _ in 0..3 {
+        for _ in 0..4 {
             std::thread::sleep(Duration::from_millis(900));
             client.publish(message("a", "alive", Q0, 0));
         }
