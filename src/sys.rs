@@ -68,6 +68,7 @@ fn state(
         ),
         ("retained messages/count", retained.to_string()),
         ("store/messages/count", retained.to_string()),
+        ("messages/stored", retained.to_string()),
         ("store/messages/bytes", retained_bytes.to_string()),
     ];
     if shared.store.is_durable() {

@@ -7,6 +7,7 @@ mod bench;
 mod client;
 mod passwd;
 mod run;
+mod server;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use client::{
 };
 pub use passwd::PasswdArguments;
 pub use run::{BridgeArguments, BridgeVerb, ReloadArguments, RunArguments};
+pub use server::ServerArguments;
 pub use store::{RetainedArguments, RetainedCommand, StoreArguments, StoreCommand};
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
@@ -100,13 +102,13 @@ pub enum Command {
     #[command(subcommand)]
     Acl(AclCommand),
     /// Publish messages
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = EXIT_CODES, disable_help_flag = true)]
     Pub(PublishArguments),
     /// Subscribe and print messages
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = EXIT_CODES, disable_help_flag = true)]
     Sub(SubscribeArguments),
     /// Measure a broker
-    #[command(after_help = bench::BENCH_HELP)]
+    #[command(after_help = bench::BENCH_HELP, disable_help_flag = true)]
     Bench(BenchArguments),
     /// Look at, copy and shrink the store of a broker that is not running
     #[command(after_help = EXIT_CODES)]

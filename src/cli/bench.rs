@@ -84,7 +84,10 @@ impl Shared {
     fn new(arguments: BenchArguments, publishers: u32) -> Result<Rc<Self>, ClientError> {
         Ok(Rc::new(Self {
             clock: Clock::start(),
-            dialer: Dialer::new(&arguments.url, &arguments.credentials)?,
+            dialer: Dialer::new(
+                &arguments.server.url(&arguments.credentials),
+                &arguments.credentials,
+            )?,
             delivered: Cell::new(0),
             measured_us: RefCell::new(u64::MAX..u64::MAX),
             is_over: Cell::new(false),

@@ -146,7 +146,8 @@ impl Connection {
             will: will(arguments)?,
             ..Connect::new(arguments.version, client_id)
         };
-        Self::start(&arguments.url, &arguments.credentials, connect).await
+        let url = arguments.server.url(&arguments.credentials);
+        Self::start(&url, &arguments.credentials, connect).await
     }
 
     /// Opens the transport, sends `connect` with the credentials and awaits the answer.

@@ -98,7 +98,7 @@ fn open_lasting(server: &tidewire::server::Server) -> TcpStream {
 const LAST: &str = "load/bytes/sent/15min";
 
 /// What the traffic amounts to at the least.
-const LEAST: [(&str, f64); 23] = [
+const LEAST: [(&str, f64); 24] = [
     ("clients/connected", 3.0),
     ("clients/total", 3.0),
     ("clients/maximum", 3.0),
@@ -112,6 +112,7 @@ const LEAST: [(&str, f64); 23] = [
     ("bytes/received", 80.0),
     ("bytes/sent", 80.0),
     ("retained messages/count", 1.0),
+    ("messages/stored", 1.0),
     ("subscriptions/count", 2.0),
     ("shared_subscriptions/count", 1.0),
     ("load/messages/received/1min", 1.0),

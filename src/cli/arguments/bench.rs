@@ -3,16 +3,20 @@
 use clap::{Args, ValueEnum};
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
-use super::client::{Credentials, ServerUrl, qos, version};
+use super::client::{Credentials, qos, version};
+use super::server::ServerArguments;
 
 /// Arguments of `tidewire bench`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArguments {
     /// What to measure
     pub scenario: Scenario,
-    /// Server: mqtt://HOST:PORT, mqtts://, ws://HOST:PORT/PATH, wss:// or unix:///PATH
-    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
-    pub url: ServerUrl,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc here would replace the help of the command"
+    )]
+    pub server: ServerArguments,
     /// Protocol version: 3.1, 3.1.1 or 5.0
     #[arg(short = 'V', long, value_name = "VERSION", default_value = "5.0", value_parser = version)]
     pub version: ProtocolVersion,
@@ -75,11 +79,15 @@ pub struct BenchArguments {
         reason = "a doc here would replace the help of the command"
     )]
     pub credentials: Credentials,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 impl BenchArguments {
     /// Whether the flags make sense together, beyond what clap can tell.
     pub(super) fn check(&self) -> Result<(), String> {
+        self.server.check(&self.credentials)?;
         match self.scenario {
             Scenario::FanIn | Scenario::FanOut | Scenario::Connect => Ok(()),
             _ if self.clients < 2 => Err("this scenario needs --clients 2 or more".into()),

@@ -7,15 +7,19 @@ use std::str::FromStr;
 use clap::Args;
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
+use super::server::ServerArguments;
 use crate::config::url::{Scheme, refusal, with_port};
 use crate::config::{ConfigError, Transport};
 
 /// Arguments of every client: the server and how to connect to it.
 #[derive(Args, Clone, Debug)]
 pub struct ConnectionArguments {
-    /// Server: mqtt://HOST:PORT, mqtts://, ws://HOST:PORT/PATH, wss:// or unix:///PATH
-    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
-    pub url: ServerUrl,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc here would replace the help of the command"
+    )]
+    pub server: ServerArguments,
     /// Client id; the server or the client makes one up if it is missing
     #[arg(short, long, value_name = "ID")]
     pub id: Option<String>,
@@ -43,6 +47,9 @@ pub struct ConnectionArguments {
         reason = "a doc here would replace the help of the command"
     )]
     pub will: WillArguments,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// Who the client is, and whom it trusts.
@@ -66,6 +73,13 @@ pub struct Credentials {
     /// PEM file of the certificate's private key
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
+}
+
+impl Credentials {
+    /// Whether there is anything that only TLS takes.
+    pub(super) fn ask_for_tls(&self) -> bool {
+        self.ca.is_some() || self.insecure || self.cert.is_some()
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -103,6 +117,7 @@ pub struct WillArguments {
 
 impl ConnectionArguments {
     fn check(&self, version_5_only: &[(&str, bool)]) -> Result<(), String> {
+        self.server.check(&self.credentials)?;
         let common = [
             ("--session-expiry", self.session_expiry.is_some()),
             ("--will-delay", self.will.will_delay.is_some()),
@@ -331,12 +346,12 @@ impl FromStr for ServerUrl {
     }
 }
 
-/// Reads `3.1`, `3.1.1` or `5.0`, also `5`.
+/// Reads `3.1`, `3.1.1` or `5.0`, also as `mosquitto_pub` has them.
 pub(super) fn version(text: &str) -> Result<ProtocolVersion, String> {
     match text {
-        "3.1" => Ok(ProtocolVersion::V3_1),
-        "3.1.1" => Ok(ProtocolVersion::V3_1_1),
-        "5.0" | "5" => Ok(ProtocolVersion::V5),
+        "3.1" | "31" | "mqttv31" => Ok(ProtocolVersion::V3_1),
+        "3.1.1" | "311" | "mqttv311" => Ok(ProtocolVersion::V3_1_1),
+        "5.0" | "5" | "mqttv5" => Ok(ProtocolVersion::V5),
         _ => Err("expected 3.1, 3.1.1 or 5.0".into()),
     }
 }

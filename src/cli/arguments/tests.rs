@@ -98,9 +98,13 @@ fn pub_reads_its_flags() {
     let Ok(Command::Pub(publish)) = read(words) else {
         panic!("must be pub")
     };
-    assert_eq!(publish.connection.url.transport, Transport::Wss);
-    assert_eq!(publish.connection.url.address, "h:443");
-    assert_eq!(publish.connection.url.path, "/x");
+    let url = publish
+        .connection
+        .server
+        .url(&publish.connection.credentials);
+    assert_eq!(url.transport, Transport::Wss);
+    assert_eq!(url.address, "h:443");
+    assert_eq!(url.path, "/x");
     assert_eq!((publish.qos, publish.retain), (QoS::AtLeastOnce, true));
     assert_eq!(publish.message.as_deref(), Some("-5"));
     assert_eq!(
@@ -167,4 +171,47 @@ fn wrong_usage_ends_with_status_2() {
         assert_eq!(read(words).expect_err(words).exit_code(), 2, "{words}");
     }
     assert_eq!(read("--help").expect_err("help").exit_code(), 0);
+}
+
+#[test]
+fn trust_without_tls_is_refused() {
+    for words in [
+        "pub -t a -m x --url mqtt://h --ca c",
+        "pub -t a -m x --insecure",
+        "sub -t a --url unix:///s --ca c",
+        "bench pairs --url ws://h --ca c",
+    ] {
+        let error = read(words).expect_err(words).to_string();
+        assert!(error.contains("wss://"), "{words} gave {error}");
+    }
+    read("sub -t a --url wss://h --ca c").expect("TLS");
+}
+
+#[test]
+fn h_is_the_host_of_a_client_as_with_mosquitto_pub() {
+    for (words, transport, address) in [
+        ("sub -h host -t a", Transport::Tcp, "host:1883"),
+        ("sub -h host -p 1884 -t a", Transport::Tcp, "host:1884"),
+        ("sub -p 1884 -t a", Transport::Tcp, "127.0.0.1:1884"),
+        ("sub -h ::1 -V mqttv311 -t a", Transport::Tcp, "[::1]:1883"),
+        ("sub -h host --ca f -t a", Transport::Tls, "host:8883"),
+    ] {
+        let Ok(Command::Sub(sub)) = read(words) else {
+            panic!("{words} is not sub");
+        };
+        let url = sub.connection.server.url(&sub.connection.credentials);
+        assert_eq!((url.transport, url.address.as_str()), (transport, address));
+    }
+    for words in [
+        "pub -h",
+        "sub -h a:b@c -t a",
+        "sub -h a --url mqtt://b -t a",
+    ] {
+        let error = read(words).expect_err(words);
+        assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{words}");
+    }
+    for words in ["pub --help", "sub --help", "bench --help", "run -h"] {
+        let error = read(words).expect_err(words);
+        assert_eq!(error.kind(), ErrorKind::DisplayHelp, "{words}");
+    }
 }
