@@ -6,26 +6,13 @@ binary, compared with mosquitto of the PATH; with --store messages outlive the n
 """
 import argparse
 import os
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 
-TICKS = os.sysconf("SC_CLK_TCK")
-PAYLOAD = "x" * 56
+from load import cpu_seconds, fill, free_port, wait_until_open
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+PAYLOAD = b"x" * 56
 
 
 def memory_mib(pid):
@@ -63,12 +50,8 @@ def start(kind, options, port, directory, remote, qos, name):
     with open(path, "w") as file:
         file.write(text)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return process
-        except OSError:
-            time.sleep(0.02)
+    wait_until_open(port)
+    return process
 
 
 def received(port, kind, qos):
@@ -79,32 +62,6 @@ def received(port, kind, qos):
     out = subprocess.run(["mosquitto_sub", "-p", str(port), "-t", topic, "-C", "1", "-W", "10"],
                          capture_output=True, text=True, check=False).stdout.strip()
     return int(out or 0) // (2 if by_packets else 1)
-
-
-def fill(port, qos, count):
-    """Publishes with MQTT 3.1.1, a window at a time, until all is acknowledged."""
-    with socket.create_connection(("127.0.0.1", port)) as link:
-        link.settimeout(60)
-        link.sendall(bytes.fromhex("100e00044d5154540402000000026673"))
-        read(link, 4)
-        while count > 0:
-            window = range(1, min(count, 500) + 1)
-            ids = [number.to_bytes(2, "big") for number in window]
-            head = bytes([0x30 | qos << 1, 5 + len(PAYLOAD)]) + b"\0\1t"
-            link.sendall(b"".join(head + it + PAYLOAD.encode() for it in ids))
-            read(link, 4 * len(ids))
-            if qos == 2:
-                link.sendall(b"".join(b"\x62\2" + it for it in ids))
-                read(link, 4 * len(ids))
-            count -= len(ids)
-
-
-def read(link, size):
-    while size > 0:
-        got = link.recv(size)
-        if not got:
-            raise ConnectionError("the broker closed the connection")
-        size -= len(got)
 
 
 def measure(kind, options, qos, mode):
@@ -123,10 +80,10 @@ def measure(kind, options, qos, mode):
                 time.sleep(3)
                 before = cpu_seconds(near.pid)
                 begin = time.monotonic()
-                fill(near_port, max(qos, 1), count)
+                fill(near_port, "t", max(qos, 1), PAYLOAD, count)
                 memory = memory_mib(near.pid)
             else:
-                fill(near_port, max(qos, 1), count)
+                fill(near_port, "t", max(qos, 1), PAYLOAD, count)
                 memory = memory_mib(near.pid)
                 before = cpu_seconds(near.pid)
                 far = start(kind, options, far_port, directory, None, qos, "far")

@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from load import free_port
+
 HALF_OPEN = 10_000
 CONNECTS_PER_SECOND = 30_000
 FLOODERS = 2
@@ -31,12 +33,6 @@ connect_seconds = 60
 connects_per_second_per_address = 1
 connects_burst_per_address = 20
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def packet(first, body):

@@ -6,38 +6,17 @@ that tests/run has fetched. Everything shares the cores: the numbers are of this
 """
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-TICKS = os.sysconf("SC_CLK_TCK")
+from load import cpu_seconds, fill, free_port, wait_until_open
+
 PAYLOAD = b"x" * 256
 PUBLISHERS = 4
 LIBS = os.path.join(os.path.dirname(__file__), "..", "..", "target", "kafka", "libs")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def wait_until_open(port):
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except OSError:
-            time.sleep(0.05)
 
 
 def start_kafka(directory):
@@ -94,32 +73,6 @@ def state(port):
     return json.loads(out) if out.strip() else {"sent": 0, "received": 0}
 
 
-def fill(port, topic, count):
-    """Publishes with MQTT 3.1.1, a window at a time, until all is acknowledged."""
-    with socket.create_connection(("127.0.0.1", port)) as link:
-        link.settimeout(60)
-        name = topic.encode()
-        link.sendall(b"\x10" + bytes([12 + len(name)]) + b"\0\4MQTT\4\2\0\0\0" +
-                     bytes([len(name)]) + name)
-        read(link, 4)
-        size = 4 + len(name) + len(PAYLOAD)
-        head = bytes([0x32, size & 127 | 128, size >> 7, 0, len(name)]) + name
-        window = b"".join(head + it.to_bytes(2, "big") + PAYLOAD for it in range(1, 501))
-        while count > 0:
-            part = min(count, 500)
-            link.sendall(window[:part * len(window) // 500])
-            read(link, 4 * part)
-            count -= part
-
-
-def read(link, size):
-    while size > 0:
-        got = link.recv(size)
-        if not got:
-            raise ConnectionError("the broker closed the connection")
-        size -= len(got)
-
-
 def measure(what, broker, port, key, count, base, kafka, act=lambda: None):
     before = [cpu_seconds(it.pid) for it in (broker, kafka)]
     begin = time.monotonic()
@@ -134,7 +87,7 @@ def measure(what, broker, port, key, count, base, kafka, act=lambda: None):
 
 
 def publish(port, count):
-    threads = [threading.Thread(target=fill, args=(port, f"t/{it}", count // PUBLISHERS))
+    threads = [threading.Thread(target=fill, args=(port, f"t/{it}", 1, PAYLOAD, count // PUBLISHERS))
                for it in range(PUBLISHERS)]
     for thread in threads:
         thread.start()
@@ -161,7 +114,7 @@ def main():
             port = free_port()
             broker = start_tidewire(binary, directory, port, bridge(kafka_port, out))
             processes.append(broker)
-            fill(port, "t/first", 100)
+            fill(port, "t/first", 1, PAYLOAD, 100)
             while state(port)["sent"] < 100:
                 time.sleep(0.1)
             measure("MQTT QoS 1 -> Kafka", broker, port, "sent", count, 100, kafka,
