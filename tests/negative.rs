@@ -12,10 +12,13 @@ use std::time::Duration;
 use tidewire::config::{Config, Listener};
 use tidewire::server::Server;
 
+#[path = "wire/read.rs"]
+mod read;
 #[path = "wire/mod.rs"]
 mod wire;
 
-use wire::{Packet, packet, read_packet, text};
+use read::{Packet, read_packet};
+use wire::{packet, text};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Seconds for CONNECT that no test waits for.

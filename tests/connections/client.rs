@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-pub(crate) use crate::wire::{Packet, packet, read_packet, text};
+pub(crate) use crate::read::{Packet, read_packet};
+pub(crate) use crate::wire::{packet, text};
 
 pub(crate) struct Client<S> {
     pub(crate) stream: S,

@@ -14,6 +14,8 @@ mod listeners;
 mod logs;
 mod process;
 mod proxy;
+#[path = "../wire/read.rs"]
+mod read;
 mod rechecked;
 mod slow;
 mod tls;

@@ -15,6 +15,7 @@ mod groups;
 mod identity;
 mod in_flight;
 mod kill;
+mod parse;
 mod party;
 mod power_cut;
 mod program;
@@ -25,3 +26,5 @@ mod sessions;
 mod small_map;
 mod start;
 mod sys;
+#[path = "../wire/mod.rs"]
+mod wire;
