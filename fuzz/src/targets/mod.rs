@@ -72,6 +72,13 @@ impl<'a> Input<'a> {
         Some(u16::from_be_bytes([self.u8()?, self.u8()?]))
     }
 
+    /// At most so many of the levels; not always a valid topic or filter.
+    pub(crate) fn text(&mut self, levels: &[&str], levels_max: usize) -> Option<String> {
+        let count = usize::from(self.u8()?) % levels_max + 1;
+        let picked: Option<Vec<&str>> = (0..count).map(|_| self.pick(levels).copied()).collect();
+        Some(picked?.join("/"))
+    }
+
     /// One of the items.
     pub(crate) fn pick<'b, T>(&mut self, items: &'b [T]) -> Option<&'b T> {
         let at = usize::from(self.u8()?) % items.len();

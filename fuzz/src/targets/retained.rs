@@ -61,13 +61,13 @@ impl Both {
             6 => self.remove_expired(),
             7 => self.begin(input)?,
             8 => self.go_on(input)?,
-            _ => self.compare(&text(input)?),
+            _ => self.compare(&input.text(&LEVELS, LEVELS_MAX)?),
         }
         Some(())
     }
 
     fn set(&mut self, input: &mut Input<'_>) -> Option<()> {
-        let topic = text(input)?;
+        let topic = input.text(&LEVELS, LEVELS_MAX)?;
         let (size, expiry) = (input.u8()?, input.u8()?);
         if topic.is_empty() || topic.contains(['+', '#']) {
             return Some(());
@@ -103,7 +103,7 @@ impl Both {
     }
 
     fn clear(&mut self, input: &mut Input<'_>) -> Option<()> {
-        let topic = text(input)?;
+        let topic = input.text(&LEVELS, LEVELS_MAX)?;
         if !topic.is_empty() && !topic.contains(['+', '#']) {
             self.clear_topic(&topic);
         }
@@ -151,7 +151,7 @@ impl Both {
     }
 
     fn begin(&mut self, input: &mut Input<'_>) -> Option<()> {
-        let filter = text(input)?;
+        let filter = input.text(&LEVELS, LEVELS_MAX)?;
         let Ok(parsed) = TopicFilter::parse(&filter, LEVELS_MAX) else {
             return Some(());
         };
@@ -248,11 +248,4 @@ impl Started {
             assert!(self.possible.contains(topic), "{topic:?} does not match");
         }
     }
-}
-
-/// Some levels; not always a valid topic or filter.
-fn text(input: &mut Input<'_>) -> Option<String> {
-    let count = usize::from(input.u8()?) % LEVELS_MAX + 1;
-    let levels: Option<Vec<&str>> = (0..count).map(|_| input.pick(&LEVELS).copied()).collect();
-    Some(levels?.join("/"))
 }

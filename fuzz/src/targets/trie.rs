@@ -56,13 +56,13 @@ impl Both {
             5..7 => self.unbind_bound(input)?,
             7 => self.join(input)?,
             8 => self.leave(input)?,
-            _ => self.route(&text(input)?),
+            _ => self.route(&input.text(&LEVELS, LEVELS_MAX)?),
         }
         Some(())
     }
 
     fn bind(&mut self, input: &mut Input<'_>) -> Option<()> {
-        let text = text(input)?;
+        let text = input.text(&LEVELS, LEVELS_MAX)?;
         let Some(filter) = parse(&text) else {
             return Some(());
         };
@@ -74,7 +74,7 @@ impl Both {
     }
 
     fn unbind_any(&mut self, input: &mut Input<'_>) -> Option<()> {
-        let text = text(input)?;
+        let text = input.text(&LEVELS, LEVELS_MAX)?;
         let destination = session(input.u8()?).0;
         if let Some(filter) = parse(&text) {
             let existed = self.exchange.unbind(filter, destination);
@@ -103,7 +103,7 @@ impl Both {
 
     fn join(&mut self, input: &mut Input<'_>) -> Option<()> {
         let group = *input.pick(&GROUPS)?;
-        let text = text(input)?;
+        let text = input.text(&LEVELS, LEVELS_MAX)?;
         let Some(filter) = parse(&text) else {
             return Some(());
         };
@@ -129,7 +129,7 @@ impl Both {
 
     fn leave(&mut self, input: &mut Input<'_>) -> Option<()> {
         let group = *input.pick(&GROUPS)?;
-        let text = text(input)?;
+        let text = input.text(&LEVELS, LEVELS_MAX)?;
         if parse(&text).is_some() {
             self.leave_group(group, &text);
         }
@@ -212,13 +212,6 @@ impl Both {
         self.compare_counts();
         self.route("a/b");
     }
-}
-
-/// Some levels; not always a valid topic or filter.
-fn text(input: &mut Input<'_>) -> Option<String> {
-    let count = usize::from(input.u8()?) % LEVELS_MAX + 1;
-    let levels: Option<Vec<&str>> = (0..count).map(|_| input.pick(&LEVELS).copied()).collect();
-    Some(levels?.join("/"))
 }
 
 fn parse(text: &str) -> Option<TopicFilter<'_>> {
