@@ -7,6 +7,7 @@
 
 mod backoff;
 mod command;
+mod conduct;
 mod desk;
 mod dial;
 mod headers;

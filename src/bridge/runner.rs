@@ -11,13 +11,13 @@ use tidewire_protocol::codec::{PublishProperties, ReasonCode, UserProperties};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::backoff::Backoff;
 use super::command::{Change, Command, Wish};
+use super::conduct::Conduct;
 use super::map::{Map, NotCrossing};
 use super::post::{Inbox, Post};
 use super::queues::queue_name;
 use super::report::{Reporter, State};
-use crate::config::{Bridge, BridgeStart};
+use crate::config::Bridge;
 use crate::exchange::BridgeId;
 use crate::message::{Header, Message};
 use crate::queue::{BridgeNote, Lent};
@@ -33,16 +33,14 @@ pub(super) struct Runner<C> {
     reporter: Reporter,
     wish: Wish,
     is_removed: bool,
-    start: Start,
+    /// A connection was made, has ended, and is not to be made again.
+    has_ended: bool,
+    conduct: Conduct,
     /// Reports for the next connection.
     deferred: Vec<BridgeReport>,
-    backoff: Backoff,
-    stable: Duration,
     sys_interval: Duration,
     /// How long to wait for acknowledgements when the broker stops.
     shutdown: Duration,
-    dead_letter: Option<String>,
-    rate: Rate,
     /// Lent by the home shard and not settled by the other side.
     unsettled: BTreeMap<u64, Lent>,
     /// Those of them that the sink does not have, ascending.
@@ -56,26 +54,6 @@ pub(super) struct Runner<C> {
     refused: Vec<u64>,
     settled: Vec<u64>,
     peer: Option<String>,
-}
-
-/// When to connect, and for how long.
-#[derive(Debug)]
-struct Start {
-    is_once: bool,
-    /// A connection was made, has ended, and is not to be made again.
-    has_ended: bool,
-    /// So many messages have to wait before it connects.
-    lazy_messages: u64,
-    /// How long nothing has to wait or be in flight until it disconnects.
-    idle: Option<Duration>,
-}
-
-/// Messages that may be sent now.
-#[derive(Debug)]
-struct Rate {
-    per_second: u32,
-    allowance: f64,
-    last: Instant,
 }
 
 /// Why [`Runner::serve`] came back.
@@ -115,14 +93,11 @@ impl<C: Connector> Runner<C> {
             reporter,
             wish: Wish::Run,
             is_removed: false,
-            start: Start::of(bridge),
+            has_ended: false,
+            conduct: Conduct::of(bridge),
             deferred: Vec::new(),
-            backoff: Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms),
-            stable: Duration::from_secs(bridge.restart_stable_seconds),
             sys_interval: Duration::from_secs(u64::from(sys_seconds)),
             shutdown: Duration::from_secs(u64::from(shutdown_seconds)),
-            dead_letter: bridge.dead_letter.clone(),
-            rate: Rate::new(bridge.messages_per_second_max),
             unsettled: BTreeMap::new(),
             unsent: VecDeque::new(),
             paused_until: None,
@@ -190,9 +165,9 @@ impl<C: Connector> Runner<C> {
             }
             End::Failed(failure) => {
                 self.take_leftovers(&mut link).await;
-                self.start.has_ended = self.start.is_once;
-                if since.elapsed() >= self.stable {
-                    self.backoff.reset();
+                self.has_ended = self.conduct.is_once;
+                if since.elapsed() >= self.conduct.stable {
+                    self.conduct.backoff.reset();
                 }
                 self.fail(failure, stop).await
             }
@@ -203,7 +178,7 @@ impl<C: Connector> Runner<C> {
     async fn fail(&mut self, failure: Failure, stop: &mut watch::Receiver<bool>) -> bool {
         let reason = failure.reason;
         self.report(State::Down { reason });
-        let pause = self.backoff.next();
+        let pause = self.conduct.backoff.next();
         self.rest(Some(pause), stop).await
     }
 
@@ -255,8 +230,8 @@ impl<C: Connector> Runner<C> {
     fn resting(&self) -> Option<State> {
         let waiting = self.reporter.metrics.queue_messages.value();
         match self.wish {
-            Wish::Run if self.start.has_ended => Some(State::Ended),
-            Wish::Run if self.start.lazy_messages > waiting => Some(State::Idle),
+            Wish::Run if self.has_ended => Some(State::Ended),
+            Wish::Run if self.conduct.lazy_messages > waiting => Some(State::Idle),
             Wish::Run | Wish::Drain => None,
             Wish::Pause => Some(State::Paused),
             Wish::Drained => Some(State::Drained),
@@ -270,7 +245,7 @@ impl<C: Connector> Runner<C> {
             match command {
                 Command::Be(wish) => {
                     self.wish = wish;
-                    self.start.has_ended = false;
+                    self.has_ended = false;
                 }
                 Command::Remove => self.is_removed = true,
                 Command::Purge => self.purge().await,
@@ -282,11 +257,8 @@ impl<C: Connector> Runner<C> {
                     } = *change;
                     self.map = map;
                     self.connector.change(settings);
-                    self.backoff = Backoff::new(bridge.restart_base_ms, bridge.restart_max_ms);
-                    self.stable = Duration::from_secs(bridge.restart_stable_seconds);
-                    self.start = Start::of(&bridge);
-                    self.dead_letter = bridge.dead_letter;
-                    self.rate = Rate::new(bridge.messages_per_second_max);
+                    self.has_ended = false;
+                    self.conduct = Conduct::of(&bridge);
                 }
             }
         }
@@ -384,9 +356,9 @@ impl<C: Connector> Runner<C> {
                 now = ticks.tick() => {
                     self.publish_again();
                     self.look_for_troubles(link);
-                    if !self.is_drained() || self.start.idle.is_none() {
+                    if !self.is_drained() || self.conduct.idle.is_none() {
                         busy = now;
-                    } else if self.start.idle.is_some_and(|idle| now - busy >= idle) {
+                    } else if self.conduct.idle.is_some_and(|idle| now - busy >= idle) {
                         return End::Told;
                     }
                     if self.wish == Wish::Drain && self.is_drained() {
@@ -525,7 +497,7 @@ impl<C: Connector> Runner<C> {
         self.paused_until = None;
         let mut records = Vec::new();
         let now_ms = self.post.now_ms();
-        let allowance = self.rate.allowance(now);
+        let allowance = self.conduct.rate.allowance(now);
         while records.len() < allowance
             && let Some(sequence) = self.unsent.pop_front()
         {
@@ -541,7 +513,7 @@ impl<C: Connector> Runner<C> {
                 }
             }
         }
-        self.rate.spend(records.len());
+        self.conduct.rate.spend(records.len());
         if !records.is_empty() {
             sink.submit(records);
         }
@@ -569,7 +541,7 @@ impl<C: Connector> Runner<C> {
         if !again.is_empty() {
             self.unsent.extend(again);
             self.unsent.make_contiguous().sort_unstable();
-            self.paused_until = Some(Instant::now() + self.backoff.next());
+            self.paused_until = Some(Instant::now() + self.conduct.backoff.next());
         }
         self.pass_settled();
     }
@@ -590,7 +562,7 @@ impl<C: Connector> Runner<C> {
         let bridge = &*self.reporter.name;
         let topic = message.topic();
         tracing::warn!(bridge, topic, reason = failure.reason, "message not taken");
-        let Some(dead_letter) = &self.dead_letter else {
+        let Some(dead_letter) = &self.conduct.dead_letter else {
             return;
         };
         let pairs = [
@@ -684,46 +656,6 @@ impl<C: Connector> Runner<C> {
             self.post.add(BridgeRequest::Notify(message));
         }
         self.post.flush();
-    }
-}
-
-impl Start {
-    fn of(bridge: &Bridge) -> Self {
-        let is_lazy = bridge.start == BridgeStart::Lazy;
-        Self {
-            is_once: bridge.start == BridgeStart::Once,
-            has_ended: false,
-            lazy_messages: if is_lazy { bridge.start_messages } else { 0 },
-            idle: is_lazy.then(|| Duration::from_secs(bridge.idle_seconds)),
-        }
-    }
-}
-
-impl Rate {
-    fn new(per_second: u32) -> Self {
-        Self {
-            per_second,
-            allowance: 1.0,
-            last: Instant::now(),
-        }
-    }
-
-    /// How many messages may go now; at most what a second allows.
-    fn allowance(&mut self, now: Instant) -> usize {
-        if self.per_second == 0 {
-            return usize::MAX;
-        }
-        let per_second = f64::from(self.per_second);
-        let passed = now.duration_since(self.last).as_secs_f64();
-        self.last = now;
-        self.allowance = (self.allowance + passed * per_second).min(per_second);
-        self.allowance as usize
-    }
-
-    fn spend(&mut self, count: usize) {
-        if self.per_second > 0 {
-            self.allowance -= count as f64;
-        }
     }
 }
 
