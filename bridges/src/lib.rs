@@ -7,15 +7,18 @@
 
 #[cfg(feature = "amqp091")]
 pub mod amqp091;
+mod dial;
 mod failure;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod mqtt;
 mod note;
 mod ports;
+mod progress;
 mod record;
 mod template;
 
+pub use dial::{Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Stream};
 pub use failure::{Class, Failure};
 pub use note::Note;
 pub use ports::{PortSink, PortSource};
@@ -44,8 +47,11 @@ pub trait Connector: Send {
     /// From the next connect on, other settings; those of another kind are ignored.
     fn change(&mut self, settings: Settings);
 
-    /// Without a connection: what the remote may have and has not acknowledged.
-    fn held(&mut self) -> impl Future<Output = Vec<u64>> + Send;
+    /// Without a connection: what the remote may have and has not acknowledged, of which the next
+    /// connection still knows.
+    fn held(&mut self) -> impl Future<Output = Vec<u64>> + Send {
+        std::future::ready(Vec::new())
+    }
 }
 
 /// What a connector of some kind is told.
@@ -79,6 +85,20 @@ pub struct Connected<S, R> {
     pub warnings: Vec<String>,
 }
 
+impl<S, R> Connected<S, R> {
+    /// A connection that knows of nothing from before.
+    pub(crate) fn new(sink: S, source: R, remote: String) -> Self {
+        Self {
+            sink,
+            source,
+            held: Vec::new(),
+            remote,
+            peer: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// The way to a remote system.
 pub trait Sink: Send {
     /// Takes records, to be sent in this order. The caller bounds how many are unsettled.
@@ -92,10 +112,12 @@ pub trait Sink: Send {
     fn settled(&mut self) -> impl Future<Output = Result<Vec<Settled>, Failure>> + Send;
 
     /// What has to be kept before the sink goes on, since the last call, in order.
-    fn take_notes(&mut self) -> Vec<Note>;
+    fn take_notes(&mut self) -> Vec<Note> {
+        Vec::new()
+    }
 
     /// So many more notes are kept, counted over all connections.
-    fn keep(&mut self, count: usize);
+    fn keep(&mut self, _count: usize) {}
 }
 
 /// The way from a remote system.

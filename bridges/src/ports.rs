@@ -1,8 +1,11 @@
 //! What the task of a connection and its two ends leave for each other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::{Failure, Note, Receipt, Received, Record, Settled, Sink, Source};
 
@@ -33,7 +36,83 @@ pub(crate) struct Boxes {
     pub(crate) closing: Option<&'static str>,
 }
 
+/// What the ends want of the task.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) submitted: Vec<Record>,
+    pub(crate) accepted: Vec<Receipt>,
+    /// Notes that are kept.
+    pub(crate) kept: usize,
+    /// Why the connection is to be closed, if it is.
+    pub(crate) closing: Option<&'static str>,
+}
+
+/// The task of a connection.
+#[derive(Debug)]
+pub(crate) struct Working {
+    pub(crate) ports: Arc<Ports>,
+    task: JoinHandle<()>,
+}
+
+impl Working {
+    /// Begins with what a connection does until it ends.
+    pub(crate) fn begin(
+        ports: &Arc<Ports>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let end = EndOfTask(Arc::clone(ports));
+        let task = tokio::spawn(async move {
+            work.await;
+            drop(end);
+        });
+        Self {
+            ports: Arc::clone(ports),
+            task,
+        }
+    }
+
+    /// Tells the task to close the connection, and waits until it has ended.
+    pub(crate) async fn end(&mut self) {
+        self.ports.close("closed");
+        if timeout(TASK_END, &mut self.task).await.is_err() {
+            self.task.abort();
+            // It was told to end; how it ended says nothing new.
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+/// Tells the ends that the task is gone, even if it panicked.
+struct EndOfTask(Arc<Ports>);
+
+impl Drop for EndOfTask {
+    fn drop(&mut self) {
+        self.0.fail(Failure::retry("the connection broke off"));
+    }
+}
+
 impl Ports {
+    /// The two ends, for the caller.
+    pub(crate) fn ends(self: &Arc<Self>) -> (PortSink, PortSource) {
+        let sink = PortSink {
+            ports: Arc::clone(self),
+        };
+        let source = PortSource {
+            ports: Arc::clone(self),
+        };
+        (sink, source)
+    }
+
+    pub(crate) fn take_orders(&self) -> Orders {
+        let mut boxes = self.lock();
+        Orders {
+            submitted: std::mem::take(&mut boxes.submitted),
+            accepted: std::mem::take(&mut boxes.accepted),
+            kept: std::mem::take(&mut boxes.kept),
+            closing: boxes.closing,
+        }
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Boxes> {
         // Nothing that holds the lock can panic half way through a change.
         self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,3 +235,5 @@ impl Source for PortSource {
 
 /// Messages that wait for the caller; QoS 0 ones have no window of their own.
 const RECEIVED_MAX: usize = 4_096;
+/// How long a task has to end.
+const TASK_END: Duration = Duration::from_secs(3);

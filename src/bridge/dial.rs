@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tidewire_bridges::Failure;
-use tidewire_bridges::mqtt::{Credentials, Dial, Dialled, Stream};
+use tidewire_bridges::{Credentials, Dial, Dialled, Failure, Stream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls;

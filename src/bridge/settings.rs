@@ -8,7 +8,8 @@ use std::time::Duration;
 use tidewire_bridges::amqp091;
 #[cfg(feature = "kafka")]
 use tidewire_bridges::kafka;
-use tidewire_bridges::mqtt::{self, CredentialsSource, Settings, Subscription};
+use tidewire_bridges::mqtt::{Settings, Subscription};
+use tidewire_bridges::{self as bridges, CredentialsSource};
 use tidewire_protocol::codec::ProtocolVersion;
 
 use super::map::Map;
@@ -189,10 +190,10 @@ fn kafka_consumer(bridge: &Bridge, map: &Map) -> kafka::ConsumerSettings {
     }
 }
 
-fn server_order(bridge: &Bridge) -> mqtt::ServerOrder {
+fn server_order(bridge: &Bridge) -> bridges::ServerOrder {
     match bridge.server_order {
-        ServerOrder::Failover => mqtt::ServerOrder::Failover,
-        ServerOrder::RoundRobin => mqtt::ServerOrder::RoundRobin,
+        ServerOrder::Failover => bridges::ServerOrder::Failover,
+        ServerOrder::RoundRobin => bridges::ServerOrder::RoundRobin,
     }
 }
 

@@ -11,12 +11,13 @@ use futures_core::Stream;
 use lapin::options::{BasicAckOptions, BasicPublishOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Connection, Consumer, Event};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::confirms::{Confirm, Confirming, Confirms, Content};
 use super::convert::{exchange_separators, properties_of, record_of, short};
 use super::{Opened, Settings, failure_of};
-use crate::ports::Ports;
+use crate::ports::{Orders, Ports};
+use crate::progress::Progress;
 use crate::{Failure, Receipt, Received, Record, Settled, Token};
 
 /// Stands for a delivery that waits for its acknowledgement.
@@ -41,8 +42,7 @@ pub(super) struct Link {
     /// Published and not confirmed, in this order.
     unconfirmed: Confirms,
     is_blocked: bool,
-    /// The last confirm, or the first publish after a time without any in flight.
-    progress: Instant,
+    progress: Progress,
 }
 
 impl Link {
@@ -63,7 +63,7 @@ impl Link {
             waiting: VecDeque::new(),
             unconfirmed: Confirms::default(),
             is_blocked: false,
-            progress: Instant::now(),
+            progress: Progress::begin(),
             settings,
             ports,
         }
@@ -98,7 +98,7 @@ impl Link {
                 }
                 settled = poll_fn(|context| self.unconfirmed.poll_settled(context)) => {
                     self.settle(settled?);
-                    self.progress = Instant::now();
+                    self.progress.made();
                 }
                 received = received(&mut self.consumer), if may_receive => {
                     self.receive(received)?;
@@ -111,11 +111,12 @@ impl Link {
 
     /// What the ends have left; a reason if the connection is to be closed.
     fn take_orders(&mut self) -> Option<&'static str> {
-        let mut boxes = self.ports.lock();
-        let submitted = std::mem::take(&mut boxes.submitted);
-        let accepted = std::mem::take(&mut boxes.accepted);
-        let closing = boxes.closing;
-        drop(boxes);
+        let Orders {
+            submitted,
+            accepted,
+            closing,
+            ..
+        } = self.ports.take_orders();
         self.waiting.extend(submitted);
         for receipt in accepted {
             self.acknowledge(receipt);
@@ -142,7 +143,7 @@ impl Link {
             && let Some(record) = self.waiting.pop_front()
         {
             if self.unconfirmed.is_empty() {
-                self.progress = Instant::now();
+                self.progress.made();
             }
             let sequence = record.sequence;
             match content_of(&record) {
@@ -214,7 +215,7 @@ impl Link {
             }
             Some(Event::ConnectionUnblocked) => {
                 self.is_blocked = false;
-                self.progress = Instant::now();
+                self.progress.made();
                 self.ports.leave(|boxes| boxes.has_recovered = true);
             }
             Some(Event::Error(error)) => return Err(failure_of(error)),
@@ -229,15 +230,8 @@ impl Link {
         if !self.connection.status().connected() {
             return Err(Failure::retry("the server closed the connection"));
         }
-        if self.unconfirmed.is_empty() || self.is_blocked {
-            self.progress = Instant::now();
-        } else if self.progress.elapsed() >= self.settings.ack_timeout {
-            return Err(Failure::retry(format!(
-                "the server has confirmed nothing for {} s",
-                self.settings.ack_timeout.as_secs()
-            )));
-        }
-        Ok(())
+        let is_owed = !self.unconfirmed.is_empty() && !self.is_blocked;
+        self.progress.check(is_owed, self.settings.ack_timeout)
     }
 }
 

@@ -11,7 +11,6 @@ mod runtime;
 mod settings;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use lapin::options::{
     BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
@@ -21,8 +20,6 @@ use lapin::tcp::AsyncTcpStream;
 use lapin::types::FieldTable;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, Consumer, Error, ErrorKind, ExchangeKind};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 pub use link::Delivery;
 pub use settings::Settings;
@@ -31,18 +28,18 @@ use convert::short;
 use link::Link;
 use runtime::Carrier;
 
-use crate::mqtt::{Credentials, Dialled, ServerOrder};
-use crate::ports::Ports;
-use crate::{Connected, Connector, Failure, PortSink, PortSource};
+use crate::dial::{Turn, within};
+use crate::ports::{Ports, Working};
+use crate::{Connected, Connector, Dialled, Failure, PortSink, PortSource};
 
 /// An AMQP client that connects again and again.
 #[derive(Debug)]
 pub struct Amqp091Connector {
     settings: Arc<Settings>,
-    server: usize,
+    turn: Turn,
     /// Counts connections: delivery tags mean something within one only.
     connections: u64,
-    running: Option<(Arc<Ports>, JoinHandle<()>)>,
+    working: Option<Working>,
 }
 
 /// A connection on which everything is there.
@@ -56,16 +53,16 @@ impl Amqp091Connector {
     /// A client without a connection.
     pub fn new(settings: Settings) -> Self {
         Self {
+            turn: Turn::new(settings.order, settings.servers),
             settings: Arc::new(settings),
-            server: 0,
             connections: 0,
-            running: None,
+            working: None,
         }
     }
 
     async fn open(&self) -> Result<(Opened, String), Failure> {
         let settings = &*self.settings;
-        let Dialled { stream, remote } = (settings.dial.0)(self.server).await?;
+        let Dialled { stream, remote } = (settings.dial.0)(self.turn.server()).await?;
         let connection = shake_hands(settings, Carrier(stream)).await?;
         let publisher = connection.create_channel().await.map_err(failure_of)?;
         if !settings.exchange.is_empty() {
@@ -93,19 +90,10 @@ impl Amqp091Connector {
         Ok((opened, remote))
     }
 
-    /// The server to try after a failure.
-    fn next_server(&mut self) {
-        self.server = (self.server + 1) % self.settings.servers.max(1);
-    }
-
-    async fn end_link(&mut self) {
-        if let Some((ports, mut task)) = self.running.take() {
-            ports.close("closed");
-            if timeout(LINK_END, &mut task).await.is_err() {
-                task.abort();
-                // It was told to end; how it ended says nothing new.
-                let _ = task.await;
-            }
+    async fn end(&mut self) {
+        if let Some(mut working) = self.working.take() {
+            working.end().await;
+            self.turn.ended();
         }
     }
 }
@@ -115,22 +103,9 @@ impl Connector for Amqp091Connector {
     type Source = PortSource;
 
     async fn connect(&mut self) -> Result<Connected<PortSink, PortSource>, Failure> {
-        if self.running.is_some() {
-            self.end_link().await;
-            match self.settings.order {
-                ServerOrder::Failover => self.server = 0,
-                ServerOrder::RoundRobin => self.next_server(),
-            }
-        }
-        let patience = self.settings.connect_timeout;
-        let opened = match timeout(patience, self.open()).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Failure::retry(format!(
-                "no answer within {} ms",
-                patience.as_millis()
-            ))),
-        };
-        let (opened, remote) = opened.inspect_err(|_| self.next_server())?;
+        self.end().await;
+        let opened = within(self.settings.connect_timeout, self.open()).await;
+        let (opened, remote) = opened.inspect_err(|_| self.turn.failed())?;
         self.connections += 1;
         let ports = Arc::new(Ports::default());
         let link = Link::new(
@@ -139,57 +114,25 @@ impl Connector for Amqp091Connector {
             Arc::clone(&self.settings),
             self.connections,
         );
-        let end = EndOfTask(Arc::clone(&ports));
-        let task = tokio::spawn(async move {
-            link.run().await;
-            drop(end);
-        });
-        self.running = Some((Arc::clone(&ports), task));
-        Ok(Connected {
-            sink: PortSink {
-                ports: Arc::clone(&ports),
-            },
-            source: PortSource { ports },
-            held: Vec::new(),
-            remote,
-            peer: None,
-            warnings: Vec::new(),
-        })
+        self.working = Some(Working::begin(&ports, link.run()));
+        let (sink, source) = ports.ends();
+        Ok(Connected::new(sink, source, remote))
     }
 
     async fn close(&mut self) {
-        self.end_link().await;
+        self.end().await;
     }
 
     fn change(&mut self, settings: crate::Settings) {
         if let crate::Settings::Amqp091(settings) = settings {
-            self.server = 0;
+            self.turn = Turn::new(settings.order, settings.servers);
             self.settings = Arc::new(*settings);
         }
-    }
-
-    async fn held(&mut self) -> Vec<u64> {
-        // What a channel had unconfirmed is unknown to the next one.
-        Vec::new()
-    }
-}
-
-/// Tells the ends that the task is gone, even if it panicked.
-struct EndOfTask(Arc<Ports>);
-
-impl Drop for EndOfTask {
-    fn drop(&mut self) {
-        self.0.fail(Failure::retry("the connection broke off"));
     }
 }
 
 async fn shake_hands(settings: &Settings, carrier: Carrier) -> Result<Connection, Failure> {
-    let Credentials {
-        user_name,
-        password,
-    } = (settings.credentials.0)()?;
-    let password = String::from_utf8(password.unwrap_or_default())
-        .map_err(|_| Failure::refused("the password is no UTF-8"))?;
+    let (user_name, password) = (settings.credentials.0)()?.into_text()?;
     let (username, password) = match user_name {
         Some(user_name) => (user_name, password),
         None => (GUEST.to_owned(), GUEST.to_owned()),
@@ -266,5 +209,3 @@ fn failure_of(error: Error) -> Failure {
 
 /// The user that RabbitMQ lets in from its own machine.
 const GUEST: &str = "guest";
-/// How long a connection has to end.
-const LINK_END: Duration = Duration::from_secs(3);

@@ -56,7 +56,7 @@ impl Reactor for Timers {
 }
 
 /// A stream of ours as lapin wants it.
-pub(super) struct Carrier(pub(super) Box<dyn crate::mqtt::Stream>);
+pub(super) struct Carrier(pub(super) Box<dyn crate::Stream>);
 
 impl AsyncRead for Carrier {
     fn poll_read(

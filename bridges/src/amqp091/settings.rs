@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mqtt::{CredentialsSource, Dial, ServerOrder};
+use crate::{CredentialsSource, Dial, ServerOrder};
 
 /// Everything the connector needs to know.
 #[derive(Clone, Debug)]

@@ -15,17 +15,14 @@ use super::settings::{ConsumerSettings, ProducerSettings, Settings};
 use super::sink::Producer;
 use super::source::Consumer;
 use crate::Failure;
-use crate::mqtt::Credentials;
+use crate::dial::no_answer;
 
 /// What both directions have in common.
 ///
 /// # Errors
 /// The credentials cannot be read.
 pub(super) fn common(settings: &Settings) -> Result<ClientConfig, Failure> {
-    let Credentials {
-        user_name,
-        password,
-    } = (settings.credentials.0)()?;
+    let (user_name, password) = (settings.credentials.0)()?.into_text()?;
     let mut config = ClientConfig::new();
     let protocol = match (settings.tls.is_some(), user_name.is_some()) {
         (false, false) => "plaintext",
@@ -44,8 +41,6 @@ pub(super) fn common(settings: &Settings) -> Result<ClientConfig, Failure> {
         .set("reconnect.backoff.max.ms", "2000")
         .set("statistics.interval.ms", "2000");
     if let Some(user_name) = user_name {
-        let password = String::from_utf8(password.unwrap_or_default())
-            .map_err(|_| Failure::refused("the password is no UTF-8"))?;
         config
             .set("sasl.mechanism", &settings.sasl_mechanism)
             .set("sasl.username", user_name)
@@ -151,9 +146,7 @@ pub(super) fn greet(
         return Err(failure);
     }
     if !has_answered {
-        let ms = settings.connect_timeout.as_millis();
-        let error = events.last_error();
-        return Err(Failure::retry(format!("no answer within {ms} ms{error}")));
+        return Err(events.with_last_error(no_answer(settings.connect_timeout)));
     }
     let topics = settings.producer.iter().flat_map(|it| &it.topics);
     let creates = settings

@@ -65,8 +65,13 @@ impl Events {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last error, for the reason of a silence.
-    pub(super) fn last_error(&self) -> String {
+    /// The last error is the reason of a silence.
+    pub(super) fn with_last_error(&self, mut silence: Failure) -> Failure {
+        silence.reason.push_str(&self.last_error());
+        silence
+    }
+
+    fn last_error(&self) -> String {
         let heard = self.heard();
         heard
             .last_error

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::Producer as _;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 pub use offsets::Position;
 pub use settings::{ConsumerSettings, ProducerSettings, Settings, Tls};
@@ -31,7 +31,7 @@ use offsets::Offsets;
 use sink::Producer;
 use source::{Consumer, Reader};
 
-use crate::ports::Ports;
+use crate::ports::{Ports, Working};
 use crate::{Connected, Connector, Failure, PortSource};
 
 /// A Kafka client that connects again and again.
@@ -52,7 +52,7 @@ struct Clients {
 struct Running {
     ports: Arc<Ports>,
     clients: Clients,
-    reader: Option<JoinHandle<()>>,
+    reader: Option<Working>,
 }
 
 impl KafkaConnector {
@@ -84,9 +84,8 @@ impl KafkaConnector {
         };
         running.ports.close("closed");
         running.ports.fail(Failure::retry("closed"));
-        if let Some(reader) = running.reader {
-            // It was told to end; how it ended says nothing new.
-            let _ = reader.await;
+        if let Some(mut reader) = running.reader {
+            reader.end().await;
         }
         // The end commits offsets, leaves the group and waits for threads. A panic of the library
         // there is nobody's concern any more.
@@ -125,20 +124,10 @@ impl Connector for KafkaConnector {
                 unaccepted_max: unaccepted_max.unwrap_or(1),
                 offsets: Offsets::new(self.connections),
             };
-            let end = EndOfTask(Arc::clone(&ports));
-            running.reader = Some(tokio::spawn(async move {
-                reader.run().await;
-                drop(end);
-            }));
+            running.reader = Some(Working::begin(&ports, reader.run()));
         }
-        Ok(Connected {
-            sink,
-            source: PortSource { ports },
-            held: Vec::new(),
-            remote: settings.servers.clone(),
-            peer: None,
-            warnings: Vec::new(),
-        })
+        let (_, source) = ports.ends();
+        Ok(Connected::new(sink, source, settings.servers.clone()))
     }
 
     async fn close(&mut self) {
@@ -149,20 +138,6 @@ impl Connector for KafkaConnector {
         if let crate::Settings::Kafka(settings) = settings {
             self.settings = Arc::from(settings);
         }
-    }
-
-    async fn held(&mut self) -> Vec<u64> {
-        // What a producer had in flight is unknown to the next one.
-        Vec::new()
-    }
-}
-
-/// Tells the ends that the task is gone, even if it panicked.
-struct EndOfTask(Arc<Ports>);
-
-impl Drop for EndOfTask {
-    fn drop(&mut self) {
-        self.0.fail(Failure::retry("the consumer has ended"));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::mqtt::CredentialsSource;
+use crate::CredentialsSource;
 
 /// Everything the connector needs to know.
 #[derive(Clone, Debug)]

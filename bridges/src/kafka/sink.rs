@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::ThreadedProducer;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, sleep};
 
 use super::convert::Outgoing;
 use super::events::{Ear, Events, Sent};
 use super::settings::ProducerSettings;
-use crate::{Failure, Note, Record, Settled, Sink};
+use crate::progress::Progress;
+use crate::{Failure, Record, Settled, Sink};
 
 /// The client of a way out.
 pub(super) type Producer = ThreadedProducer<Ear>;
@@ -25,8 +26,7 @@ pub struct KafkaSink {
     in_flight: usize,
     /// The record in flight goes alone: nothing else is sent until it is settled.
     is_alone: bool,
-    /// When a record was last settled, or the first one of a burst submitted.
-    progress: Instant,
+    progress: Progress,
 }
 
 impl KafkaSink {
@@ -42,7 +42,7 @@ impl KafkaSink {
             waiting: VecDeque::new(),
             in_flight: 0,
             is_alone: false,
-            progress: Instant::now(),
+            progress: Progress::begin(),
         }
     }
 
@@ -65,7 +65,7 @@ impl KafkaSink {
                 Err(code) => self.refuse(code),
                 Ok(()) => {
                     if self.in_flight == 0 {
-                        self.progress = Instant::now();
+                        self.progress.made();
                     }
                     self.in_flight += 1;
                     self.is_alone = is_suspect;
@@ -92,7 +92,7 @@ impl KafkaSink {
         let settled = std::mem::take(&mut self.events.ports.lock().settled);
         if !settled.is_empty() {
             self.in_flight = self.in_flight.saturating_sub(settled.len());
-            self.progress = Instant::now();
+            self.progress.made();
             if std::mem::take(&mut self.is_alone) {
                 settled.iter().for_each(|it| self.events.clear(it.sequence));
             }
@@ -103,13 +103,9 @@ impl KafkaSink {
         settled
     }
 
-    /// Liveness by progress: connections that are open say nothing.
-    fn look_at_the_clock(&self) {
-        if self.in_flight > 0 && self.progress.elapsed() >= self.ack_timeout {
-            let seconds = self.ack_timeout.as_secs();
-            let error = self.events.last_error();
-            let text = format!("the server has acknowledged nothing for {seconds} s{error}");
-            self.events.ports.fail(Failure::retry(text));
+    fn look_at_the_clock(&mut self) {
+        if let Err(silence) = self.progress.check(self.in_flight > 0, self.ack_timeout) {
+            self.events.ports.fail(self.events.with_last_error(silence));
         }
     }
 }
@@ -138,12 +134,6 @@ impl Sink for KafkaSink {
             }
         }
     }
-
-    fn take_notes(&mut self) -> Vec<Note> {
-        Vec::new()
-    }
-
-    fn keep(&mut self, _count: usize) {}
 }
 
 fn send(producer: &Producer, record: &Record, settings: &ProducerSettings) -> Result<(), Code> {

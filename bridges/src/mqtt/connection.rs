@@ -15,9 +15,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::engine::{Engine, is_operators, notice};
 use super::peer::Peer;
-use super::{Credentials, NODE_PROPERTY, Settings, Stream};
-use crate::Failure;
-use crate::ports::Ports;
+use super::{NODE_PROPERTY, Settings};
+use crate::ports::{Orders, Ports};
+use crate::progress::Progress;
+use crate::{Credentials, Failure, Stream};
 
 /// The way CONNECT is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,8 +189,7 @@ pub(super) struct Connection {
 struct Times {
     sent: Instant,
     received: Instant,
-    /// The last acknowledgement, or the first message after a time without any in flight.
-    progress: Instant,
+    progress: Progress,
     /// When a PINGREQ went out that has no answer.
     ping: Option<Instant>,
 }
@@ -265,7 +265,7 @@ impl Connection {
         let mut times = Times {
             sent: now,
             received: now,
-            progress: now,
+            progress: Progress::begin(),
             ping: None,
         };
         let mut ticks = interval(TICK);
@@ -313,12 +313,12 @@ impl Connection {
 
     /// What the ends have left; a reason if the connection is to be closed.
     fn take_orders(&mut self) -> Option<&'static str> {
-        let mut boxes = self.ports.lock();
-        let submitted = std::mem::take(&mut boxes.submitted);
-        let accepted = std::mem::take(&mut boxes.accepted);
-        let kept = std::mem::take(&mut boxes.kept);
-        let closing = boxes.closing;
-        drop(boxes);
+        let Orders {
+            submitted,
+            accepted,
+            kept,
+            closing,
+        } = self.ports.take_orders();
         self.engine.keep(kept, &mut self.out);
         self.engine.submit(submitted);
         for receipt in accepted {
@@ -336,7 +336,7 @@ impl Connection {
         let used = self.engine.receive(&self.input, bytes_max, &mut self.out)?;
         self.input.advance(used);
         if self.engine.settled.len() > before || !self.engine.awaits_answers() {
-            times.progress = Instant::now();
+            times.progress.made();
         }
         Ok(())
     }
@@ -360,14 +360,8 @@ impl Connection {
     /// connection, so a server that acknowledges nothing is left.
     fn look_at_the_clock(&mut self, times: &mut Times) -> Result<(), Failure> {
         let now = Instant::now();
-        if !self.engine.awaits_answers() {
-            times.progress = now;
-        } else if now.duration_since(times.progress) >= self.settings.ack_timeout {
-            return Err(Failure::retry(format!(
-                "the server has acknowledged nothing for {} s",
-                self.settings.ack_timeout.as_secs()
-            )));
-        }
+        let is_owed = self.engine.awaits_answers();
+        times.progress.check(is_owed, self.settings.ack_timeout)?;
         if self.keep_alive.is_zero() {
             return Ok(());
         }

@@ -23,15 +23,13 @@ use tokio::time::timeout;
 pub use convert::{decode_properties, encode_properties};
 pub use engine::Receipt;
 pub use journal::Remembered;
-pub use settings::{
-    Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Settings, Stream,
-    Subscription,
-};
+pub use settings::{Settings, Subscription};
 
 use connection::{Connection, Dialect, Greeted, Refusal, shake_hands};
 use engine::{Engine, SessionAtServer};
 
-use crate::ports::Ports;
+use crate::dial::{Turn, within};
+use crate::ports::{Ports, Working};
 use crate::{Connected, Connector, Failure, PortSink, PortSource};
 
 /// The user property of CONNECT and CONNACK by which nodes of our kind tell each other their names.
@@ -45,7 +43,7 @@ pub struct MqttConnector {
     dialects: Vec<Dialect>,
     /// Which dialect the server is believed to understand.
     dialect: usize,
-    server: usize,
+    turn: Turn,
     /// The session that the engine holds.
     session: Option<String>,
     /// The settings have other subscriptions than the session.
@@ -58,8 +56,7 @@ pub struct MqttConnector {
 /// The connection that is up, or was.
 #[derive(Debug)]
 struct Link {
-    ports: Arc<Ports>,
-    task: JoinHandle<()>,
+    working: Working,
     /// Looks for the first server.
     probe: Option<JoinHandle<()>>,
 }
@@ -70,9 +67,9 @@ impl MqttConnector {
         Self {
             dialects: dialects(&settings),
             engine: Arc::new(Mutex::new(Engine::new(settings.is_durable))),
-            settings: Arc::new(settings),
             dialect: 0,
-            server: 0,
+            turn: Turn::new(settings.order, settings.servers),
+            settings: Arc::new(settings),
             session: None,
             must_subscribe: false,
             obsolete: Vec::new(),
@@ -101,7 +98,7 @@ impl MqttConnector {
             let Some(dialect) = self.dialects.get(index).copied() else {
                 break;
             };
-            let dialled = (settings.dial.0)(self.server).await?;
+            let dialled = (settings.dial.0)(self.turn.server()).await?;
             let session = self.session_at(&dialled.remote);
             let clean = self.session.as_ref() != Some(&session) && settings.starts_clean;
             match shake_hands(dialled.stream, &settings, dialect, clean).await {
@@ -116,32 +113,19 @@ impl MqttConnector {
         Err(last)
     }
 
-    /// The server to try after a failure.
-    fn next_server(&mut self) {
-        self.server = (self.server + 1) % self.settings.servers.max(1);
-    }
-
     /// Waits for the task of the connection before, which owns the session until it ends.
     async fn end_link(&mut self) {
-        if let Some(Link {
-            ports,
-            mut task,
-            probe,
-        }) = self.link.take()
-        {
-            if let Some(probe) = probe {
-                probe.abort();
-            }
-            ports.close("closed");
-            if timeout(LINK_END, &mut task).await.is_err() {
-                task.abort();
-                // It was told to end; how it ended says nothing new.
-                let _ = task.await;
-            }
-            // Told to a connection that had ended already.
-            let kept = std::mem::take(&mut ports.lock().kept);
-            self.engine.lock().await.keep(kept, &mut Vec::new());
+        let Some(Link { mut working, probe }) = self.link.take() else {
+            return;
+        };
+        if let Some(probe) = probe {
+            probe.abort();
         }
+        working.end().await;
+        // Told to a connection that had ended already.
+        let kept = working.ports.take_orders().kept;
+        self.engine.lock().await.keep(kept, &mut Vec::new());
+        self.turn.ended();
     }
 }
 
@@ -150,23 +134,9 @@ impl Connector for MqttConnector {
     type Source = PortSource;
 
     async fn connect(&mut self) -> Result<Connected<PortSink, PortSource>, Failure> {
-        if self.link.is_some() {
-            self.end_link().await;
-            // A connection was up: the first server is home, the next one has its turn.
-            match self.settings.order {
-                ServerOrder::Failover => self.server = 0,
-                ServerOrder::RoundRobin => self.next_server(),
-            }
-        }
-        let patience = self.settings.connect_timeout;
-        let greeted = match timeout(patience, self.greet()).await {
-            Ok(greeted) => greeted,
-            Err(_) => Err(Failure::retry(format!(
-                "no answer within {} ms",
-                patience.as_millis()
-            ))),
-        };
-        let (greeted, dialect, remote) = greeted.inspect_err(|_| self.next_server())?;
+        self.end_link().await;
+        let greeted = within(self.settings.connect_timeout, self.greet()).await;
+        let (greeted, dialect, remote) = greeted.inspect_err(|_| self.turn.failed())?;
         Ok(self.start(greeted, dialect, remote).await)
     }
 
@@ -187,7 +157,8 @@ impl Connector for MqttConnector {
         self.obsolete.retain(|it| !wanted.contains(it));
         self.must_subscribe |= settings.subscriptions != self.settings.subscriptions;
         self.dialects = dialects(&settings);
-        (self.dialect, self.server) = (0, 0);
+        self.dialect = 0;
+        self.turn = Turn::new(settings.order, settings.servers);
         self.settings = Arc::new(*settings);
     }
 
@@ -244,44 +215,23 @@ impl MqttConnector {
             out,
         };
         connection.open(&std::mem::take(&mut self.obsolete));
-        let end = EndOfTask(Arc::clone(&ports));
-        let task = tokio::spawn(async move {
-            connection.run(stream).await;
-            drop(end);
-        });
         self.link = Some(Link {
             probe: self.probe(&ports),
-            ports: Arc::clone(&ports),
-            task,
+            working: Working::begin(&ports, connection.run(stream)),
         });
+        let (sink, source) = ports.ends();
         Connected {
-            sink: PortSink {
-                ports: Arc::clone(&ports),
-            },
-            source: PortSource { ports },
             held,
-            remote,
             peer: node,
             warnings,
+            ..Connected::new(sink, source, remote)
         }
     }
-}
 
-/// Tells the ends that the task is gone, even if it panicked.
-struct EndOfTask(Arc<Ports>);
-
-impl Drop for EndOfTask {
-    fn drop(&mut self) {
-        self.0.fail(Failure::retry("the connection broke off"));
-    }
-}
-
-impl MqttConnector {
     /// While another server stands in for the first, somebody looks whether that can be reached.
     fn probe(&self, ports: &Arc<Ports>) -> Option<JoinHandle<()>> {
         let settings = Arc::clone(&self.settings);
-        let is_home = self.server == 0 || settings.order != ServerOrder::Failover;
-        let pause = settings.home_probe.filter(|_| !is_home)?;
+        let pause = settings.home_probe.filter(|_| self.turn.is_away())?;
         let ports = Arc::clone(ports);
         Some(tokio::spawn(async move {
             loop {
@@ -323,5 +273,3 @@ fn dialects(settings: &Settings) -> Vec<Dialect> {
 
 /// Topic aliases that the server may define.
 const INBOUND_ALIASES_MAX: u16 = 64;
-/// How long a connection has to end.
-const LINK_END: Duration = Duration::from_secs(3);

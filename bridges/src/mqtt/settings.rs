@@ -1,15 +1,11 @@
 //! What one MQTT bridge is told.
 
-use std::fmt;
 use std::num::NonZeroU16;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Failure;
+use crate::{CredentialsSource, Dial, ServerOrder};
 
 /// Everything the connector needs to know.
 #[derive(Clone, Debug)]
@@ -68,68 +64,4 @@ pub struct Subscription {
     pub filter: String,
     /// The most to ask for.
     pub qos: QoS,
-}
-
-/// Which of several servers is next after a failure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerOrder {
-    /// The first is home; the others stand in for it in turn.
-    #[default]
-    Failover,
-    /// One after the other.
-    RoundRobin,
-}
-
-/// User name and password.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user name.
-    pub user_name: Option<String>,
-    /// The password.
-    pub password: Option<Vec<u8>>,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user_name", &self.user_name)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where user name and password come from.
-#[derive(Clone)]
-pub struct CredentialsSource(pub Arc<dyn Fn() -> Result<Credentials, Failure> + Send + Sync>);
-
-impl fmt::Debug for CredentialsSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CredentialsSource")
-    }
-}
-
-/// A stream of bytes to a server.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// A stream on its way.
-pub type Dialling = Pin<Box<dyn Future<Output = Result<Dialled, Failure>> + Send>>;
-
-/// An open stream.
-pub struct Dialled {
-    /// The stream.
-    pub stream: Box<dyn Stream>,
-    /// Where it leads, for state and log.
-    pub remote: String,
-}
-
-/// Opens a stream to the server of an index below [`Settings::servers`]; sockets, TLS and WebSocket
-/// are the caller's.
-#[derive(Clone)]
-pub struct Dial(pub Arc<dyn Fn(usize) -> Dialling + Send + Sync>);
-
-impl fmt::Debug for Dial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Dial")
-    }
 }
