@@ -14,6 +14,7 @@ pub mod log_limit;
 pub mod message;
 pub mod metrics;
 pub mod net;
+pub mod prefix_limits;
 pub mod queue;
 pub mod retained;
 pub mod server;

@@ -3,6 +3,7 @@
 mod accept;
 mod reload;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::net::door::{OpenDoor, OpenError, PlannedDoor, plan_doors};
 use crate::net::driver::Driver;
 use crate::net::handshake::Arrival;
 use crate::net::mailbox::Mailbox;
+use crate::prefix_limits::PrefixLimits;
 use crate::retained::Retained;
 use crate::shard::{Mail, Shard, Shared, client_id_of, home_of};
 use crate::store::{Recovered, Report, Reports, Store, StoreError};
@@ -207,7 +209,7 @@ fn share(
 ) -> Arc<Shared> {
     let shards = shard_count(&config);
     let limits = &config.limits;
-    Arc::new(Shared {
+    let shared = Arc::new(Shared {
         acl: Arc::new(acl),
         users,
         exchange: Arc::new(Exchange::new()),
@@ -216,9 +218,32 @@ fn share(
             limits.retained_bytes_max,
         )),
         store: Arc::clone(store),
+        census: Arc::default(),
         shards,
         config,
-    })
+    });
+    limit_namespaces(&shared);
+    shared
+}
+
+/// How much the namespaces of the configuration may retain.
+fn limit_namespaces(shared: &Shared) {
+    let listeners = &shared.config.listeners;
+    let mount_points = listeners.iter().filter_map(|it| it.mount_point.as_deref());
+    let mount_points: BTreeSet<&str> = mount_points.chain([""]).collect();
+    let limits = shared.config.auth.namespaces.iter().flat_map(|namespace| {
+        let limit_below = |mount_point: &&str| {
+            let count_max = namespace.retained_messages_max?;
+            Some((
+                format!("{mount_point}{}/", namespace.name),
+                count_max.into(),
+            ))
+        };
+        mount_points.iter().filter_map(limit_below)
+    });
+    let limits = PrefixLimits::new(limits);
+    shared.retained.limit(limits.clone());
+    shared.store.limit_retained(limits);
 }
 
 /// What the store says goes into the mailbox of the shard that it concerns.

@@ -37,6 +37,7 @@ impl Broker {
             exchange: Arc::new(Exchange::new()),
             retained: Arc::new(Retained::new(1_000, 1_000_000)),
             store: Arc::new(tidewire::store::Store::memory()),
+            census: Arc::default(),
         });
         Self {
             shard: Shard::new(ShardId(0), shared, Arc::default()),

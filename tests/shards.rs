@@ -39,6 +39,7 @@ impl Broker {
             exchange: Arc::new(Exchange::new()),
             retained: Arc::new(Retained::new(1_000, 1_000_000)),
             store: Arc::new(tidewire::store::Store::memory()),
+            census: Arc::default(),
         });
         let shards = (0..SHARDS)
             .map(|id| Shard::new(ShardId(id), Arc::clone(&shared), Arc::default()))

@@ -39,6 +39,10 @@ pub struct Namespace {
     pub organizational_units: Vec<String>,
     /// Open connections; `None` counts none.
     pub connections_max: Option<u32>,
+    /// Sessions; `None` has no limit.
+    pub sessions_max: Option<u32>,
+    /// Topics with a retained message; `None` has no limit.
+    pub retained_messages_max: Option<u32>,
 }
 
 /// Whether a name can be a namespace: one level of a topic that nothing else means.

@@ -316,6 +316,8 @@ keys!(NAMESPACE: "auth.namespaces.#.", |config, at| config.auth.namespaces.get_m
     organizations ANY;
     organizational_units ANY;
     connections_max POSITIVE;
+    sessions_max POSITIVE;
+    retained_messages_max ANY;
 });
 
 keys!(ACL: "acl.", |config, _| Some(&mut config.acl), {

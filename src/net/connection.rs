@@ -334,6 +334,7 @@ mod tests {
             exchange: Exchange::new().into(),
             retained: Retained::new(1, 1).into(),
             store: Arc::clone(&store),
+            census: Arc::default(),
         });
         let shard = Shard::new(ShardId(0), shared, Arc::default());
         let mailboxes = Arc::new([Mailbox::new(65_536)]);

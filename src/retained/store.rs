@@ -3,15 +3,16 @@
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hashbrown::DefaultHashBuilder;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tidewire_protocol::topic::TopicFilter;
 
 use super::trie::{ROOT, Step, TopicTrie};
 use crate::message::Message;
+use crate::prefix_limits::PrefixLimits;
 
 /// The retained messages of the broker, shared by all shards.
 ///
@@ -24,6 +25,9 @@ pub struct Retained {
     bytes: AtomicUsize,
     count_max: usize,
     bytes_max: usize,
+    /// Locked after a part.
+    prefixes: Mutex<PrefixLimits>,
+    has_prefixes: AtomicBool,
     hasher: DefaultHashBuilder,
     /// Cloned by every [`Walk`].
     walkers: Arc<()>,
@@ -68,6 +72,8 @@ impl Retained {
             bytes: AtomicUsize::new(0),
             count_max,
             bytes_max,
+            prefixes: Mutex::default(),
+            has_prefixes: AtomicBool::new(false),
             hasher: DefaultHashBuilder::default(),
             walkers: Arc::default(),
         }
@@ -95,6 +101,9 @@ impl Retained {
         let count = usize::from(old.is_none());
         if !is_of_broker(&message) {
             self.reserve(count, message.bytes(), old_bytes)?;
+            if count > 0 {
+                self.take_prefixed(&message)?;
+            }
         }
         part.insert(message, self.is_walked());
         Ok(())
@@ -180,6 +189,39 @@ impl Retained {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Limits how many topics below some prefixes may have a message, besides the limits over all.
+    /// Those that are there stay.
+    pub fn limit(&self, mut limits: PrefixLimits) {
+        if self.prefixes.lock().has_limits_of(&limits) {
+            return;
+        }
+        // Nothing comes or goes while it is counted.
+        let parts: Vec<_> = self.parts.iter().map(|part| part.write()).collect();
+        let mut prefixes = self.prefixes.lock();
+        if !limits.is_empty() {
+            for part in &parts {
+                part.for_each(|message| limits.count(message.topic().as_bytes()));
+            }
+        }
+        self.has_prefixes
+            .store(!limits.is_empty(), Ordering::Relaxed);
+        *prefixes = limits;
+    }
+
+    /// Takes room below the prefix of a new topic, or gives back what was reserved for it.
+    fn take_prefixed(&self, message: &Message) -> Result<(), RetainedFull> {
+        if !self.has_prefixes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let taken = self.prefixes.lock().take(message.topic().as_bytes());
+        taken.map_err(|count_max| {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(message.bytes(), Ordering::Relaxed);
+            let count_max = usize::try_from(count_max).unwrap_or(usize::MAX);
+            RetainedFull::Count { count_max }
+        })
+    }
+
     /// Takes room for one message that replaces `old_bytes`.
     fn reserve(&self, count: usize, new: usize, old_bytes: usize) -> Result<(), RetainedFull> {
         let relaxed = Ordering::Relaxed;
@@ -223,6 +265,9 @@ impl Retained {
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(message.bytes(), Ordering::Relaxed);
+        if self.has_prefixes.load(Ordering::Relaxed) {
+            self.prefixes.lock().give_back(message.topic().as_bytes());
+        }
     }
 
     fn part(&self, first_level: &str) -> usize {

@@ -71,6 +71,12 @@ impl TopicTrie {
         self.nodes[self.node(topic)? as usize].message.as_ref()
     }
 
+    /// Shows all messages, in no particular order.
+    pub(super) fn for_each(&self, see: impl FnMut(&Message)) {
+        let messages = self.nodes.iter().filter_map(|node| node.message.as_ref());
+        messages.for_each(see);
+    }
+
     /// Keeps a message in place of an earlier one. While somebody walks here, the places of
     /// removed nodes are not used again.
     pub(super) fn insert(&mut self, message: Message, is_walked: bool) {

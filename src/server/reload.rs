@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{Doors, Server, StartError, authenticator};
+use super::{Doors, Server, StartError, authenticator, limit_namespaces};
 use crate::auth::acl::Acl;
 use crate::bridge::{BridgeError, BridgeOrder};
 use crate::config::{Config, ConfigError};
@@ -51,11 +51,13 @@ impl Server {
             exchange: Arc::clone(&before.exchange),
             retained: Arc::clone(&before.retained),
             store: Arc::clone(&before.store),
+            census: Arc::clone(&before.census),
             shards: before.shards,
             config,
         });
         let plan = self.bridges.plan(&shared).map_err(StartError::from)?;
         self.shared = Arc::clone(&shared);
+        limit_namespaces(&shared);
         self.authenticator = authenticator;
         let news = Arc::new(Reconfiguration {
             shared: Arc::clone(&shared),

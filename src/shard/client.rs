@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
 use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound, OutboundAliases};
 
+use super::census::Place;
 use super::pace::PublishPace;
 use super::retained::RetainedDelivery;
 use super::slots::Key;
@@ -27,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) name: Arc<str>,
     /// Put before the topics of the client.
     pub(crate) mount_point: Option<Arc<str>>,
+    /// It counts among those of its mount point.
+    pub(super) _place: Option<Box<Place>>,
     /// Who had the session last; `None` if that client proved nothing.
     pub(crate) user_name: Option<Arc<str>>,
     /// What it may do, and is asked again after it is gone.
@@ -58,6 +61,7 @@ impl Session {
             client_id: Arc::clone(&rights.subject().client_id),
             name,
             mount_point: None,
+            _place: None,
             user_name: None,
             rights,
             store: None,

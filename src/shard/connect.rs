@@ -11,6 +11,7 @@ use tidewire_protocol::codec::{
 use tidewire_protocol::session::{OutboundAliases, keep_alive_deadline_ms};
 use tidewire_protocol::topic::Topic;
 
+use super::census::Place;
 use super::client::{Connection, Session};
 use super::explain::{encode_explained, text_of};
 use super::mount::session_name;
@@ -83,7 +84,11 @@ impl Shard {
             return Accepted { connection };
         }
         self.take_over(name, now_ms);
-        let (session, is_present) = self.resume_or_begin(handshake, name, &rights, now_ms);
+        let session = self.resume_or_begin(handshake, name, &rights, now_ms);
+        let Some((session, is_present)) = session else {
+            self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
+            return Accepted { connection };
+        };
         self.set_rights(session, rights, now_ms);
         self.attach(connection, session, handshake);
         if !self.acknowledge_connect(connection, handshake, is_present) {
@@ -297,36 +302,54 @@ impl Shard {
         }
     }
 
+    /// The session, and whether it was there; `None` if its namespace has no room for it.
     fn resume_or_begin(
         &mut self,
         handshake: &Handshake<'_>,
         name: &str,
         rights: &Arc<Rights>,
         now_ms: u64,
-    ) -> (Key, bool) {
+    ) -> Option<(Key, bool)> {
         let Handshake {
             connect,
+            identity,
             mount_point,
             ..
         } = *handshake;
         if let Some(key) = self.directory.get(name).copied() {
             if !connect.clean_start {
-                return (key, true);
+                return Some((key, true));
             }
             self.end_session(key, now_ms);
         }
+        let mount_point: Option<Arc<str>> = mount_point.map(Into::into);
+        let place = match &mount_point {
+            None => None,
+            Some(it) => Some(self.place_in(it, identity.namespace.as_deref())?),
+        };
         let client_id = &rights.subject().client_id;
-        let name: Arc<str> = match mount_point {
+        let name: Arc<str> = match &mount_point {
             None => Arc::clone(client_id),
             Some(_) => name.into(),
         };
         let key = self.sessions.insert(Session {
-            mount_point: mount_point.map(Into::into),
+            mount_point,
+            _place: place,
             ..Session::new(Arc::clone(&name), Arc::clone(rights), connect.version)
         });
         self.metrics.sessions.add(1);
         self.directory.insert(name, key);
-        (key, false)
+        Some((key, false))
+    }
+
+    /// Room for a new session below a mount point.
+    fn place_in(&self, mount_point: &Arc<str>, namespace: Option<&str>) -> Option<Box<Place>> {
+        let namespaces = &self.shared.config.auth.namespaces;
+        let namespace = namespaces.iter().find(|it| Some(&*it.name) == namespace);
+        let sessions_max = namespace.and_then(|it| it.sessions_max);
+        let sessions_max = sessions_max.map_or(usize::MAX, |it| it as usize);
+        let place = self.shared.census.enter(mount_point, sessions_max);
+        place.map(Box::new)
     }
 
     fn attach(&mut self, connection: Key, key: Key, handshake: &Handshake<'_>) {

@@ -7,6 +7,7 @@
 
 mod authenticate;
 mod bridge;
+mod census;
 mod client;
 mod connect;
 mod connections;
@@ -43,6 +44,7 @@ use hashbrown::HashMap;
 
 pub(crate) use bridge::publisher_of_bridge;
 pub use bridge::{Arrived, BridgeReport, BridgeRequest};
+pub use census::Census;
 pub use connect::{Accepted, Handshake, refusal};
 pub use durable::StoreWork;
 pub use explain::text_of;
@@ -91,6 +93,8 @@ pub struct Shared {
     pub retained: Arc<Retained>,
     /// What survives the process.
     pub store: Arc<Store>,
+    /// How many sessions each mount point has.
+    pub census: Arc<Census>,
 }
 
 /// One shard of the broker.

@@ -36,7 +36,10 @@ impl Shard {
             will,
         } = recovered;
         let name = record.client_id;
-        let mount_point = name.split_once(NAME_SEPARATOR).map(|(it, _)| it.into());
+        let mount_point: Option<Arc<str>> =
+            name.split_once(NAME_SEPARATOR).map(|(it, _)| it.into());
+        let place = mount_point.as_ref();
+        let place = place.and_then(|it| self.shared.census.enter(it, usize::MAX));
         let user_name: Option<Arc<str>> = record.user_name.as_deref().map(Into::into);
         let subject = Subject {
             has_password: self.shared.users.is_some() && !self.has_other_proof(),
@@ -47,6 +50,7 @@ impl Shard {
         let rights = Arc::new(Rights::provisional(subject));
         let key = self.sessions.insert(Session {
             mount_point,
+            _place: place.map(Box::new),
             user_name,
             store: Some(queue),
             expiry_seconds: record.expiry_seconds,

@@ -12,6 +12,7 @@ use super::id::{MessageId, QueueId};
 use super::key::{expiry_key, message_key, queue_key, split_key, text_key};
 use super::row::{encode_lone_message, encode_message, peek_lone_message};
 use crate::clock::Epoch;
+use crate::prefix_limits::PrefixLimits;
 
 /// What the rows add up to; kept by the writer and stored with the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub(super) struct Committed {
     pub(super) totals: Totals,
     pub(super) used_bytes: u64,
     pub(super) transaction: usize,
+    pub(super) prefixes: PrefixLimits,
     /// Retained messages beyond the limits: what was there before remains.
     pub(super) refused_retained: Vec<Box<str>>,
     /// More retained messages have expired than one commit removes.
@@ -51,6 +53,8 @@ pub(super) struct Commit<'a> {
     pub(super) environment: &'a Environment,
     pub(super) epoch: Epoch,
     pub(super) retained_max: RetainedMax,
+    /// Limits below some prefixes of topics.
+    pub(super) prefixes: PrefixLimits,
     pub(super) scratch: &'a mut Vec<u8>,
     pub(super) totals: Totals,
     pub(super) room: Room,
@@ -112,6 +116,7 @@ impl Commit<'_> {
         transaction.commit()?;
         Ok(Committed {
             totals: self.totals,
+            prefixes: self.prefixes,
             used_bytes,
             transaction: environment.last_transaction(),
             refused_retained,
@@ -198,12 +203,14 @@ impl Commit<'_> {
             let count_after = self.totals.retained_count + 1 - old_count;
             let bytes_after = self.totals.retained_bytes.saturating_sub(old_bytes) + bytes;
             let has_room = old_count == 1 || count_after <= self.retained_max.count;
-            if !has_room || bytes_after > self.retained_max.bytes {
+            let has_room = has_room && bytes_after <= self.retained_max.bytes;
+            if !has_room || (old_count == 0 && self.prefixes.take(&key).is_err()) {
                 refused.push(topic.clone());
                 continue;
             }
             if let Some(old) = old {
                 self.remove_retained(topic, &key, old, transaction)?;
+                self.prefixes.count(&key);
             }
             self.environment
                 .table(Table::Retained)
@@ -252,9 +259,14 @@ impl Commit<'_> {
             let rows = self.environment.table(Table::RetainedExpiry);
             rows.delete(transaction, &expiry_key(unix_ms, topic))?;
         }
+        self.forget_retained(key, old);
+        Ok(())
+    }
+
+    fn forget_retained(&mut self, key: &[u8], old: StoredRetained) {
         self.totals.retained_count = self.totals.retained_count.saturating_sub(1);
         self.totals.retained_bytes = self.totals.retained_bytes.saturating_sub(old.bytes);
-        Ok(())
+        self.prefixes.give_back(key);
     }
 
     /// Removes retained messages whose time is over, some at a time; answers how many.
@@ -280,8 +292,7 @@ impl Commit<'_> {
                 self.environment
                     .table(Table::Retained)
                     .delete(transaction, topic_key)?;
-                self.totals.retained_count = self.totals.retained_count.saturating_sub(1);
-                self.totals.retained_bytes = self.totals.retained_bytes.saturating_sub(old.bytes);
+                self.forget_retained(topic_key, old);
             }
             index.delete(transaction, &key)?;
         }

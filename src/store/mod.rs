@@ -18,6 +18,7 @@ mod key;
 mod operation;
 mod pages;
 mod pending;
+mod prefixes;
 mod reader;
 mod recovery;
 mod report;
@@ -56,6 +57,7 @@ use writer::{Writer, answer_done};
 use crate::clock::Clock;
 use crate::config::{Limits, StoreConfig, StoreEngine};
 use crate::exchange::ShardId;
+use crate::prefix_limits::PrefixLimits;
 
 /// The store of a broker, shared by all shards.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ struct Durable {
     questions: Arc<Inbox>,
     overlay: Arc<Mutex<Overlay>>,
     gauges: Arc<Gauges>,
+    new_prefixes: Arc<Mutex<Option<PrefixLimits>>>,
     pending_bytes_max: usize,
     environment: Mutex<Option<Arc<Environment>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -178,6 +181,8 @@ impl Store {
             reports: reports.clone(),
             config: config.clone(),
             retained_max,
+            prefixes: PrefixLimits::default(),
+            new_prefixes: Arc::clone(&durable.new_prefixes),
             clock,
             index,
             totals,
@@ -304,6 +309,14 @@ impl Store {
         })
     }
 
+    /// Limits how many topics below some prefixes may have a retained message, besides the limits
+    /// over all, from the next commit on. Those that are there stay.
+    pub fn limit_retained(&self, limits: PrefixLimits) {
+        if let Some(durable) = &self.durable {
+            *durable.new_prefixes.lock() = Some(limits);
+        }
+    }
+
     /// The state of the store.
     pub fn status(&self) -> Status {
         let Some(durable) = &self.durable else {
@@ -347,6 +360,7 @@ impl Durable {
             questions: Arc::default(),
             overlay: Arc::default(),
             gauges: Arc::default(),
+            new_prefixes: Arc::default(),
             pending_bytes_max: config.pending_bytes_max,
             environment: Mutex::new(Some(environment)),
             threads: Mutex::default(),

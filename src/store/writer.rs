@@ -21,10 +21,12 @@ use super::inbox::{Gauges, Overlay};
 use super::index::Index;
 use super::key::message_key;
 use super::pending::{Done, Pending, Submitted};
+use super::prefixes::count_retained;
 use super::report::{Report, Reports, Ticket};
 use crate::clock::Clock;
 use crate::config::StoreConfig;
 use crate::exchange::ShardId;
+use crate::prefix_limits::PrefixLimits;
 
 /// Everything the writing thread owns.
 #[derive(Debug)]
@@ -37,6 +39,9 @@ pub(super) struct Writer {
     pub(super) reports: Reports,
     pub(super) config: StoreConfig,
     pub(super) retained_max: RetainedMax,
+    pub(super) prefixes: PrefixLimits,
+    /// To be counted and used from now on.
+    pub(super) new_prefixes: Arc<Mutex<Option<PrefixLimits>>>,
     pub(super) clock: Clock,
     pub(super) index: Index,
     pub(super) totals: Totals,
@@ -84,7 +89,8 @@ impl Writer {
             );
             let submitted = self.pending.take(operations_max, bytes_max);
             let mut waiters = Waiters::default();
-            if let Err(error) = self.commit(submitted, &mut waiters) {
+            let committed = self.count_prefixes();
+            if let Err(error) = committed.and_then(|()| self.commit(submitted, &mut waiters)) {
                 self.fail(error, &waiters);
                 return;
             }
@@ -121,6 +127,17 @@ impl Writer {
             self.pending
                 .wait_for(expected, Duration::from_micros(wait_us));
         }
+    }
+
+    /// Begins to keep the limits that were given meanwhile.
+    fn count_prefixes(&mut self) -> Result<(), StoreError> {
+        let Some(limits) = self.new_prefixes.lock().take() else {
+            return Ok(());
+        };
+        if !limits.has_limits_of(&self.prefixes) {
+            self.prefixes = count_retained(&self.environment, &limits)?;
+        }
+        Ok(())
     }
 
     fn commit(
@@ -168,6 +185,7 @@ impl Writer {
             environment: &self.environment,
             epoch: self.clock.epoch(),
             retained_max: self.retained_max,
+            prefixes: self.prefixes.clone(),
             scratch: &mut self.scratch,
             totals: self.totals,
             room,
@@ -224,6 +242,7 @@ impl Writer {
         let (mut rest, mut count) = (&*removed, REMOVED_PER_PIECE);
         while !rest.is_empty() {
             self.totals = committed.totals;
+            self.prefixes = committed.prefixes.clone();
             let (piece, others) = rest.split_at(count.min(rest.len()));
             let piece = Prepared::of_removed(piece);
             committed = match self.write(&piece) {
@@ -300,6 +319,7 @@ impl Writer {
             }
         }
         self.totals = committed.totals;
+        self.prefixes = committed.prefixes.clone();
         let swept = prepared.changes.sweep_unix_ms;
         self.sweep_unix_ms = swept.filter(|_| committed.has_more_expired);
         self.gauges

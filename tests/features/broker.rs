@@ -58,6 +58,7 @@ impl Broker {
             exchange: Exchange::new().into(),
             retained: Retained::new(1_000, 1_000_000).into(),
             store: Arc::new(tidewire::store::Store::memory()),
+            census: Arc::default(),
         });
         let shards = (0..SHARDS)
             .map(|id| Shard::new(ShardId(id), Arc::clone(&shared), Arc::default()))

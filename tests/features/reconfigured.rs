@@ -28,6 +28,7 @@ fn reconfigure(broker: &mut Broker, topics: &[&str]) -> Arc<Reconfiguration> {
         exchange: Arc::clone(&before.exchange),
         retained: Arc::clone(&before.retained),
         store: Arc::clone(&before.store),
+        census: Arc::clone(&before.census),
         shards: before.shards,
         config,
     });

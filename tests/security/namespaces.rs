@@ -1,10 +1,10 @@
 //! Namespaces: nothing crosses from one to another.
 
-use tidewire::config::{Config, Namespace};
-use tidewire_protocol::codec::{Connect, ReasonCode};
+use tidewire::config::{Config, Namespace, StoreEngine};
+use tidewire_protocol::codec::{Connect, Publish, ReasonCode};
 
-use super::broker::{Broker, login};
-use super::client::{Client, Got, Q0, Q1, will};
+use super::broker::{Broker, Directory, login};
+use super::client::{Client, Got, Q0, Q1, message, will};
 
 fn namespace(name: &str, user: &str) -> Namespace {
     Namespace {
@@ -19,6 +19,22 @@ fn broker(acl: &str, change: impl FnOnce(&mut Config)) -> Broker {
     Broker::with(acl, |config, _| {
         config.auth.namespaces = vec![namespace("acme", "alice"), namespace("beta", "bob")];
         change(config);
+    })
+}
+
+fn keep_store(config: &mut Config, files: &Directory) {
+    config.store.engine = StoreEngine::Lmdb;
+    config.store.directory = files.path("store");
+}
+
+/// Whether it becomes true within some seconds.
+fn soon(mut is_true: impl FnMut() -> bool) -> bool {
+    let pause = std::time::Duration::from_millis(5);
+    (0..1_000).any(|_| {
+        is_true() || {
+            std::thread::sleep(pause);
+            false
+        }
     })
 }
 
@@ -133,16 +149,97 @@ fn a_namespace_has_as_many_connections_as_it_may_and_others_do_not_mind() {
     broker.reload();
     assert_eq!(broker.connect_with(&login("alice", "3")).1, refused);
     first.vanish();
-    let mut is_in = false;
-    for _ in 0..1_000 {
-        is_in = broker.connect_with(&login("alice", "3")).1 == ReasonCode::Success;
-        if is_in {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    assert!(is_in, "the place is free again");
+    let is_in = || broker.connect_with(&login("alice", "3")).1 == ReasonCode::Success;
+    assert!(soon(is_in), "the place is free again");
     second.expect_nothing();
+}
+
+fn persistent(user: &'static str, client_id: &'static str) -> Connect<'static> {
+    let mut connect = login(user, client_id);
+    connect.properties.session_expiry_seconds = Some(600);
+    connect
+}
+
+#[test]
+fn a_namespace_has_as_many_sessions_as_it_may_and_others_do_not_mind() {
+    let mut broker = Broker::with("", |config, files| {
+        config.auth.namespaces = vec![namespace("acme", "alice"), namespace("beta", "bob")];
+        config.auth.namespaces[0].sessions_max = Some(2);
+        keep_store(config, files);
+    });
+    for id in ["1", "2"] {
+        broker.accepted(&persistent("alice", id)).vanish();
+    }
+    let refused = ReasonCode::QuotaExceeded;
+    assert_eq!(broker.connect_with(&login("alice", "3")).1, refused);
+    broker.login("bob", "3").expect_nothing();
+    // What a restart brings back counts, and whose session is there comes in.
+    broker.restart();
+    assert_eq!(broker.connect_with(&login("alice", "3")).1, refused);
+    broker.accepted(&persistent("alice", "2")).vanish();
+    // A clean start without expiry ends a session, and there is room.
+    broker.login("alice", "1").vanish();
+    broker.reload_with(|_, _| {}).unwrap();
+    let is_in = || broker.connect_with(&login("alice", "3")).1 == ReasonCode::Success;
+    assert!(soon(is_in), "the place is free again");
+    broker
+        .reload_with(|config, _| config.auth.namespaces[0].sessions_max = None)
+        .unwrap();
+    broker.login("alice", "4").expect_nothing();
+}
+
+#[test]
+fn a_namespace_retains_as_much_as_it_may_and_others_do_not_mind() {
+    for is_durable in [false, true] {
+        let mut broker = Broker::with("", |config, files| {
+            config.auth.namespaces = vec![namespace("acme", "alice"), namespace("beta", "bob")];
+            config.auth.namespaces[0].retained_messages_max = Some(2);
+            if is_durable {
+                keep_store(config, files);
+            }
+        });
+        let mut alice = broker.login("alice", "a");
+        let mut bob = broker.login("bob", "b");
+        let retain = |client: &mut Client, topic: &str, payload: &'static [u8]| {
+            client.publish_as(Publish {
+                retain: true,
+                payload,
+                ..message(topic, Q1)
+            })
+        };
+        let full = ReasonCode::QuotaExceeded;
+        for topic in ["1", "2", "2"] {
+            assert!(!retain(&mut alice, topic, b"x").is_error(), "{topic}");
+        }
+        assert_eq!(retain(&mut alice, "3", b"x"), full);
+        for topic in ["1", "2", "3"] {
+            assert!(!retain(&mut bob, topic, b"x").is_error(), "{topic}");
+        }
+        assert!(!retain(&mut alice, "1", b"").is_error());
+        assert!(!retain(&mut alice, "3", b"x").is_error());
+        // A limit that comes later counts what is there.
+        let limit = |config: &mut Config| config.auth.namespaces[1].retained_messages_max = Some(3);
+        broker.reload_with(|config, _| limit(config)).unwrap();
+        assert_eq!(retain(&mut bob, "4", b"x"), full);
+        assert!(!retain(&mut bob, "3", b"y").is_error());
+        if is_durable {
+            broker.restart();
+            let mut alice = broker.login("alice", "a");
+            assert_eq!(retain(&mut alice, "4", b"x"), full);
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_listener_has_another_mount_point_is_disconnected() {
+    let mut broker = broker("", |_| {});
+    let mut carol = broker.login("carol", "c");
+    broker.reload();
+    carol.expect_nothing();
+    let change = |config: &mut Config| config.listeners[0].mount_point = Some("site/".into());
+    broker.reload_with(|config, _| change(config)).unwrap();
+    carol.expect_end(ReasonCode::NotAuthorized);
+    broker.login("carol", "c").expect_nothing();
 }
 
 #[test]
@@ -158,9 +255,7 @@ fn a_listener_may_be_for_clients_of_namespaces_only() {
     assert_eq!(broker.connect_with(&anonymous).1, refused);
     let mut alice = subscribed(&broker, "alice", "a", "t");
     let mut bob = subscribed(&broker, "bob", "b", "t");
-    alice.send(&tidewire_protocol::codec::Packet::Publish(
-        super::client::message("t", Q0),
-    ));
+    alice.send(&tidewire_protocol::codec::Packet::Publish(message("t", Q0)));
     let got = alice.receive();
     assert_eq!(got, Got::Message("t".into(), "x".into(), 0));
     bob.expect_nothing();
@@ -199,7 +294,7 @@ fn a_name_that_is_no_level_or_given_twice_is_refused_at_start() {
             .iter()
             .map(|name| format!("[[auth.namespaces]]\nname = \"{name}\"\n"))
             .collect();
-        let files = super::broker::Directory::new();
+        let files = Directory::new();
         let file = files.write("c.toml", &text);
         let error = Config::load(Some(&file), std::iter::empty()).unwrap_err();
         assert!(error.to_string().contains("auth.namespaces"), "{error}");

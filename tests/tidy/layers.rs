@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Plain values that anyone may use; they import nothing but one another.
-const LEAVES: [&str; 4] = ["config", "metrics", "clock", "log_limit"];
+const LEAVES: [&str; 5] = ["config", "metrics", "clock", "log_limit", "prefix_limits"];
 
 /// Neighbours in one layer, and why the first needs the second.
 const SIDEWAYS: [(&str, &str); 7] = [

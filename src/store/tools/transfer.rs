@@ -16,6 +16,7 @@ use super::super::row::{decode_lone_message, decode_message};
 use super::{MAP_BYTES, Progress, ROWS_PER_PROGRESS, count, each_row, json, with_store};
 use crate::clock::{Clock, Epoch};
 use crate::exchange::ShardId;
+use crate::prefix_limits::PrefixLimits;
 
 /// Why a store could not be exported or imported.
 #[derive(Debug, thiserror::Error)]
@@ -263,6 +264,7 @@ impl<'a> Changed<'a> {
                 count: u64::MAX,
                 bytes: u64::MAX,
             },
+            prefixes: PrefixLimits::default(),
             scratch: &mut self.scratch,
             totals: self.totals,
             room: Room::UNLIMITED,
