@@ -199,7 +199,7 @@ async fn receive_connect(
         },
         client_id => client_id.to_owned(),
     };
-    let mount_point = mount_point_of(door, &identity);
+    let mount_point = mount_point_of(door, identity.namespace.as_deref());
     let refused = door.last_refusal(&identity, mount_point.as_deref(), &client_id, &mut permit);
     if let Some(reason) = refused {
         refuse_connect(door, &mut transport, &connect, reason).await;
@@ -353,9 +353,9 @@ impl Door {
 }
 
 /// The namespace of a client is within the mount point of its listener.
-fn mount_point_of(door: &Door, identity: &Identity) -> Option<String> {
+pub(super) fn mount_point_of(door: &Door, namespace: Option<&str>) -> Option<String> {
     let listener = door.listener.mount_point.as_deref();
-    match &identity.namespace {
+    match namespace {
         Some(namespace) => Some(format!("{}{namespace}/", listener.unwrap_or_default())),
         None => listener.map(str::to_owned),
     }

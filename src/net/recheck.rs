@@ -10,7 +10,7 @@ use tokio_rustls::rustls;
 
 use super::connection::Link;
 use super::driver::Driver;
-use super::handshake::Door;
+use super::handshake::{Door, mount_point_of};
 use crate::auth::Ground;
 use crate::config::Authentication;
 use crate::shard::{Key, Recheck};
@@ -36,6 +36,8 @@ enum Lost {
     Process,
     #[error("it belongs to another namespace")]
     Namespace,
+    #[error("its listener has another mount point")]
+    MountPoint,
     #[error("what it logged in with is not accepted any more")]
     Proof,
 }
@@ -92,6 +94,10 @@ impl Driver {
         let Some(subject) = shard.subject_of(key) else {
             return Ok(());
         };
+        let mount_point = mount_point_of(door, subject.namespace.as_deref());
+        if mount_point.as_deref() != shard.mount_point_of(key).as_deref() {
+            return Err(Lost::MountPoint);
+        }
         let may_be_proved = matches!(link.ground, Ground::Token(_) | Ground::Server);
         if may_be_proved && subject.namespace.is_some() {
             return Ok(());

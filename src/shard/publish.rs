@@ -224,7 +224,8 @@ impl Shard {
         Ok((topic, delay_seconds))
     }
 
-    fn mount_point_of(&self, key: Key) -> Option<Arc<str>> {
+    /// What is put before the topics of a connection.
+    pub(crate) fn mount_point_of(&self, key: Key) -> Option<Arc<str>> {
         self.connections.lookup(key)?.mount_point.clone()
     }
 
