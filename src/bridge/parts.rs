@@ -53,7 +53,7 @@ fn part(bridge: &Bridge, index: u16) -> Bridge {
         return part;
     }
     let number = index + 1;
-    let client_id = bridge.client_id.as_deref().unwrap_or("{bridge}.{host}");
+    let client_id = bridge.client_id_template();
     let client_id = client_id.replace("{bridge}", &bridge.name);
     part.client_id = Some(format!("{client_id}:{number}"));
     part.name = format!("{}:{number}", bridge.name);

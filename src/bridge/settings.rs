@@ -104,13 +104,10 @@ pub(super) fn kafka(
     // Certificates are librdkafka's affair, but whether they can be read is seen here.
     dial::dial(bridge)?;
     let (source, own) = (bridge.clone(), &bridge.kafka);
-    let is_encrypted = |url: &String| url.starts_with("kafkas://");
-    let sends = !bridge.out.is_empty() || !bridge.both.is_empty();
-    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
     Ok(kafka::Settings {
         name: format!("{}.{node}", bridge.name),
         servers: dial::addresses(bridge).join(","),
-        tls: bridge.servers.iter().any(is_encrypted).then(|| kafka::Tls {
+        tls: bridge.is_encrypted().then(|| kafka::Tls {
             ca: bridge.ca.clone(),
             pair: bridge.certificate.clone().zip(bridge.key.clone()),
         }),
@@ -123,8 +120,8 @@ pub(super) fn kafka(
         .to_owned(),
         connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
         ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
-        producer: sends.then(|| kafka_producer(own, map)),
-        consumer: receives.then(|| kafka_consumer(bridge, map)),
+        producer: bridge.sends().then(|| kafka_producer(own, map)),
+        consumer: bridge.receives().then(|| kafka_consumer(bridge, map)),
     })
 }
 
@@ -202,7 +199,7 @@ fn client_id(bridge: &Bridge, node: &str) -> String {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy();
     let host = if host.is_empty() { node.into() } else { host };
-    let text = bridge.client_id.as_deref().unwrap_or("{bridge}.{host}");
+    let text = bridge.client_id_template();
     text.replace("{bridge}", &bridge.name)
         .replace("{node}", node)
         .replace("{host}", &host)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroize;
 
+use super::url::Scheme;
 use super::{BridgeKafka, QueueOverflow};
 
 /// One bridge to another broker.
@@ -167,6 +168,32 @@ impl Default for Bridge {
             inward: Vec::new(),
             both: Vec::new(),
         }
+    }
+}
+
+impl Bridge {
+    /// Whether anything goes out.
+    pub fn sends(&self) -> bool {
+        !self.out.is_empty() || !self.both.is_empty()
+    }
+
+    /// Whether anything comes in.
+    pub fn receives(&self) -> bool {
+        !self.inward.is_empty() || !self.both.is_empty()
+    }
+
+    /// Whether any of the servers is spoken to through TLS.
+    pub fn is_encrypted(&self) -> bool {
+        let mut servers = self.servers.iter();
+        servers.any(|url| {
+            let scheme = Scheme::of_server(self.kind, url);
+            scheme.is_ok_and(|it| it.transport.is_encrypted())
+        })
+    }
+
+    /// The client id at the other broker, with its placeholders.
+    pub fn client_id_template(&self) -> &str {
+        self.client_id.as_deref().unwrap_or("{bridge}.{host}")
     }
 }
 

@@ -1,9 +1,8 @@
 //! What only a bridge to Kafka has.
 
-use tidewire_bridges::{Template, TemplateError};
-
+use super::bridge_rules::check_template;
 use super::rules::{Broken, demand};
-use super::{Bridge, BridgeKind, BridgeProtocol, BridgeRule};
+use super::{Bridge, BridgeKind, BridgeRule};
 
 /// `[bridges.kafka]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,11 +140,6 @@ pub(super) fn check(bridge: &Bridge) -> Result<(), Broken> {
     if bridge.kind != BridgeKind::Kafka {
         return check_unused(bridge);
     }
-    let mqtt = "is for kind = \"mqtt\"";
-    demand("client_id", bridge.client_id.is_none(), mqtt)?;
-    demand("notify_topic", bridge.notify_topic.is_none(), mqtt)?;
-    let is_any = bridge.protocol == BridgeProtocol::Auto;
-    demand("protocol", is_any, mqtt)?;
     let problem = "is not for kind = \"kafka\": servers are known by the names that they advertise";
     demand("server_name", bridge.server_name.is_none(), problem)?;
     let is_encrypted = |url: &String| url.starts_with("kafkas://");
@@ -159,16 +153,13 @@ pub(super) fn check(bridge: &Bridge) -> Result<(), Broken> {
     let own = &bridge.kafka;
     let fits = own.acks == KafkaAcks::All || !own.idempotence;
     demand("kafka.idempotence", fits, "needs acks = \"all\"")?;
-    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
     let problem = "is of no use without `in` or `both`";
-    demand("kafka.topics", receives || own.topics.is_empty(), problem)?;
+    let fits = bridge.receives() || own.topics.is_empty();
+    demand("kafka.topics", fits, problem)?;
     let is_name = own.group.as_ref().is_none_or(|it| !it.is_empty());
     demand("kafka.group", is_name, "is empty")?;
     for (index, rule) in bridge.out.iter().enumerate() {
-        check_texts(rule).map_err(|broken| Broken {
-            key: format!("out.{index}.{}", broken.key),
-            ..broken
-        })?;
+        check_texts(rule).map_err(|it| it.within(&format!("out.{index}")))?;
     }
     Ok(())
 }
@@ -186,25 +177,15 @@ fn check_unused(bridge: &Bridge) -> Result<(), Broken> {
 }
 
 fn check_texts(rule: &BridgeRule) -> Result<(), Broken> {
-    let check = |key: &str, text: &str| {
-        let wrong = |error: TemplateError| Broken {
-            key: key.to_owned(),
-            problem: format!("is {text:?}: {error}"),
-        };
-        let template = Template::parse(text).map_err(wrong)?;
-        let mut filters = rule.filters.iter();
-        filters.try_for_each(|filter| {
-            let filter = format!("{}{filter}", rule.local_prefix);
-            template.check(&filter).map_err(wrong)
-        })
-    };
     let texts = [
         ("key", &rule.key),
         ("partition", &rule.partition),
         ("timestamp_ms", &rule.timestamp_ms),
     ];
     for (key, text) in texts {
-        text.as_ref().map_or(Ok(()), |text| check(key, text))?;
+        if let Some(text) = text {
+            check_template(key, text, rule, &rule.local_prefix)?;
+        }
     }
     Ok(())
 }

@@ -20,10 +20,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
     let mut names = HashSet::new();
     let mut sessions = HashSet::new();
     for (index, bridge) in config.bridges.iter().enumerate() {
-        let within = |broken: Broken| Broken {
-            key: format!("bridges.{index}.{}", broken.key),
-            ..broken
-        };
+        let within = |broken: Broken| broken.within(&format!("bridges.{index}"));
         check_bridge(bridge, config.limits.topic_levels_max).map_err(within)?;
         let text = bridge.client_id.as_deref().unwrap_or_default();
         let is_stable = config.node.is_some() || !text.contains("{node}");
@@ -52,7 +49,8 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
         some,
         "needs at least one URL such as mqtt://host:1883",
     )?;
-    check_kind(bridge)?;
+    check_mqtt_only(bridge)?;
+    check_amqp091(bridge)?;
     check_start(bridge)?;
     bridge_kafka::check(bridge)?;
     check_servers(bridge)?;
@@ -84,17 +82,27 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
             let checked = check_rule(rule, levels_max)
                 .and_then(|()| check_topic(rule, list))
                 .and_then(|()| check_headers(rule, list));
-            checked.map_err(|broken| Broken {
-                key: format!("{list}.{index}.{}", broken.key),
-                ..broken
-            })?;
+            checked.map_err(|it| it.within(&format!("{list}.{index}")))?;
         }
     }
     check_loops(bridge)
 }
 
-/// What one kind has and another one lacks.
-fn check_kind(bridge: &Bridge) -> Result<(), Broken> {
+/// What other kinds have no use for.
+fn check_mqtt_only(bridge: &Bridge) -> Result<(), Broken> {
+    let is_mqtt = bridge.kind == BridgeKind::Mqtt;
+    let unused = [
+        ("client_id", bridge.client_id.is_none()),
+        ("notify_topic", bridge.notify_topic.is_none()),
+        ("protocol", bridge.protocol == BridgeProtocol::Auto),
+    ];
+    let mut unused = unused.into_iter();
+    unused.try_for_each(|(key, is_unused)| {
+        demand(key, is_mqtt || is_unused, "is for kind = \"mqtt\"")
+    })
+}
+
+fn check_amqp091(bridge: &Bridge) -> Result<(), Broken> {
     let is_amqp = bridge.kind == BridgeKind::Amqp091;
     let texts = [
         ("virtual_host", &bridge.virtual_host),
@@ -110,12 +118,7 @@ fn check_kind(bridge: &Bridge) -> Result<(), Broken> {
     if !is_amqp {
         return demand("mandatory", bridge.mandatory, "is for kind = \"amqp091\"");
     }
-    let mqtt = "is for kind = \"mqtt\"";
-    demand("client_id", bridge.client_id.is_none(), mqtt)?;
-    demand("notify_topic", bridge.notify_topic.is_none(), mqtt)?;
-    let is_any = bridge.protocol == BridgeProtocol::Auto;
-    demand("protocol", is_any, mqtt)?;
-    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
+    let receives = bridge.receives();
     let problem = "is missing: `in` and `both` receive from a queue";
     demand("queue", !receives || bridge.queue.is_some(), problem)?;
     let problem = "is of no use without `in` or `both`";
@@ -123,7 +126,7 @@ fn check_kind(bridge: &Bridge) -> Result<(), Broken> {
 }
 
 fn check_start(bridge: &Bridge) -> Result<(), Broken> {
-    let receives = !bridge.inward.is_empty() || !bridge.both.is_empty();
+    let receives = bridge.receives();
     let problem = "share the way out only: give `in` and `both` to a bridge of their own";
     demand("connections", bridge.connections == 1 || !receives, problem)?;
     let is_lazy = bridge.start == BridgeStart::Lazy;
@@ -170,10 +173,7 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
             demand(&key, is_port, "has a port outside 1 to 65535")?;
         }
     }
-    let encrypted = |url: &String| {
-        Scheme::of_server(bridge.kind, url).is_ok_and(|it| it.transport.is_encrypted())
-    };
-    let is_encrypted = bridge.servers.iter().any(encrypted);
+    let is_encrypted = bridge.is_encrypted();
     let unused = "is for servers with mqtts://, wss://, amqps:// or kafkas://";
     demand("ca", is_encrypted || bridge.ca.is_none(), unused)?;
     demand(
@@ -255,7 +255,6 @@ fn check_filter(key: &str, filter: &str, levels_max: usize) -> Result<(), Broken
     demand(key, is_plain, "must be a plain topic filter")
 }
 
-/// A placeholder that can never exist is found here, and not when the first message comes.
 fn check_topic(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
     let Some(topic) = &rule.topic else {
         return Ok(());
@@ -265,15 +264,24 @@ fn check_topic(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
         _ => (&rule.local_prefix, "remote_prefix", &rule.remote_prefix),
     };
     demand(key, to.is_empty(), "is of no use with topic")?;
+    check_template("topic", topic, rule, from)
+}
+
+/// A placeholder that can never exist is found here, and not when the first message comes; `prefix`
+/// is that of the side that messages come from.
+pub(super) fn check_template(
+    key: &str,
+    text: &str,
+    rule: &BridgeRule,
+    prefix: &str,
+) -> Result<(), Broken> {
     let wrong = |error: TemplateError| Broken {
-        key: "topic".to_owned(),
-        problem: format!("is {topic:?}: {error}"),
+        key: key.to_owned(),
+        problem: format!("is {text:?}: {error}"),
     };
-    let template = Template::parse(topic).map_err(wrong)?;
-    for filter in &rule.filters {
-        template.check(&format!("{from}{filter}")).map_err(wrong)?;
-    }
-    Ok(())
+    let template = Template::parse(text).map_err(wrong)?;
+    let mut filters = rule.filters.iter();
+    filters.try_for_each(|it| template.check(&format!("{prefix}{it}")).map_err(wrong))
 }
 
 fn check_headers(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
@@ -301,15 +309,8 @@ fn check_headers(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
         }
     }
     for (index, text) in rule.user_properties_add.iter().enumerate() {
-        let wrong = |error: TemplateError| Broken {
-            key: format!("user_properties_add.{index}"),
-            problem: format!("is {text:?}: {error}"),
-        };
         let (_, value) = text.split_once('=').unwrap_or_default();
-        let template = Template::parse(value).map_err(wrong)?;
-        for filter in &rule.filters {
-            template.check(&format!("{from}{filter}")).map_err(wrong)?;
-        }
+        check_template(&format!("user_properties_add.{index}"), value, rule, from)?;
     }
     Ok(())
 }

@@ -18,6 +18,14 @@ pub struct Broken {
     pub problem: String,
 }
 
+impl Broken {
+    /// The key as seen from outside of a table or list.
+    pub(super) fn within(self, table: &str) -> Self {
+        let key = format!("{table}.{}", self.key);
+        Self { key, ..self }
+    }
+}
+
 /// The first rule that does not hold.
 pub(super) fn check(config: &Config) -> Result<(), Broken> {
     demand(
@@ -27,20 +35,13 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
     )?;
     let mut taken = HashSet::new();
     for (index, listener) in config.listeners.iter().enumerate() {
-        let within = |broken: Broken| Broken {
-            key: format!("listeners.{index}.{}", broken.key),
-            ..broken
-        };
+        let within = |broken: Broken| broken.within(&format!("listeners.{index}"));
         check_listener(listener).map_err(within)?;
         let free = listener.bind.ends_with(":0") || taken.insert(&listener.bind);
         demand("bind", free, "is the address of an earlier listener").map_err(within)?;
     }
     for (index, rule) in config.acl.rules.iter().enumerate() {
-        let within = |broken: Broken| Broken {
-            key: format!("acl.rules.{index}.{}", broken.key),
-            ..broken
-        };
-        check_rule(rule).map_err(within)?;
+        check_rule(rule).map_err(|it| it.within(&format!("acl.rules.{index}")))?;
     }
     check_namespaces(&config.auth.namespaces)?;
     check_sharing(&config.mqtt)?;
@@ -209,10 +210,7 @@ fn check_certificates(listener: &Listener) -> Result<(), Broken> {
         "needs at least one entry for the transports tls and wss",
     )?;
     for (index, pair) in listener.certificates.iter().enumerate() {
-        let within = |broken: Broken| Broken {
-            key: format!("certificates.{index}.{}", broken.key),
-            ..broken
-        };
+        let within = |broken: Broken| broken.within(&format!("certificates.{index}"));
         demand(
             "certificate",
             !pair.certificate.as_os_str().is_empty(),

@@ -419,7 +419,7 @@ fn what_a_bridge_says_of_its_start_its_client_id_and_its_properties_is_checked()
         ),
         (
             bridge("", "user_properties_add = [\"x={5}\"]"),
-            "`bridges.0.out.0.user_properties_add.0` is \"x={5}\": {5} never exists",
+            "`bridges.0.out.0.user_properties_add.0` is \"{5}\": {5} never exists",
         ),
         (
             bridge("", "user_properties_rename = [\"x\"]"),

@@ -97,21 +97,39 @@ impl<'a> Scheme<'a> {
 
     /// The scheme of a server that a bridge of this kind connects to.
     pub(crate) fn of_server(kind: BridgeKind, url: &'a str) -> Result<Self, ConfigError> {
-        let (transport, port) = match (kind, url.split_once("://")) {
-            (BridgeKind::Mqtt, _) => return Self::of(url),
-            (BridgeKind::Amqp091, Some(("amqp", _))) => (Transport::Tcp, 5672),
-            (BridgeKind::Amqp091, Some(("amqps", _))) => (Transport::Tls, 5671),
-            (BridgeKind::Amqp091, _) => return Err(refusal(url, UNKNOWN_AMQP_SCHEME)),
-            (BridgeKind::Kafka, Some(("kafka", _))) => (Transport::Tcp, 9092),
-            (BridgeKind::Kafka, Some(("kafkas", _))) => (Transport::Tls, 9093),
-            (BridgeKind::Kafka, _) => return Err(refusal(url, UNKNOWN_KAFKA_SCHEME)),
+        let own = schemes(kind);
+        if own.is_empty() {
+            return Self::of(url);
+        }
+        let (name, rest) = url.split_once("://").unwrap_or_default();
+        let Some((_, transport, port)) = own.iter().find(|it| it.0 == name) else {
+            let expected: Vec<&str> = own.iter().map(|it| it.0).collect();
+            let expected = expected.join(" or ");
+            return Err(refusal(
+                url,
+                &format!("has an unknown scheme, expected {expected}"),
+            ));
         };
-        let (_, rest) = url.split_once("://").unwrap_or_default();
         Ok(Self {
-            transport,
-            port,
+            transport: *transport,
+            port: *port,
             rest,
         })
+    }
+}
+
+/// The schemes of servers of a kind, with what they stand for; those of MQTT are [`Scheme::of`]'s.
+const fn schemes(kind: BridgeKind) -> &'static [(&'static str, Transport, u16)] {
+    match kind {
+        BridgeKind::Mqtt => &[],
+        BridgeKind::Amqp091 => &[
+            ("amqp", Transport::Tcp, 5672),
+            ("amqps", Transport::Tls, 5671),
+        ],
+        BridgeKind::Kafka => &[
+            ("kafka", Transport::Tcp, 9092),
+            ("kafkas", Transport::Tls, 9093),
+        ],
     }
 }
 
@@ -146,7 +164,5 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-const UNKNOWN_AMQP_SCHEME: &str = "has an unknown scheme, expected amqp or amqps";
-const UNKNOWN_KAFKA_SCHEME: &str = "has an unknown scheme, expected kafka or kafkas";
 const UNKNOWN_SCHEME: &str =
     "has an unknown scheme, expected tcp or mqtt, tls or mqtts, ws, wss or unix";
