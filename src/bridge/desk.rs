@@ -58,24 +58,20 @@ async fn supervise(desk: &Desk, mailbox: &Mailbox) {
     let mut inboxes = Vec::new();
     let mut tasks = JoinSet::new();
     loop {
-        // Before mail is taken: some of it may be for these.
+        // Before new bridges: each is on the desk before its shard can send it anything.
+        let (mail, _) = mailbox.take();
         for Prepared { id, inbox, running } in desk.take() {
             inboxes.push((id, inbox));
             tasks.spawn(running);
         }
+        hand_out(mail, &inboxes);
         if tasks.is_empty() && desk.state.lock().is_closed {
             return;
         }
         // Cancel safe: `notified` keeps its permit, a task that has ended stays in the set.
         tokio::select! {
             () = desk.wake.notified() => {}
-            () = mailbox.wake.notified() => {
-                for Prepared { id, inbox, running } in desk.take() {
-                    inboxes.push((id, inbox));
-                    tasks.spawn(running);
-                }
-                hand_out(mailbox, &inboxes);
-            }
+            () = mailbox.wake.notified() => {}
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
                 Ok(id) => inboxes.retain(|(it, _)| *it != id),
                 Err(error) => tracing::error!(%error, "a bridge has ended"),
@@ -84,8 +80,7 @@ async fn supervise(desk: &Desk, mailbox: &Mailbox) {
     }
 }
 
-fn hand_out(mailbox: &Mailbox, inboxes: &[(BridgeId, Arc<Inbox>)]) {
-    let (mail, _) = mailbox.take();
+fn hand_out(mail: Vec<Mail>, inboxes: &[(BridgeId, Arc<Inbox>)]) {
     for mail in mail {
         let Mail::BridgeReport { bridge, report } = mail else {
             // A new configuration comes to each bridge by itself.
