@@ -34,16 +34,15 @@ use crate::config::{Bridge, Config};
 use crate::exchange::{BridgeId, Part, ShardId};
 use crate::net::handshake::random_bytes;
 use crate::net::mailbox::Mailbox;
-use crate::queue::BridgeRemains;
 use crate::shard::{BridgeRequest, Mail, Shared};
-use crate::store::{Operation, QueueId, Ticket};
+use crate::store::{QueueId, Ticket};
 
 use command::{Change, Command, Wish};
 use desk::Desk;
 use post::Inbox;
-use prepare::{Surroundings, bind, check_filters, open, prepare, unbind};
+use prepare::{Surroundings, bind, open, prepare, unbind};
+use queues::Kept;
 pub(crate) use queues::{BridgeQueues, restore_queues};
-use queues::{Kept, queue_name};
 use report::Status;
 
 /// The bridges of a broker.
@@ -196,14 +195,12 @@ impl Bridges {
                     check_fixed(&running.bridge, bridge)?;
                     let is_durable = running.store.is_some();
                     let change = prepare::change(running.id, bridge, shared, is_durable)?;
-                    check_filters(bridge, &filters_of(&change), shared)?;
                     plan.changed.push((at, Some(change)));
                 }
                 None if bridge.enabled => {
                     let id = self.next_id(bridge)?;
                     let is_durable = shared.store.is_durable();
                     let change = prepare::change(id, bridge, shared, is_durable)?;
-                    check_filters(bridge, &filters_of(&change), shared)?;
                     plan.new.push((id, change));
                 }
                 None => {}
@@ -286,7 +283,6 @@ impl Bridges {
         shared: &Shared,
     ) -> Result<(), BridgeError> {
         let (bridge, filters) = (change.bridge.clone(), filters_of(&change));
-        check_filters(&bridge, &filters, shared)?;
         self.start_thread(shared)?;
         let (prepared, status) = prepare(id, change, shared, &self.surroundings, kept);
         let inbox = Arc::clone(&prepared.inbox);
@@ -338,17 +334,11 @@ impl Bridges {
         }
         let kept = self.queues.take(&bridge.name);
         let mut kept = kept.unwrap_or_else(|| {
-            let queue = shared.store.next_queue();
-            let name = queue_name(&bridge.name, None);
-            let put = Operation::PutNamedQueue { queue, name };
+            let (kept, put) = Kept::fresh(bridge, shared);
             let home = home_of(id, shared);
             // Before all that names the queue; nobody waits for this ticket.
             shared.store.submit(home, Ticket::default(), vec![put]);
-            Kept {
-                queue,
-                remembered: None,
-                remains: BridgeRemains::default(),
-            }
+            kept
         });
         let (done, is_done) = sync_channel(1);
         let request = BridgeRequest::Restore {

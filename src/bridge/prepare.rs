@@ -52,7 +52,8 @@ pub(super) struct Surroundings {
     pub(super) stopped: watch::Receiver<bool>,
 }
 
-/// Turns a configuration into what a bridge works by; fails for files that cannot be used.
+/// Turns a configuration into what a bridge works by; fails for files that cannot be used and for
+/// filters that cannot be bound.
 pub(super) fn change(
     id: BridgeId,
     bridge: &Bridge,
@@ -76,6 +77,7 @@ pub(super) fn change(
         #[cfg(not(feature = "kafka"))]
         BridgeKind::Kafka => return Err(super::kinds::not_built(bridge)),
     };
+    check_filters(bridge, &map, levels_max)?;
     Ok(Change {
         bridge: bridge.clone(),
         map,
@@ -185,18 +187,11 @@ pub(super) fn unbind(id: BridgeId, part: Part, filters: &[String], shared: &Shar
     }
 }
 
-/// Refuses filters that cannot be bound.
-pub(super) fn check_filters(
-    bridge: &Bridge,
-    filters: &[String],
-    shared: &Shared,
-) -> Result<(), BridgeError> {
-    for filter in filters {
-        TopicFilter::parse(filter, shared.config.limits.topic_levels_max).map_err(|error| {
-            BridgeError {
-                bridge: bridge.name.clone(),
-                problem: format!("{filter:?}: {error}"),
-            }
+fn check_filters(bridge: &Bridge, map: &Map, levels_max: usize) -> Result<(), BridgeError> {
+    for filter in map.local_filters() {
+        TopicFilter::parse(filter, levels_max).map_err(|error| BridgeError {
+            bridge: bridge.name.clone(),
+            problem: format!("{filter:?}: {error}"),
         })?;
     }
     Ok(())

@@ -33,6 +33,20 @@ pub(super) struct Kept {
     pub(super) remains: BridgeRemains,
 }
 
+impl Kept {
+    /// A new queue, and what makes it known to the store.
+    pub(super) fn fresh(bridge: &Bridge, shared: &Shared) -> (Self, Operation) {
+        let queue = shared.store.next_queue();
+        let name = queue_name(&bridge.name, None);
+        let fresh = Self {
+            queue,
+            remembered: None,
+            remains: BridgeRemains::default(),
+        };
+        (fresh, Operation::PutNamedQueue { queue, name })
+    }
+}
+
 impl BridgeQueues {
     /// Takes the queue of a bridge; without a store there is none.
     pub(super) fn take(&mut self, bridge: &str) -> Option<Kept> {
@@ -84,14 +98,9 @@ pub(crate) fn restore_queues(
             continue;
         }
         let mut kept = found.unwrap_or_else(|| {
-            let queue = shared.store.next_queue();
-            let name = queue_name(&bridge.name, None);
-            operations.push(Operation::PutNamedQueue { queue, name });
-            Kept {
-                queue,
-                remembered: None,
-                remains: BridgeRemains::default(),
-            }
+            let (kept, put) = Kept::fresh(bridge, shared);
+            operations.push(put);
+            kept
         });
         if let Some(id) = ids.next()
             && let Some(shard) = shards.get_mut(usize::from(home_of(id, shared).0))
