@@ -69,21 +69,25 @@ impl LoginGuard {
         user_name: Option<&str>,
         limits: &Limits,
     ) -> Duration {
+        let firsts = [
+            limits.login_delay_milliseconds_per_address,
+            limits.login_delay_milliseconds_per_user,
+        ];
+        if firsts == [0, 0] {
+            return Duration::ZERO;
+        }
         let now_ms = self.clock.now_ms();
         let address = address.filter(|it| !it.to_canonical().is_loopback());
         let of_address = address.map_or(0, |address| {
             self.addresses.lock().count(&network_of(address), now_ms)
         });
         let of_user = user_name.map_or(0, |it| self.users.lock().count(it, now_ms));
-        let waits = [
-            (limits.login_delay_milliseconds_per_address, of_address),
-            (limits.login_delay_milliseconds_per_user, of_user),
-        ];
         let wait = |(first, failures): (u32, u32)| match failures {
             0 => 0,
             failures => u64::from(first) << (failures - 1).min(DOUBLINGS_MAX),
         };
-        let longest = waits.into_iter().map(wait).max().unwrap_or(0);
+        let waits = firsts.into_iter().zip([of_address, of_user]);
+        let longest = waits.map(wait).max().unwrap_or(0);
         Duration::from_millis(longest.min(limits.login_delay_milliseconds_max.into()))
     }
 
