@@ -58,18 +58,19 @@ impl Namespaces {
         certificate_name: Option<&str>,
         certificate: Option<&[u8]>,
     ) -> Option<Arc<str>> {
-        let attributes = |kind| certificate.map_or_else(Vec::new, |it| attributes_of(it, kind));
-        let (organizations, units) = (attributes(ORGANIZATION), attributes(ORGANIZATIONAL_UNIT));
         let holds = |list: &[String], name: Option<&str>| {
             name.is_some_and(|name| list.iter().any(|it| it == name))
         };
-        let holds_any =
-            |list: &[String], names: &[String]| names.iter().any(|name| list.contains(name));
+        let holds_any = |list: &[String], kind| {
+            let names = certificate.filter(|_| !list.is_empty());
+            let names = names.map_or_else(Vec::new, |it| attributes_of(it, kind));
+            names.iter().any(|name| list.contains(name))
+        };
         let entry = self.entries.iter().find(|Entry { config, .. }| {
             holds(&config.users, user_name)
                 || holds(&config.certificates, certificate_name)
-                || holds_any(&config.organizations, &organizations)
-                || holds_any(&config.organizational_units, &units)
+                || holds_any(&config.organizations, ORGANIZATION)
+                || holds_any(&config.organizational_units, ORGANIZATIONAL_UNIT)
         });
         entry.map(|it| Arc::clone(&it.name))
     }
