@@ -57,29 +57,24 @@ impl Authenticator {
         clock: Clock,
         before: Option<&Self>,
     ) -> io::Result<Self> {
-        let mut hashing = before.and_then(|it| it.hashing.clone());
-        let is_used = known.users.is_some() || known.tokens.is_some();
-        if is_used && hashing.is_none() {
-            let threads = Workers::start(auth.hashing_threads, limits.logins_waiting_max)?;
-            hashing = Some(Arc::new(threads));
-        }
-        let mut asking = before.and_then(|it| it.asking.clone());
-        if known.http.is_some() && asking.is_none() {
-            let threads = Workers::start(auth.http.requests_max, limits.logins_waiting_max)?;
-            asking = Some(Arc::new(threads));
-        }
-        let mut fetching = before.and_then(|it| it.fetching.clone());
-        if auth.jwt.jwks_url.is_some() && fetching.is_none() {
-            let threads = Workers::start(TOKEN_THREADS, limits.logins_waiting_max)?;
-            fetching = Some(Arc::new(threads));
-        }
+        let threads = |before: Option<&Arc<Workers>>, count, is_used| match before {
+            Some(threads) => Ok(Some(Arc::clone(threads))),
+            None if is_used => {
+                Workers::start(count, limits.logins_waiting_max).map(|it| Some(Arc::new(it)))
+            }
+            None => Ok::<_, io::Error>(None),
+        };
+        let hashing = before.and_then(|it| it.hashing.as_ref());
+        let asking = before.and_then(|it| it.asking.as_ref());
+        let fetching = before.and_then(|it| it.fetching.as_ref());
+        let is_hashing = known.users.is_some() || known.tokens.is_some();
         Ok(Self {
-            known,
             namespaces: Namespaces::new(&auth.namespaces, before.map(Self::namespaces)),
             clock,
-            hashing,
-            asking,
-            fetching,
+            hashing: threads(hashing, auth.hashing_threads, is_hashing)?,
+            asking: threads(asking, auth.http.requests_max, known.http.is_some())?,
+            fetching: threads(fetching, TOKEN_THREADS, auth.jwt.jwks_url.is_some())?,
+            known,
         })
     }
 
@@ -110,14 +105,9 @@ impl Authenticator {
     /// Whether what a login rests on is still there; what the connection itself shows is for others
     /// to ask about.
     pub fn still_has(&self, ground: Ground) -> bool {
-        match ground {
-            Ground::Nothing | Ground::Certificate | Ground::Process => true,
-            Ground::Password => self.known.users.is_some(),
-            Ground::Token(mark) => {
-                let tokens = self.known.tokens.as_ref();
-                tokens.is_some_and(|tokens| tokens.has_key(mark))
-            }
-            Ground::Server => self.known.http.is_some(),
+        match (ground, ground.way()) {
+            (Ground::Token(mark), _) => self.tokens().is_some_and(|it| it.has_key(mark)),
+            (_, way) => way.is_none_or(|way| self.has(way)),
         }
     }
 
@@ -162,7 +152,7 @@ impl Authenticator {
 
     fn token_work(&self, credentials: &Arc<Credentials>) -> Option<Work> {
         let tokens = Arc::clone(self.known.tokens.as_ref()?);
-        token_in(tokens.config().token_in, credentials)?;
+        token_in(tokens.config().token_in, credentials).filter(|it| Tokens::is_token(it))?;
         let (credentials, clock) = (Arc::clone(credentials), self.clock);
         Some(Box::new(move || check_token(&tokens, &credentials, clock)))
     }
@@ -194,7 +184,6 @@ fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
         return Verdict::Allowed(Box::new(Proof {
             ground: Ground::Password,
             user_name: Some(user_name.into()),
-            has_password: true,
             password_mark: users.mark(user_name),
             ..Proof::default()
         }));
@@ -207,11 +196,10 @@ fn check_password(users: &PasswordFile, credentials: &Credentials) -> Verdict {
 }
 
 fn token_in(place: TokenPlace, credentials: &Credentials) -> Option<&[u8]> {
-    let bytes = match place {
+    match place {
         TokenPlace::Password => credentials.password.as_ref().map(|it| it.as_slice()),
         TokenPlace::UserName => credentials.user_name.as_deref().map(str::as_bytes),
-    };
-    bytes.filter(|bytes| Tokens::is_token(bytes))
+    }
 }
 
 /// One may wait for keys while the other goes on with those that are there.

@@ -43,8 +43,6 @@ pub struct Proof {
     pub ground: Ground,
     /// Who the client is.
     pub user_name: Option<Arc<str>>,
-    /// Whether the password file says so.
-    pub has_password: bool,
     /// What the password file has of the user.
     pub password_mark: Option<u64>,
     /// The only client id that the client may have, if there is one.
@@ -78,7 +76,6 @@ impl Proof {
     pub fn apply(self, identity: &mut Identity) {
         identity.ground = self.ground;
         identity.user_name = self.user_name;
-        identity.has_password = self.has_password;
         identity.password_mark = self.password_mark;
         identity.client_id = self.client_id.or_else(|| identity.client_id.take());
         identity.namespace = self.namespace;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::EnhancedAuthentication;
 use super::acl::{Rule, Subject};
-use crate::config::SessionTakeover;
+use crate::config::{Authentication, SessionTakeover};
 
 /// Who a client has proved to be with its CONNECT.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +14,6 @@ pub struct Identity {
     pub ground: Ground,
     /// `None` for a client that proved nothing.
     pub user_name: Option<Arc<str>>,
-    /// Whether the password file says so: the user name is gone with its line.
-    pub has_password: bool,
     /// What the password file had of the user: another password ends the connection.
     pub password_mark: Option<u64>,
     /// Name in the certificate that the client showed.
@@ -65,12 +63,24 @@ pub struct Enhanced {
     pub authentication: EnhancedAuthentication,
 }
 
+impl Ground {
+    /// The way of logging in that it is of; what the connection itself shows is of none.
+    pub fn way(self) -> Option<Authentication> {
+        match self {
+            Self::Nothing | Self::Certificate | Self::Process => None,
+            Self::Password => Some(Authentication::Password),
+            Self::Token(_) => Some(Authentication::Jwt),
+            Self::Server => Some(Authentication::Http),
+        }
+    }
+}
+
 impl Identity {
     /// Whom the rules are asked about.
     pub fn subject(&self, client_id: &Arc<str>) -> Subject {
         Subject {
             user_name: self.user_name.clone(),
-            has_password: self.has_password,
+            has_password: self.ground == Ground::Password,
             password_mark: self.password_mark,
             client_id: Arc::clone(client_id),
             certificate: self.certificate.clone(),

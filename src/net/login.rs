@@ -144,7 +144,7 @@ pub(super) async fn log_in(
         identity.namespace = namespaces.find(
             identity.user_name.as_deref(),
             identity.certificate.as_deref(),
-            certificate_of(transport),
+            transport.certificate(),
         );
     }
     if identity.namespace.is_none() && door.listener.namespace_required {
@@ -178,7 +178,6 @@ async fn identify(
         return Ok(Identity {
             ground: Ground::Password,
             user_name: proved.user_name,
-            has_password: true,
             password_mark: proved.password_mark,
             enhanced: proved.enhanced,
             ..shown
@@ -193,7 +192,7 @@ async fn identify(
         return Ok(identity);
     }
     // A verified client certificate is an identity; without one the client is anonymous.
-    let has_certificate = certificate_of(transport).is_some();
+    let has_certificate = transport.certificate().is_some();
     if !door.allows_anonymous(transport.peer()) && !has_certificate {
         return Err(LoginError::Anonymous);
     }
@@ -213,7 +212,7 @@ fn shown_identity(
 ) -> Result<Identity, LoginError> {
     let mut identity = Identity::default();
     let listener = &door.listener;
-    if let Some(certificate) = certificate_of(transport) {
+    if let Some(certificate) = transport.certificate() {
         let name = name_of_certificate(certificate, listener.certificate_name);
         let name: Option<Arc<str>> = name.map(Into::into);
         let has_use = listener.certificate_as != CertificateAs::Nothing;
@@ -243,11 +242,6 @@ fn shown_identity(
         return Err(LoginError::OtherClientId);
     }
     Ok(identity)
-}
-
-fn certificate_of(transport: &Transport) -> Option<&[u8]> {
-    let certificates = transport.tls_session()?.peer_certificates()?;
-    certificates.first().map(|it| it.as_ref())
 }
 
 /// [MQTT-4.12.0-1]

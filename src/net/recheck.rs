@@ -12,7 +12,6 @@ use super::connection::Link;
 use super::driver::Driver;
 use super::handshake::{Door, mount_point_of};
 use crate::auth::Ground;
-use crate::config::Authentication;
 use crate::shard::{Key, Recheck};
 
 /// Connections that were there when the doors changed.
@@ -102,14 +101,10 @@ impl Driver {
         if may_be_proved && subject.namespace.is_some() {
             return Ok(());
         }
-        let transport = link.transport.borrow();
-        let certificates = transport
-            .tls_session()
-            .and_then(|it| it.peer_certificates());
         let namespace = door.authenticator.namespaces().find(
             subject.user_name.as_deref(),
             subject.certificate.as_deref(),
-            certificates.and_then(|it| it.first()).map(AsRef::as_ref),
+            link.transport.borrow().certificate(),
         );
         let is_missing = namespace.is_none() && door.listener.namespace_required;
         if namespace != subject.namespace || is_missing {
@@ -125,14 +120,13 @@ fn still_admits(door: &Door, link: &Link, unix_ms: u64) -> Result<(), Lost> {
     if let Some(tls) = &door.tls {
         tls.still_accepts(certificates.flatten(), unix_ms)?;
     }
-    let is_in_order = |way| door.order.contains(&way) && door.authenticator.still_has(link.ground);
+    let is_in_order = |way| door.order.contains(&way);
+    let is_proved = link.ground.way().is_none_or(is_in_order);
     match link.ground {
         Ground::Nothing if !door.allows_anonymous(transport.peer()) => Err(Lost::Anonymous),
         Ground::Certificate if !door.asks_for_certificates() => Err(Lost::Certificates),
         Ground::Process if !door.listener.unix_peer_as_user => Err(Lost::Process),
-        Ground::Password if !is_in_order(Authentication::Password) => Err(Lost::Proof),
-        Ground::Token(_) if !is_in_order(Authentication::Jwt) => Err(Lost::Proof),
-        Ground::Server if !is_in_order(Authentication::Http) => Err(Lost::Proof),
+        _ if !is_proved || !door.authenticator.still_has(link.ground) => Err(Lost::Proof),
         _ => Ok(()),
     }
 }

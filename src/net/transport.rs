@@ -63,7 +63,13 @@ impl Transport {
         }
     }
 
-    /// The TLS session, if there is one: for the certificate of the client.
+    /// The certificate that the client showed, if there is one.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        let certificates = self.tls_session()?.peer_certificates()?;
+        certificates.first().map(|it| it.as_ref())
+    }
+
+    /// The TLS session, if there is one.
     pub fn tls_session(&self) -> Option<&tokio_rustls::rustls::ServerConnection> {
         match self {
             Self::Tls(stream) => Some(stream.get_ref().1),
