@@ -369,6 +369,8 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     publish_messages_per_second_max ANY;
     publish_bytes_per_second_max ANY;
     publish_burst_seconds (1, 3600);
+    filters_per_second_max ANY;
+    filter_burst_seconds (1, 3600);
     queue_messages_max POSITIVE;
     queue_bytes_max POSITIVE;
     queue_overflow ANY;

@@ -59,6 +59,10 @@ pub struct Limits {
     pub publish_bytes_per_second_max: u64,
     /// Seconds' worth of both that a client may publish at once.
     pub publish_burst_seconds: u32,
+    /// Filters that one client may subscribe to or unsubscribe from per second, 0 = unlimited.
+    pub filters_per_second_max: u64,
+    /// Seconds' worth of them that a client may send at once.
+    pub filter_burst_seconds: u32,
     /// Messages waiting for one client.
     pub queue_messages_max: usize,
     /// Bytes of the messages waiting for one client.
@@ -113,6 +117,8 @@ impl Default for Limits {
             publish_messages_per_second_max: 0,
             publish_bytes_per_second_max: 0,
             publish_burst_seconds: 1,
+            filters_per_second_max: 0,
+            filter_burst_seconds: 10,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 << 20,
             queue_overflow: QueueOverflow::DropNewest,

@@ -8,7 +8,7 @@ use tidewire_protocol::codec::{ProtocolVersion, SubscriptionOptions};
 use tidewire_protocol::session::{AwaitingRelease, InboundAliases, Outbound, OutboundAliases};
 
 use super::census::Place;
-use super::pace::PublishPace;
+use super::pace::Pace;
 use super::retained::RetainedDelivery;
 use super::slots::Key;
 use super::subscriptions::Subscriptions;
@@ -110,7 +110,7 @@ pub(crate) struct Connection {
     pub(crate) last_received_ms: u64,
     /// When what the client has proved does not hold any more.
     pub(crate) proof_expires_at_ms: Option<u64>,
-    pub(crate) pace: PublishPace,
+    pub(crate) pace: Pace,
     pub(crate) aliases: InboundAliases,
     /// For a client that takes topic aliases.
     pub(crate) outbound_aliases: Option<Box<OutboundAliases>>,

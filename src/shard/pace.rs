@@ -1,12 +1,16 @@
-//! How fast one client may publish: token buckets that go into debt, and the time to repay it.
+//! How fast one client may publish and subscribe: token buckets that go into debt, and the time to
+//! repay it.
+
+use tidewire_protocol::codec::Packet;
 
 use crate::config::Limits;
 
-/// The two buckets of one connection.
+/// The buckets of one connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PublishPace {
+pub(crate) struct Pace {
     messages: Bucket,
     bytes: Bucket,
+    filters: Bucket,
     /// Nothing is read from the client before.
     held_until_ms: u64,
 }
@@ -17,9 +21,34 @@ struct Bucket {
     full_at_ns: u64,
 }
 
-impl PublishPace {
-    /// Counts a PUBLISH; what exceeds the limits is paid by waiting.
-    pub(super) fn count(&mut self, bytes: usize, limits: &Limits, now_ms: u64) {
+impl Pace {
+    /// Counts a packet of so many bytes; what exceeds the limits is paid by waiting.
+    pub(super) fn count(
+        &mut self,
+        packet: &Packet<'_>,
+        bytes: usize,
+        limits: &Limits,
+        now_ms: u64,
+    ) {
+        let wait_ms = match packet {
+            Packet::Publish(_) => self.count_publish(bytes, limits, now_ms),
+            Packet::Subscribe(it) => self.count_filters(it.subscriptions.len(), limits, now_ms),
+            Packet::Unsubscribe(it) => self.count_filters(it.filters.len(), limits, now_ms),
+            _ => 0,
+        };
+        if wait_ms > 0 {
+            self.held_until_ms = now_ms + wait_ms.max(HELD_MS_MIN);
+        }
+    }
+
+    fn count_filters(&mut self, count: usize, limits: &Limits, now_ms: u64) -> u64 {
+        let burst_ms = u64::from(limits.filter_burst_seconds) * 1_000;
+        let per_second = limits.filters_per_second_max;
+        self.filters
+            .take(count as u64, per_second, burst_ms, now_ms)
+    }
+
+    fn count_publish(&mut self, bytes: usize, limits: &Limits, now_ms: u64) -> u64 {
         let burst_ms = u64::from(limits.publish_burst_seconds) * 1_000;
         let waits_ms = [
             self.messages
@@ -32,10 +61,7 @@ impl PublishPace {
             ),
         ];
         let [messages_ms, bytes_ms] = waits_ms;
-        let wait_ms = messages_ms.max(bytes_ms);
-        if wait_ms > 0 {
-            self.held_until_ms = now_ms + wait_ms.max(HELD_MS_MIN);
-        }
+        messages_ms.max(bytes_ms)
     }
 
     /// When reading goes on, or went on; `None` if it never stopped.

@@ -34,11 +34,8 @@ impl Shard {
             match decode(rest, connection.version, Receiver::Server, packet_bytes_max) {
                 Ok(Some((packet, length))) => {
                     connection.last_received_ms = now_ms;
-                    if matches!(packet, Packet::Publish(_)) {
-                        connection
-                            .pace
-                            .count(length, &self.shared.config.limits, now_ms);
-                    }
+                    let limits = &self.shared.config.limits;
+                    connection.pace.count(&packet, length, limits, now_ms);
                     self.metrics.messages_received.add(1);
                     used += length;
                     self.durable.begin_packet();

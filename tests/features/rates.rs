@@ -1,8 +1,9 @@
-//! Limits of the publish rate: what is too fast is read later, and nothing is lost.
+//! Limits of the rates of publishing and subscribing: what is too fast is read later, and nothing is
+//! lost.
 
 use tidewire_protocol::codec::{Packet, ProtocolVersion, QoS};
 
-use crate::broker::{Broker, Client, Got, connect, encoded, publish};
+use crate::broker::{Broker, Client, Got, connect, encoded, publish, subscribe, unsubscribe};
 
 /// What a driver does: offers bytes again once the client may be heard. Answers how long it took.
 fn pour(broker: &mut Broker, client: &Client, mut bytes: &[u8]) -> u64 {
@@ -85,4 +86,21 @@ fn a_client_that_is_not_read_is_not_silent() {
     broker.pass(3_000);
     let got = broker.received(&mut client);
     assert!(matches!(got[..], [Got::Disconnect(..)]), "{got:?}");
+}
+
+#[test]
+fn filters_of_subscribe_and_unsubscribe_have_a_rate_of_their_own() {
+    let mut broker = Broker::new(|config| {
+        config.limits.filters_per_second_max = 10;
+        config.limits.filter_burst_seconds = 1;
+    });
+    let mut client = broker.join("c", None);
+    let packets = [subscribe("a", QoS::AtMostOnce), unsubscribe("a")];
+    let packets = packets.map(|it| encoded(&it, ProtocolVersion::V5));
+    let bytes = packets.concat().repeat(30);
+    let took_ms = pour(&mut broker, &client, &bytes);
+    // The first ten of sixty are the burst.
+    assert!((4_900..5_200).contains(&took_ms), "{took_ms}");
+    assert_eq!(broker.received(&mut client).len(), 60);
+    assert_eq!(pour(&mut broker, &client, &messages(1_000, "x")), 0);
 }
