@@ -1,5 +1,5 @@
-//! Limits of the rates of publishing and subscribing: what is too fast is read later, and nothing is
-//! lost.
+//! Limits of the rates of publishing and subscribing: what is too fast is read later, and nothing
+//! is lost.
 
 use tidewire_protocol::codec::{Packet, ProtocolVersion, QoS};
 
