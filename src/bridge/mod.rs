@@ -5,6 +5,7 @@
 //! what the other broker speaks is the connector's. Both are reached by plain values: mail here,
 //! records there.
 
+mod arrivals;
 mod backoff;
 mod command;
 mod conduct;
@@ -12,6 +13,7 @@ mod desk;
 mod dial;
 mod headers;
 mod kinds;
+mod loan;
 mod map;
 mod parts;
 mod place;

@@ -1,27 +1,25 @@
 //! One bridge: from the first connect to the stop of the broker.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod traffic;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_bridges::{
-    Class, Connected, Connector, Failure, Note, Receipt, Received, Settled, Sink, Source,
-};
-use tidewire_protocol::codec::{PublishProperties, ReasonCode, UserProperties};
+use tidewire_bridges::{Connected, Connector, Failure, Sink, Source};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::arrivals::Arrivals;
 use super::command::{Change, Command, Wish};
 use super::conduct::Conduct;
-use super::map::{Map, NotCrossing};
+use super::loan::Loan;
+use super::map::Map;
 use super::post::{Inbox, Post};
-use super::queues::queue_name;
 use super::report::{Reporter, State};
 use crate::config::Bridge;
 use crate::exchange::BridgeId;
-use crate::message::{Header, Message};
-use crate::queue::{BridgeNote, Lent};
-use crate::shard::{Arrived, BridgeReport, BridgeRequest};
+use crate::shard::{BridgeReport, BridgeRequest};
 
 /// The task of one bridge.
 #[derive(Debug)]
@@ -41,18 +39,10 @@ pub(super) struct Runner<C> {
     sys_interval: Duration,
     /// How long to wait for acknowledgements when the broker stops.
     shutdown: Duration,
-    /// Lent by the home shard and not settled by the other side.
-    unsettled: BTreeMap<u64, Lent>,
-    /// Those of them that the sink does not have, ascending.
-    unsent: VecDeque<u64>,
+    loan: Loan,
     /// After a failure that may pass, nothing is sent until then.
     paused_until: Option<Instant>,
-    /// Received, and given to the home shard under these numbers.
-    publishing: HashMap<u64, (Receipt, Arrived)>,
-    last_number: u64,
-    /// Refused by the home shard for lack of room; tried again.
-    refused: Vec<u64>,
-    settled: Vec<u64>,
+    arrivals: Arrivals,
     peer: Option<String>,
 }
 
@@ -98,13 +88,9 @@ impl<C: Connector> Runner<C> {
             deferred: Vec::new(),
             sys_interval: Duration::from_secs(u64::from(sys_seconds)),
             shutdown: Duration::from_secs(u64::from(shutdown_seconds)),
-            unsettled: BTreeMap::new(),
-            unsent: VecDeque::new(),
+            loan: Loan::default(),
             paused_until: None,
-            publishing: HashMap::new(),
-            last_number: 0,
-            refused: Vec::new(),
-            settled: Vec::new(),
+            arrivals: Arrivals::default(),
             peer: None,
         }
     }
@@ -273,14 +259,8 @@ impl<C: Connector> Runner<C> {
         // First: what is settled makes room for more to be lent.
         self.post
             .add(BridgeRequest::Purge(all.unwrap_or(usize::MAX)));
-        let unsettled = self.unsettled.keys().copied();
-        let dropped: Vec<u64> = unsettled.filter(|it| !held.contains(it)).collect();
-        for sequence in &dropped {
-            self.unsettled.remove(sequence);
-        }
-        let count = dropped.len() as u64;
+        let count = self.loan.purge(&held) as u64;
         self.reporter.metrics.dropped_purged_lent.add(count);
-        self.settled.extend(dropped);
         self.pass_settled();
         self.post.flush();
     }
@@ -289,16 +269,9 @@ impl<C: Connector> Runner<C> {
     fn defer_reports(&mut self) {
         for report in self.inbox.take() {
             match report {
-                BridgeReport::Lent(lent) => self.take_lent(lent),
+                BridgeReport::Lent(lent) => self.loan.take(lent),
                 other => self.deferred.push(other),
             }
-        }
-    }
-
-    fn take_lent(&mut self, lent: Vec<Lent>) {
-        for lent in lent {
-            self.unsent.push_back(lent.sequence);
-            self.unsettled.insert(lent.sequence, lent);
         }
     }
 
@@ -306,9 +279,7 @@ impl<C: Connector> Runner<C> {
     fn begin(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         self.reporter.metrics.connects.add(1);
         self.peer.clone_from(&link.peer);
-        let held: HashSet<u64> = link.held.drain(..).collect();
-        let unsettled = self.unsettled.keys().copied();
-        self.unsent = unsettled.filter(|it| !held.contains(it)).collect();
+        self.loan.begin(&link.held.drain(..).collect());
         self.paused_until = None;
         let remote = link.remote.clone();
         let state = match link.warnings.first() {
@@ -341,7 +312,7 @@ impl<C: Connector> Runner<C> {
             self.submit(&mut link.sink);
             self.pass_notes(&mut link.sink);
             self.post.flush();
-            let has_room = self.publishing.len() < PUBLISHING_MAX;
+            let has_room = !self.arrivals.is_full();
             // Cancel safe: what is not taken stays where it is.
             tokio::select! {
                 () = self.inbox.wake.notified() => self.take_reports(link),
@@ -354,7 +325,9 @@ impl<C: Connector> Runner<C> {
                     Err(failure) => return End::Failed(failure),
                 },
                 now = ticks.tick() => {
-                    self.publish_again();
+                    if let Some(refused) = self.arrivals.publish_again() {
+                        self.post.add(refused);
+                    }
                     self.look_for_troubles(link);
                     if !self.is_drained() || self.conduct.idle.is_none() {
                         busy = now;
@@ -376,14 +349,14 @@ impl<C: Connector> Runner<C> {
     }
 
     fn is_drained(&self) -> bool {
-        self.unsettled.is_empty() && self.reporter.metrics.queue_messages.value() == 0
+        self.loan.is_empty() && self.reporter.metrics.queue_messages.value() == 0
     }
 
     /// Waits for the acknowledgements of both sides, so that the next process repeats nothing.
     async fn finish(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let end = sleep(self.shutdown);
         tokio::pin!(end);
-        while self.unsettled.len() > self.unsent.len() || !self.publishing.is_empty() {
+        while self.loan.is_in_flight() || !self.arrivals.is_empty() {
             // Cancel safe: what is not taken stays where it is.
             tokio::select! {
                 () = self.inbox.wake.notified() => self.take_reports(link),
@@ -408,226 +381,6 @@ impl<C: Connector> Runner<C> {
             self.receive(received, &mut link.source);
         }
         self.post.flush();
-    }
-
-    fn take_reports(&mut self, link: &mut Connected<C::Sink, C::Source>) {
-        let mut accepted = Vec::new();
-        let deferred = std::mem::take(&mut self.deferred);
-        for report in deferred.into_iter().chain(self.inbox.take()) {
-            match report {
-                BridgeReport::Lent(lent) => self.take_lent(lent),
-                BridgeReport::Kept(count) => link.sink.keep(count),
-                BridgeReport::Published(reasons) => {
-                    for (number, reason) in reasons {
-                        self.published(number, reason, &mut accepted);
-                    }
-                }
-            }
-        }
-        if !accepted.is_empty() {
-            link.source.accept(accepted);
-        }
-    }
-
-    /// What the home shard has to keep before the sink goes on.
-    fn pass_notes(&mut self, sink: &mut C::Sink) {
-        let notes = sink.take_notes();
-        if notes.is_empty() {
-            return;
-        }
-        let notes: Vec<BridgeNote> = notes.into_iter().map(|it| self.own_note(it)).collect();
-        self.post.add(BridgeRequest::Keep(notes));
-    }
-
-    fn own_note(&mut self, note: Note) -> BridgeNote {
-        match note {
-            Note::Begin { session } => {
-                // What comes from the session before is not known in this one.
-                let arrived = self.publishing.values_mut().map(|(_, arrived)| arrived);
-                arrived.for_each(|it| it.packet_id = None);
-                let name = queue_name(&self.reporter.name, Some(&session));
-                BridgeNote::Begin { name }
-            }
-            Note::Send {
-                packet_id,
-                sequence,
-            } => BridgeNote::Send {
-                packet_id,
-                sequence,
-            },
-            Note::Release {
-                packet_id,
-                sequence,
-            } => BridgeNote::Release {
-                packet_id,
-                sequence,
-            },
-            Note::Complete(packet_id) => BridgeNote::Complete(packet_id),
-            Note::Forget(packet_id) => BridgeNote::Forget(packet_id),
-        }
-    }
-
-    fn published(&mut self, number: u64, reason: ReasonCode, accepted: &mut Vec<Receipt>) {
-        if reason == ReasonCode::QuotaExceeded {
-            // The other side keeps it until we have room: no acknowledgement.
-            self.refused.push(number);
-        } else if let Some((receipt, _)) = self.publishing.remove(&number) {
-            accepted.push(receipt);
-        }
-    }
-
-    fn publish_again(&mut self) {
-        let mut numbers = std::mem::take(&mut self.refused);
-        numbers.sort_unstable();
-        let messages: Vec<Arrived> = numbers
-            .into_iter()
-            .filter_map(|number| Some(self.publishing.get(&number)?.1.clone()))
-            .collect();
-        if !messages.is_empty() {
-            self.post.add(BridgeRequest::Publish(messages));
-        }
-    }
-
-    /// Gives the sink what it may have now.
-    fn submit(&mut self, sink: &mut C::Sink) {
-        let now = Instant::now();
-        if self.paused_until.is_some_and(|until| now < until) {
-            return;
-        }
-        self.paused_until = None;
-        let mut records = Vec::new();
-        let now_ms = self.post.now_ms();
-        let allowance = self.conduct.rate.allowance(now);
-        while records.len() < allowance
-            && let Some(sequence) = self.unsent.pop_front()
-        {
-            let Some(lent) = self.unsettled.get(&sequence) else {
-                continue;
-            };
-            match self.map.outward(lent, self.peer.as_deref(), now_ms) {
-                Ok(record) => records.push(record),
-                Err(why) => {
-                    self.count(&why);
-                    self.unsettled.remove(&sequence);
-                    self.settled.push(sequence);
-                }
-            }
-        }
-        self.conduct.rate.spend(records.len());
-        if !records.is_empty() {
-            sink.submit(records);
-        }
-        self.pass_settled();
-    }
-
-    fn settle(&mut self, settled: Vec<Settled>) {
-        let mut again = Vec::new();
-        for Settled { sequence, result } in settled {
-            match result {
-                Ok(()) => self.reporter.metrics.sent.add(1),
-                Err(failure) if failure.class == Class::Poison => {
-                    self.bury(sequence, &failure);
-                }
-                Err(failure) => {
-                    self.reporter.metrics.retried.add(1);
-                    tracing::debug!(bridge = self.reporter.name, %failure, "to be sent again");
-                    again.push(sequence);
-                    continue;
-                }
-            }
-            self.unsettled.remove(&sequence);
-            self.settled.push(sequence);
-        }
-        if !again.is_empty() {
-            self.unsent.extend(again);
-            self.unsent.make_contiguous().sort_unstable();
-            self.paused_until = Some(Instant::now() + self.conduct.backoff.next());
-        }
-        self.pass_settled();
-    }
-
-    fn pass_settled(&mut self) {
-        if !self.settled.is_empty() {
-            let settled = std::mem::take(&mut self.settled);
-            self.post.add(BridgeRequest::Settled(settled));
-        }
-    }
-
-    /// A message that the other side will never take.
-    fn bury(&mut self, sequence: u64, failure: &Failure) {
-        let Some(Lent { message, .. }) = self.unsettled.get(&sequence) else {
-            return;
-        };
-        self.reporter.metrics.dropped_poison.add(1);
-        let bridge = &*self.reporter.name;
-        let topic = message.topic();
-        tracing::warn!(bridge, topic, reason = failure.reason, "message not taken");
-        let Some(dead_letter) = &self.conduct.dead_letter else {
-            return;
-        };
-        let pairs = [
-            ("tidewire-bridge", bridge),
-            ("tidewire-topic", topic),
-            ("tidewire-error", &failure.reason),
-        ];
-        let mut forwarded = message.forwarded().to_vec();
-        let properties = PublishProperties {
-            user_properties: UserProperties::from_pairs(&pairs),
-            ..PublishProperties::default()
-        };
-        properties.encode_forwarded(&mut forwarded);
-        let header = Header {
-            qos: message.qos(),
-            // It is not to come back to this bridge.
-            publisher: self.map.publisher(),
-            ..Header::default()
-        };
-        let letter = Message::new(dead_letter, &forwarded, message.payload(), header);
-        self.post.add(BridgeRequest::Notify(letter));
-    }
-
-    fn receive(&mut self, received: Vec<Received>, source: &mut C::Source) {
-        let now_ms = self.post.now_ms();
-        let mut messages = Vec::new();
-        let mut unwanted = Vec::new();
-        for Received { record, receipt } in received {
-            match self.map.inward(record, self.peer.as_deref(), now_ms) {
-                Ok(message) => {
-                    self.last_number += 1;
-                    let arrived = Arrived {
-                        number: self.last_number,
-                        message,
-                        packet_id: receipt.packet_id(),
-                    };
-                    messages.push(arrived.clone());
-                    self.publishing.insert(self.last_number, (receipt, arrived));
-                    self.reporter.metrics.received.add(1);
-                }
-                Err(why) => {
-                    self.count(&why);
-                    unwanted.push(receipt);
-                }
-            }
-        }
-        if !unwanted.is_empty() {
-            source.accept(unwanted);
-        }
-        if !messages.is_empty() {
-            self.post.add(BridgeRequest::Publish(messages));
-        }
-    }
-
-    fn count(&self, why: &NotCrossing) {
-        let metrics = &self.reporter.metrics;
-        match why {
-            NotCrossing::Unwanted => {}
-            NotCrossing::Loop => metrics.dropped_loop.add(1),
-            NotCrossing::Invalid(reason) => {
-                metrics.dropped_mapping.add(1);
-                let bridge = &*self.reporter.name;
-                tracing::debug!(bridge, reason, "message does not cross");
-            }
-        }
     }
 
     fn look_for_troubles(&mut self, link: &mut Connected<C::Sink, C::Source>) {
@@ -661,5 +414,3 @@ impl<C: Connector> Runner<C> {
 
 /// How often retries, rate and state are looked at.
 const TICK: Duration = Duration::from_millis(200);
-/// Received messages on their way to the home shard; QoS 0 has no window of its own.
-const PUBLISHING_MAX: usize = 8_192;

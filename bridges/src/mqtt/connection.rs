@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::engine::{Engine, is_operators, notice};
+use super::engine::{Engine, notice};
+use super::failure::is_operators;
 use super::peer::Peer;
 use super::{NODE_PROPERTY, Settings};
 use crate::ports::{Orders, Ports};

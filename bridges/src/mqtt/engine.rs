@@ -3,19 +3,19 @@
 //! What the protocol calls session state outlives connections here; sockets and clocks are unknown
 //! but for the expiry that a record carries.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::num::NonZeroU16;
+use std::collections::{HashMap, HashSet};
 
 use tidewire_protocol::codec::{
-    Ack, DecodeError, DeliveryHeader, Packet, PacketId, ProtocolVersion, Publish,
-    PublishProperties, QoS, ReasonCode, Receiver, SubAck, UserProperties, decode, delivery_bytes,
-    encode, encode_delivery,
+    Ack, DeliveryHeader, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS,
+    ReasonCode, Receiver, SubAck, UserProperties, decode, encode,
 };
-use tidewire_protocol::session::{AwaitingRelease, InFlight, InboundAliases, Outbound};
+use tidewire_protocol::session::{AwaitingRelease, InFlight, Outbound};
 use tokio::time::Instant;
 
-use super::convert::{encode_properties, record_of};
+use super::convert::record_of;
+use super::failure::{broken, expired, is_operators, outcome, too_large};
 use super::journal::{Due, Journal, Remembered};
+use super::link::{Link, SentBefore, Waiting};
 use super::peer::Peer;
 use crate::{Failure, Received, Record, Settled};
 
@@ -42,58 +42,6 @@ pub(super) struct Engine {
     pub(super) settled: Vec<Settled>,
     pub(super) received: Vec<Received>,
     pub(super) troubles: Vec<String>,
-}
-
-/// What ends with the connection.
-#[derive(Debug)]
-struct Link {
-    version: ProtocolVersion,
-    number: u32,
-    peer: Peer,
-    /// Messages of an earlier connection come first.
-    is_resending: bool,
-    submitted: VecDeque<Record>,
-    /// Submitted before those; behind the first are some that are being noted.
-    waiting: VecDeque<Waiting>,
-    /// QoS 0 records that are encoded but not yet written.
-    unwritten: Vec<u64>,
-    inbound_aliases: InboundAliases,
-    outbound_aliases: HashMap<String, NonZeroU16>,
-    /// Grows from a few to the whole window as acknowledgements come.
-    window: usize,
-    scratch: Vec<u8>,
-}
-
-impl Default for Link {
-    fn default() -> Self {
-        Self {
-            version: ProtocolVersion::V5,
-            number: 0,
-            peer: Peer::default(),
-            is_resending: false,
-            submitted: VecDeque::new(),
-            waiting: VecDeque::new(),
-            unwritten: Vec::new(),
-            inbound_aliases: InboundAliases::default(),
-            outbound_aliases: HashMap::new(),
-            window: WINDOW_AT_START,
-            scratch: Vec::new(),
-        }
-    }
-}
-
-/// What is to be sent next.
-#[derive(Debug)]
-enum Waiting {
-    Record(Record),
-    /// It has an identifier, which is being noted; an earlier process may have sent it.
-    Numbered(PacketId, SentBefore),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SentBefore {
-    No,
-    Perhaps,
 }
 
 /// What a server knows of us when a connection begins.
@@ -154,12 +102,7 @@ impl Engine {
         session: SessionAtServer,
         out: &mut Vec<u8>,
     ) -> Vec<u64> {
-        self.link = Link {
-            version,
-            number: self.link.number.wrapping_add(1),
-            peer,
-            ..Link::default()
-        };
+        self.link = Link::new(version, self.link.number.wrapping_add(1), peer);
         match session {
             SessionAtServer::Ours => {}
             SessionAtServer::None => return self.forget(),
@@ -601,87 +544,8 @@ impl Engine {
     }
 }
 
-impl Link {
-    /// Appends the PUBLISH, unless the server does not take one of this size.
-    fn encode(
-        &mut self,
-        record: &Record,
-        mut header: DeliveryHeader<'_>,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let link = self;
-        header.retain = record.retain && link.peer.retain_available;
-        header.message_expiry_seconds = record.expires_at.map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            u32::try_from(left.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
-        });
-        link.scratch.clear();
-        if link.version == ProtocolVersion::V5 {
-            encode_properties(record, &mut link.scratch);
-        }
-        let mut topic = record.topic.as_bytes();
-        let (version, forwarded, payload) = (link.version, &link.scratch, &record.payload);
-        let bytes = delivery_bytes(version, &header, topic, forwarded, payload) + ALIAS_BYTES;
-        if bytes > link.peer.packet_bytes_max {
-            return false;
-        }
-        if let Some(alias) = link.outbound_aliases.get(&record.topic) {
-            header.topic_alias = Some(*alias);
-            topic = b"";
-        } else if link.outbound_aliases.len() < usize::from(link.peer.topic_aliases_max) {
-            let next = u16::try_from(link.outbound_aliases.len() + 1).unwrap_or(u16::MAX);
-            header.topic_alias = NonZeroU16::new(next);
-            if let Some(alias) = header.topic_alias {
-                link.outbound_aliases.insert(record.topic.clone(), alias);
-            }
-        }
-        encode_delivery(out, version, &header, topic, forwarded, payload);
-        true
-    }
-}
-
-fn outcome(ack: &Ack<'_>) -> Result<(), Failure> {
-    if !ack.reason.is_error() {
-        return Ok(());
-    }
-    let text = format!("refused by the server: {:?}", ack.reason);
-    Err(match ack.reason {
-        ReasonCode::NotAuthorized
-        | ReasonCode::TopicNameInvalid
-        | ReasonCode::PayloadFormatInvalid
-        | ReasonCode::PacketTooLarge => Failure::poison(text),
-        _ => Failure::retry(text),
-    })
-}
-
 fn is_expired(record: &Record) -> bool {
     record.expires_at.is_some_and(|at| at <= Instant::now())
-}
-
-fn expired() -> Failure {
-    Failure::poison("expired")
-}
-
-fn too_large() -> Failure {
-    Failure::poison("larger than the server takes")
-}
-
-fn broken(error: &DecodeError) -> Failure {
-    Failure::retry(format!("the server broke the protocol: {error}"))
-}
-
-/// Whether only an operator can help.
-pub(super) fn is_operators(reason: ReasonCode) -> bool {
-    matches!(
-        reason,
-        ReasonCode::NotAuthorized
-            | ReasonCode::BadUserNameOrPassword
-            | ReasonCode::ClientIdentifierNotValid
-            | ReasonCode::Banned
-            | ReasonCode::BadAuthenticationMethod
-            | ReasonCode::SessionTakenOver
-            | ReasonCode::UnsupportedProtocolVersion
-    )
 }
 
 /// A PUBLISH of the connector's own, retained, at QoS 0.
@@ -700,10 +564,6 @@ pub(super) fn notice<'a>(topic: &'a str, payload: &'a [u8]) -> Packet<'a> {
     })
 }
 
-/// After a reconnect the remote is met with a few messages, not with the whole window.
-const WINDOW_AT_START: usize = 8;
 const SPARE_IDS: usize = 1_024;
 /// Messages that have identifiers, sent or not.
 const NUMBERED_MAX: usize = 16_384;
-/// What a topic alias adds to a packet, with the length that may grow.
-const ALIAS_BYTES: usize = 8;

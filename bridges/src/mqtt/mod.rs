@@ -6,7 +6,9 @@
 mod connection;
 mod convert;
 mod engine;
+mod failure;
 mod journal;
+mod link;
 mod peer;
 mod settings;
 #[cfg(test)]
