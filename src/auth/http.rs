@@ -43,9 +43,21 @@ enum Answer {
         is_superuser: bool,
         namespace: Option<Arc<str>>,
         rules: Option<Arc<[Rule]>>,
+        /// By the broker's clock.
+        expires_at_ms: Option<u64>,
     },
     Deny,
     Ignore,
+}
+
+impl Answer {
+    /// When it means nothing any more.
+    fn ends_ms(&self) -> u64 {
+        match self {
+            Self::Allow { expires_at_ms, .. } => expires_at_ms.unwrap_or(u64::MAX),
+            Self::Deny | Self::Ignore => u64::MAX,
+        }
+    }
 }
 
 /// Why the back end cannot be used.
@@ -117,12 +129,14 @@ impl HttpBackEnd {
                 is_superuser,
                 namespace,
                 rules,
+                expires_at_ms,
             } => Verdict::Allowed(Box::new(Proof {
                 ground: Ground::Server,
                 user_name: credentials.user_name.as_deref().map(Into::into),
                 namespace,
                 own_rules: rules,
                 is_superuser,
+                expires_at_ms,
                 ..Proof::default()
             })),
             Answer::Deny => Verdict::Denied(Denial::Password),
@@ -136,7 +150,8 @@ impl HttpBackEnd {
             request = request.header("authorization", &authorization.0);
         }
         let response = request.send(body).map_err(|error| error.to_string())?;
-        read_answer(&web::body_of(response, ANSWER_BYTES_MAX)?)
+        let body = web::body_of(response, ANSWER_BYTES_MAX)?;
+        read_answer(&body, self.clock.now_ms())
     }
 
     fn remembered(&self, key: &[u8; 32]) -> Option<Answer> {
@@ -156,7 +171,8 @@ impl HttpBackEnd {
             cache.retain(|_, (_, ends_ms)| *ends_ms > now_ms);
         }
         if cache.len() < self.cache_entries_max {
-            cache.insert(key, (answer.clone(), now_ms + self.cache_ms));
+            let ends_ms = answer.ends_ms().min(now_ms + self.cache_ms);
+            cache.insert(key, (answer.clone(), ends_ms));
         }
     }
 }
@@ -186,7 +202,7 @@ fn body_of(credentials: &Credentials) -> Result<Zeroizing<String>, std::str::Utf
 }
 
 /// A member of the wrong type makes the whole answer useless: it could have been a denial.
-fn read_answer(body: &[u8]) -> Result<Answer, String> {
+fn read_answer(body: &[u8], now_ms: u64) -> Result<Answer, String> {
     let answer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let is_superuser = match answer.get("is_superuser") {
         None => false,
@@ -203,11 +219,20 @@ fn read_answer(body: &[u8]) -> Result<Answer, String> {
             Some(namespace.ok_or("`namespace` is no level of a topic")?)
         }
     };
+    let expires_at_ms = match answer.get("expires_seconds") {
+        None | Some(Value::Null) => None,
+        Some(seconds) => {
+            let seconds = seconds.as_u64().filter(|it| *it > 0);
+            let seconds = seconds.ok_or("`expires_seconds` is no positive number")?;
+            Some(now_ms.saturating_add(seconds.saturating_mul(1_000)))
+        }
+    };
     match answer.get("result").and_then(Value::as_str) {
         Some("allow") => Ok(Answer::Allow {
             is_superuser,
             namespace,
             rules,
+            expires_at_ms,
         }),
         Some("deny") => Ok(Answer::Deny),
         Some("ignore") => Ok(Answer::Ignore),
@@ -227,6 +252,7 @@ mod tests {
             is_superuser,
             namespace: None,
             rules: None,
+            expires_at_ms: None,
         };
         for (body, answer) in [
             (r#"{"result":"allow"}"#, allowed(false)),
@@ -234,7 +260,7 @@ mod tests {
             (r#"{"result":"deny","more":1}"#, Answer::Deny),
             (r#"{"result":"ignore"}"#, Answer::Ignore),
         ] {
-            assert_eq!(read_answer(body.as_bytes()), Ok(answer), "{body}");
+            assert_eq!(read_answer(body.as_bytes(), 5), Ok(answer), "{body}");
         }
         for body in [
             "",
@@ -247,9 +273,21 @@ mod tests {
             r#"{"result":"allow","acl":{}}"#,
             r#"{"result":"allow","namespace":7}"#,
             r#"{"result":"allow","namespace":"a/b"}"#,
+            r#"{"result":"allow","expires_seconds":"60"}"#,
+            r#"{"result":"allow","expires_seconds":0}"#,
             r#"{"result":"allow"} trailing"#,
         ] {
-            assert!(read_answer(body.as_bytes()).is_err(), "{body}");
+            assert!(read_answer(body.as_bytes(), 5).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn an_answer_may_end() {
+        let ends_ms = |body: &str| read_answer(body.as_bytes(), 5).map(|it| it.ends_ms());
+        let body = r#"{"result":"allow","expires_seconds":60}"#;
+        assert_eq!(ends_ms(body), Ok(60_005));
+        let body = r#"{"result":"allow","expires_seconds":18446744073709551615}"#;
+        assert_eq!(ends_ms(body), Ok(u64::MAX));
+        assert_eq!(ends_ms(r#"{"result":"allow"}"#), Ok(u64::MAX));
     }
 }

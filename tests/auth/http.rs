@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidewire::config::{Authentication, Config, Secret};
-use tidewire_protocol::codec::{Connect, Packet, ProtocolVersion};
+use tidewire_protocol::codec::{Connect, Packet, ProtocolVersion, ReasonCode};
 
 use super::broker::{Broker, connect, login, users};
 use super::http_server::HttpServer;
@@ -181,4 +181,19 @@ fn the_server_may_give_rules_and_lift_all_others() {
         let found = ["common", "mine/a", "b"].map(|it| subscribe(&mut client, it) < 0x80);
         assert_eq!(found, expected, "{user_name}");
     }
+}
+
+#[test]
+fn the_server_may_say_when_a_login_ends() {
+    let server = HttpServer::start();
+    let broker = broker(&server, "", |config| config.auth.http.cache_seconds = 600);
+    let (mut guest, found) = broker.connect(&login("guest", "guest", "secret"));
+    assert_eq!(found, 0);
+    let (mut anna, found) = broker.connect(&login("anna", "anna", "secret"));
+    assert_eq!(found, 0);
+    guest.ends_with(ReasonCode::MaximumConnectTime);
+    anna.ping();
+    // What has ended is asked about again.
+    assert_eq!(broker.connect(&login("guest", "guest", "secret")).1, 0);
+    assert_eq!(server.seen.questions.lock().unwrap().len(), 3);
 }

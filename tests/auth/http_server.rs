@@ -80,6 +80,7 @@ fn answer(user_name: &str) -> String {
         "denied" => r#"{"result":"deny"}"#.into(),
         "super" => r#"{"result":"allow","is_superuser":true}"#.into(),
         "ruled" => r#"{"result":"allow","acl":[{"actions":["read"],"topics":["mine/#"]}]}"#.into(),
+        "guest" => r#"{"result":"allow","expires_seconds":1}"#.into(),
         "ignored" => r#"{"result":"ignore"}"#.into(),
         "garbage" => "<html>allow</html>".into(),
         "empty" => String::new(),
