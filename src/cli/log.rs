@@ -14,7 +14,6 @@ pub(crate) fn start(log: &Log) {
     // A program that embeds the broker may have its own subscriber.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();

@@ -137,9 +137,10 @@ impl Link {
 
     /// Publishes what the window has room for.
     fn publish(&mut self) {
-        while !self.is_blocked
-            && !self.unconfirmed.is_unclear()
-            && self.unconfirmed.len() < self.settings.inflight_max
+        if self.is_blocked || self.unconfirmed.is_unclear() {
+            return;
+        }
+        while self.unconfirmed.len() < self.settings.inflight_max
             && let Some(record) = self.waiting.pop_front()
         {
             if self.unconfirmed.is_empty() {
