@@ -131,6 +131,12 @@ pub trait Source: Send {
     /// Acknowledges to the remote what has found its place here.
     fn accept(&mut self, receipts: Vec<Receipt>);
 
+    /// Gives back to the remote what will never find a place here; protocols that cannot refuse
+    /// acknowledge it.
+    fn refuse(&mut self, receipts: Vec<Receipt>) {
+        self.accept(receipts);
+    }
+
     /// What the remote refuses while the connection goes on, since the last call.
     fn troubles(&mut self) -> Vec<String>;
 

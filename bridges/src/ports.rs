@@ -24,6 +24,9 @@ pub(crate) struct Ports {
 pub(crate) struct Boxes {
     pub(crate) submitted: Vec<Record>,
     pub(crate) accepted: Vec<Receipt>,
+    refused: Vec<Receipt>,
+    /// The protocol can refuse.
+    can_refuse: bool,
     pub(crate) settled: Vec<Settled>,
     pub(crate) notes: Vec<Note>,
     /// Notes that are kept.
@@ -41,6 +44,8 @@ pub(crate) struct Boxes {
 pub(crate) struct Orders {
     pub(crate) submitted: Vec<Record>,
     pub(crate) accepted: Vec<Receipt>,
+    /// None, unless the protocol can refuse.
+    pub(crate) refused: Vec<Receipt>,
     /// Notes that are kept.
     pub(crate) kept: usize,
     /// Why the connection is to be closed, if it is.
@@ -92,6 +97,14 @@ impl Drop for EndOfTask {
 }
 
 impl Ports {
+    /// For a protocol that can refuse what it has received.
+    #[cfg(feature = "amqp091")]
+    pub(crate) fn refusing() -> Self {
+        let ports = Self::default();
+        ports.lock().can_refuse = true;
+        ports
+    }
+
     /// The two ends, for the caller.
     pub(crate) fn ends(self: &Arc<Self>) -> (PortSink, PortSource) {
         let sink = PortSink {
@@ -108,6 +121,7 @@ impl Ports {
         Orders {
             submitted: std::mem::take(&mut boxes.submitted),
             accepted: std::mem::take(&mut boxes.accepted),
+            refused: std::mem::take(&mut boxes.refused),
             kept: std::mem::take(&mut boxes.kept),
             closing: boxes.closing,
         }
@@ -221,6 +235,17 @@ impl Source for PortSource {
 
     fn accept(&mut self, receipts: Vec<Receipt>) {
         self.ports.lock().accepted.extend(receipts);
+        self.ports.to_task.notify_one();
+    }
+
+    fn refuse(&mut self, receipts: Vec<Receipt>) {
+        let mut boxes = self.ports.lock();
+        if boxes.can_refuse {
+            boxes.refused.extend(receipts);
+        } else {
+            boxes.accepted.extend(receipts);
+        }
+        drop(boxes);
         self.ports.to_task.notify_one();
     }
 

@@ -11,6 +11,8 @@ pub struct Record {
     pub sequence: u64,
     /// Under which identifier an earlier process has sent it and had no answer.
     pub sent_as: Option<PacketId>,
+    /// A name that is the same each time it is sent, for receivers that drop what comes twice.
+    pub uid: Option<String>,
     /// The topic at the side that the record goes to, or came from.
     pub topic: String,
     /// What records that belong together have in common, where the protocol has such a thing.

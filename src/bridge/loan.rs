@@ -96,6 +96,7 @@ mod tests {
             sequence: *sequence,
             message: Message::new("t", b"", b"", Header::default()),
             sent_as: None,
+            stored: None,
         });
         lent.collect()
     }

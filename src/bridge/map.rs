@@ -359,6 +359,7 @@ mod tests {
             sequence: 1,
             message,
             sent_as: None,
+            stored: None,
         }
     }
 

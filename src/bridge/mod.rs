@@ -5,6 +5,8 @@
 //! what the other broker speaks is the connector's. Both are reached by plain values: mail here,
 //! records there.
 
+#[cfg(feature = "amqp091")]
+mod amqp091;
 mod arrivals;
 mod backoff;
 mod command;
@@ -15,6 +17,7 @@ mod headers;
 mod kinds;
 mod loan;
 mod map;
+mod naming;
 mod parts;
 mod place;
 mod post;
@@ -124,7 +127,7 @@ pub fn check(config: &Config) -> Result<(), BridgeError> {
     })
 }
 
-/// A name for a node that was given none.
+/// A name for a node that was given none, or for a process.
 pub fn node_name() -> String {
     let random: [u8; 8] = random_bytes();
     random
@@ -146,6 +149,7 @@ impl Bridges {
             surroundings: Surroundings {
                 mailboxes: Arc::clone(mailboxes),
                 clock,
+                epoch: node_name(),
                 stopped,
             },
             running: Vec::new(),

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::command::Change;
 use super::map::Map;
+use super::naming::Naming;
 use super::post::{Inbox, Post};
 use super::queues::Kept;
 use super::report::{Reporter, Status};
@@ -49,6 +50,8 @@ impl fmt::Debug for Prepared {
 pub(super) struct Surroundings {
     pub(super) mailboxes: Arc<[Mailbox]>,
     pub(super) clock: Clock,
+    /// The name of this process.
+    pub(super) epoch: String,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -69,7 +72,9 @@ pub(super) fn change(
             Settings::Mqtt(Box::new(settings))
         }
         #[cfg(feature = "amqp091")]
-        BridgeKind::Amqp091 => Settings::Amqp091(Box::new(settings::amqp091(bridge, node)?)),
+        BridgeKind::Amqp091 => {
+            Settings::Amqp091(Box::new(super::amqp091::settings(bridge, &map, node)?))
+        }
         #[cfg(not(feature = "amqp091"))]
         BridgeKind::Amqp091 => return Err(super::kinds::not_built(bridge)),
         #[cfg(feature = "kafka")]
@@ -101,8 +106,10 @@ pub(super) fn prepare(
     let inbox: Arc<Inbox> = Arc::default();
     let reporter = Reporter::new(&bridge.name);
     let status = Arc::clone(&reporter.status);
+    let node = shared.config.node.as_deref().unwrap_or_default();
     let tools = Tools {
         map,
+        naming: Naming::new(node, &bridge.name, &surroundings.epoch),
         post: Post {
             id,
             home: home_of(id, shared),

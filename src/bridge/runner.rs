@@ -15,9 +15,10 @@ use super::command::{Change, Command, Wish};
 use super::conduct::Conduct;
 use super::loan::Loan;
 use super::map::Map;
+use super::naming::Naming;
 use super::post::{Inbox, Post};
 use super::report::{Reporter, State};
-use crate::config::Bridge;
+use crate::config::{Bridge, BridgeKind};
 use crate::exchange::BridgeId;
 use crate::shard::{BridgeReport, BridgeRequest};
 
@@ -26,6 +27,8 @@ use crate::shard::{BridgeReport, BridgeRequest};
 pub(super) struct Runner<C> {
     connector: C,
     map: Map,
+    /// MQTT has no names of messages.
+    naming: Option<Naming>,
     post: Post,
     inbox: Arc<Inbox>,
     reporter: Reporter,
@@ -58,6 +61,7 @@ enum End {
 #[derive(Debug)]
 pub(super) struct Tools {
     pub(super) map: Map,
+    pub(super) naming: Naming,
     pub(super) post: Post,
     pub(super) inbox: Arc<Inbox>,
     pub(super) reporter: Reporter,
@@ -69,6 +73,7 @@ impl<C: Connector> Runner<C> {
     pub(super) fn new(bridge: &Bridge, connector: C, tools: Tools) -> Self {
         let Tools {
             map,
+            naming,
             post,
             inbox,
             reporter,
@@ -78,6 +83,7 @@ impl<C: Connector> Runner<C> {
         Self {
             connector,
             map,
+            naming: (bridge.kind != BridgeKind::Mqtt).then_some(naming),
             post,
             inbox,
             reporter,

@@ -4,8 +4,6 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "amqp091")]
-use tidewire_bridges::amqp091;
 #[cfg(feature = "kafka")]
 use tidewire_bridges::kafka;
 use tidewire_bridges::mqtt::{Settings, Subscription};
@@ -68,29 +66,6 @@ pub(super) fn settings(
         subscriptions,
         will: notify(b"0"),
         greeting: notify(b"1"),
-    })
-}
-
-/// What a bridge to an AMQP 0-9-1 server is told.
-#[cfg(feature = "amqp091")]
-pub(super) fn amqp091(bridge: &Bridge, node: &str) -> Result<amqp091::Settings, BridgeError> {
-    let source = bridge.clone();
-    let or = |text: &Option<String>, default: &str| text.as_deref().unwrap_or(default).to_owned();
-    Ok(amqp091::Settings {
-        name: format!("{}.{node}", bridge.name),
-        servers: bridge.servers.len(),
-        order: server_order(bridge),
-        dial: dial::dial(bridge)?,
-        credentials: CredentialsSource(Arc::new(move || dial::credentials(&source))),
-        virtual_host: or(&bridge.virtual_host, "/"),
-        exchange: or(&bridge.exchange, "amq.topic"),
-        mandatory: bridge.mandatory,
-        queue: bridge.queue.clone(),
-        prefetch: bridge.receive_maximum,
-        inflight_max: usize::from(bridge.inflight_max),
-        heartbeat_seconds: bridge.keep_alive_seconds,
-        connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
-        ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
     })
 }
 
@@ -187,7 +162,7 @@ fn kafka_consumer(bridge: &Bridge, map: &Map) -> kafka::ConsumerSettings {
     }
 }
 
-fn server_order(bridge: &Bridge) -> bridges::ServerOrder {
+pub(super) fn server_order(bridge: &Bridge) -> bridges::ServerOrder {
     match bridge.server_order {
         ServerOrder::Failover => bridges::ServerOrder::Failover,
         ServerOrder::RoundRobin => bridges::ServerOrder::RoundRobin,

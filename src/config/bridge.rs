@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zeroize::Zeroize;
 
 use super::url::Scheme;
-use super::{BridgeKafka, QueueOverflow};
+use super::{BridgeAmqp091, BridgeKafka, QueueOverflow};
 
 /// One bridge to another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Bridge {
     pub queue: Option<String>,
     /// amqp091: whether a message that reaches no queue is refused.
     pub mandatory: bool,
+    /// amqp091: what else only it has.
+    pub amqp091: BridgeAmqp091,
     /// kafka: all that only it has.
     pub kafka: BridgeKafka,
     /// Where messages go that the other broker will never take; `None` drops them.
@@ -161,6 +163,7 @@ impl Default for Bridge {
             exchange: None,
             queue: None,
             mandatory: true,
+            amqp091: BridgeAmqp091::default(),
             kafka: BridgeKafka::default(),
             dead_letter: None,
             notify_topic: None,

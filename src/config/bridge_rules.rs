@@ -9,7 +9,7 @@ use super::rules::{Broken, demand};
 use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, QueueOverflow, Transport,
-    bridge_kafka,
+    bridge_amqp091, bridge_kafka,
 };
 
 /// The first rule about bridges that does not hold.
@@ -52,6 +52,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     check_mqtt_only(bridge)?;
     check_amqp091(bridge)?;
     check_start(bridge)?;
+    bridge_amqp091::check(bridge)?;
     bridge_kafka::check(bridge)?;
     check_servers(bridge)?;
     check_numbers(bridge)?;

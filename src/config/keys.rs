@@ -34,7 +34,8 @@ pub(super) const LISTS: [&str; 9] = [
 ];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 9] = [
+pub(super) const TABLES: [&str; 10] = [
+    "bridges.#.amqp091",
     "bridges.#.kafka",
     "auth",
     "auth.jwt",
@@ -53,6 +54,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         LISTENER,
         CERTIFICATE,
         BRIDGE,
+        BRIDGE_AMQP091,
         BRIDGE_KAFKA,
         BRIDGE_OUT,
         BRIDGE_IN,
@@ -203,6 +205,16 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     mandatory ANY;
     dead_letter ANY;
     notify_topic ANY;
+});
+
+keys!(BRIDGE_AMQP091: "bridges.#.amqp091.", |config, at| {
+    config.bridges.get_mut(at.outer).map(|bridge| &mut bridge.amqp091)
+}, {
+    declare ANY;
+    exchange_kind ANY;
+    queue_arguments ANY;
+    consumer_arguments ANY;
+    priority (0, 255);
 });
 
 keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {

@@ -6,6 +6,7 @@
 mod acl;
 mod auth;
 mod bridge;
+mod bridge_amqp091;
 mod bridge_kafka;
 mod bridge_rules;
 mod error;
@@ -33,6 +34,7 @@ pub use auth::{
 pub use bridge::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
 };
+pub use bridge_amqp091::{AmqpDeclare, AmqpExchangeKind, BridgeAmqp091};
 pub use bridge_kafka::{
     BridgeKafka, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,
     SaslMechanism,

@@ -61,7 +61,7 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .replace("acl.rules", "acl.rules.#")
                 + ".";
             if let Some(rest) = section.strip_prefix("bridges.") {
-                let is_list = !rest.is_empty() && rest != "kafka.";
+                let is_list = !rest.is_empty() && !["amqp091.", "kafka."].contains(&rest);
                 let rest = rest.replacen('.', ".#.", usize::from(is_list));
                 section = format!("bridges.#.{rest}");
             }
@@ -480,6 +480,31 @@ fn a_bridge_to_rabbitmq_takes_the_keys_of_its_kind_and_no_others() {
         (
             amqp("exchange = \"e\"").replace("amqp091", "mqtt"),
             "`bridges.0.exchange` is for kind = \"amqp091\"",
+        ),
+        (
+            amqp("[bridges.amqp091]\nqueue_arguments = [\"x-queue-type=quorum\"]"),
+            "`bridges.0.amqp091.queue_arguments` is of no use without declare = \"create\"",
+        ),
+        (
+            amqp("[bridges.amqp091]\nconsumer_arguments = [\"x-priority=1\"]"),
+            "`bridges.0.amqp091.consumer_arguments` is of no use without `in`",
+        ),
+        (
+            amqp(
+                "queue = \"q\"\n[[bridges.in]]\nfilters = [\"#\"]\n[bridges.amqp091]\n\
+                 consumer_arguments = [\"x-priority\"]",
+            ),
+            "`bridges.0.amqp091.consumer_arguments.0` must be NAME=VALUE",
+        ),
+        (
+            amqp("[bridges.amqp091]\npriority = 256"),
+            "`bridges.0.amqp091.priority` is 256, expected",
+        ),
+        (
+            amqp("[bridges.amqp091]\ndeclare = \"none\"")
+                .replacen("amqp091", "mqtt", 1)
+                .replace("amqp://", "mqtt://"),
+            "`bridges.0.amqp091` is for kind = \"amqp091\"",
         ),
         (amqp("").replace("amqp091", "nats"), "amqp091"),
     ];

@@ -7,11 +7,11 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    AclAction, AclEffect, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
-    CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, KafkaAcks, KafkaCompression,
-    KafkaIsolation, KafkaPartitioner, KafkaStart, LogLevel, Network, QueueOverflow, SaslMechanism,
-    Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace, Transport,
-    UnixMode, UnixOwner, WideSubscriptions,
+    AclAction, AclEffect, AmqpDeclare, AmqpExchangeKind, Authentication, BridgeKind,
+    BridgeProtocol, BridgeRetain, BridgeStart, CertificateAs, CertificateName, ClientCertificates,
+    JwtAlgorithm, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,
+    LogLevel, Network, QueueOverflow, SaslMechanism, Secret, ServerOrder, SessionTakeover,
+    ShareStrategy, StoreEngine, TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -279,6 +279,10 @@ words! {
     BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091, "kafka" => Kafka }
     SaslMechanism {
         "plain" => Plain, "scram-sha-256" => ScramSha256, "scram-sha-512" => ScramSha512
+    }
+    AmqpDeclare { "passive" => Passive, "none" => None, "create" => Create }
+    AmqpExchangeKind {
+        "topic" => Topic, "direct" => Direct, "fanout" => Fanout, "headers" => Headers
     }
     KafkaAcks { "all" => All, "leader" => Leader, "none" => None }
     KafkaCompression {

@@ -60,6 +60,8 @@ pub struct Lent {
     pub message: Message,
     /// Under which identifier an earlier process has sent it at QoS 2 and had no answer.
     pub sent_as: Option<PacketId>,
+    /// Its identifier in the store, if it is there.
+    pub stored: Option<MessageId>,
 }
 
 /// What an earlier process has left of a bridge.
@@ -200,6 +202,7 @@ impl BridgeQueue {
                 sequence,
                 message,
                 sent_as,
+                stored,
             });
         }
         self.report();

@@ -3,29 +3,21 @@
 use std::time::Duration;
 
 use crate::client::{Client, Q2};
+use crate::durable::wait_for_state;
 use crate::faults::numbers;
 use crate::federation::{bridge, wait_until_up};
 use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
 
-const STATE: &str = "$SYS/bridges/up/state";
 const RULES: &str = "inflight_max = 50\nmessages_per_second_max = 4000\n\
                      [[bridges.out]]\nfilters = [\"out/#\"]\n\
                      [[bridges.in]]\nfilters = [\"in/#\"]";
 
 /// Between 20 and 250 ms, from the clock.
-fn some_time() {
+pub(crate) fn some_time() {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a time");
     let millis = 20 + u64::from(now.subsec_micros() % 230);
     std::thread::sleep(Duration::from_millis(millis));
-}
-
-/// Waits until the queue of the bridge is empty.
-fn wait_until_drained(edge: &Broker) {
-    let mut watcher = Client::connect(edge, "watcher");
-    watcher
-        .subscribe(STATE)
-        .wait_for(STATE, "\"queue_messages\":0");
 }
 
 /// What a session that outlives processes has got, until the last of so many came.
@@ -64,7 +56,7 @@ fn qos_2_crosses_both_ways_exactly_once_over_kills_of_either_side_at_any_time() 
             central = Broker::tidewire_in(central.kill_and_keep(), there, "");
         }
     }
-    wait_until_drained(&edge);
+    wait_for_state(&edge, "\"queue_messages\":0");
     assert_eq!(read_all(&central, COUNT), numbers(COUNT));
     assert_eq!(read_all(&edge, COUNT), numbers(COUNT));
 }
@@ -95,7 +87,7 @@ fn mosquitto_stopped_and_ours_killed_at_any_time_give_qos_2_exactly_once() {
         }
         some_time();
     }
-    wait_until_drained(&ours);
+    wait_for_state(&ours, "\"queue_messages\":0");
     assert_eq!(read_all(&theirs, COUNT), numbers(COUNT));
     std::fs::remove_dir_all(kept).expect("removed");
 }

@@ -33,7 +33,10 @@ pub(super) fn short(what: &str, text: &str) -> Result<ShortString, Failure> {
 ///
 /// # Errors
 /// Something is longer than AMQP can say.
-pub(super) fn properties_of(record: &Record) -> Result<BasicProperties, Failure> {
+pub(super) fn properties_of(
+    record: &Record,
+    priority: Option<u8>,
+) -> Result<BasicProperties, Failure> {
     let mode = if record.qos == QoS::AtMostOnce {
         TRANSIENT
     } else {
@@ -41,6 +44,12 @@ pub(super) fn properties_of(record: &Record) -> Result<BasicProperties, Failure>
     };
     let mut headers = headers_of(&record.headers)?;
     let mut properties = BasicProperties::default().with_delivery_mode(mode);
+    if let Some(priority) = priority {
+        properties = properties.with_priority(priority);
+    }
+    if let Some(uid) = &record.uid {
+        properties = properties.with_message_id(short("message id", uid)?);
+    }
     let left = record
         .expires_at
         .map(|at| at.saturating_duration_since(Instant::now()));
@@ -179,7 +188,7 @@ mod tests {
 
     fn there_and_back(record: &Record) -> Record {
         let mut delivery = Delivery::mock(1, "e".into(), "a.b".into(), false, b"x".to_vec());
-        delivery.properties = properties_of(record).unwrap();
+        delivery.properties = properties_of(record, None).unwrap();
         record_of(&mut delivery)
     }
 
@@ -215,7 +224,7 @@ mod tests {
             headers: vec![("n".repeat(256), String::new())],
             ..Record::default()
         };
-        let failure = properties_of(&record).unwrap_err();
+        let failure = properties_of(&record, None).unwrap_err();
         assert_eq!(failure.class, crate::Class::Poison);
         assert!(
             failure
@@ -231,7 +240,7 @@ mod tests {
                 headers: vec![(name.into(), "admin.reboot".into())],
                 ..Record::default()
             };
-            let failure = properties_of(&record).unwrap_err();
+            let failure = properties_of(&record, None).unwrap_err();
             assert_eq!(failure.class, crate::Class::Poison);
         }
     }
@@ -243,7 +252,7 @@ mod tests {
                 expires_at: Some(Instant::now() + Duration::from_secs(days * 86_400)),
                 ..Record::default()
             };
-            properties_of(&record).unwrap().expiration().is_some()
+            properties_of(&record, None).unwrap().expiration().is_some()
         };
         assert_eq!((expiring(49), expiring(50)), (true, false));
     }

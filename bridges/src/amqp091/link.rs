@@ -3,29 +3,23 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use lapin::options::{BasicAckOptions, BasicPublishOptions};
+use lapin::options::{BasicAckOptions, BasicPublishOptions, BasicRejectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Connection, Consumer, Event};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::confirms::{Confirm, Confirming, Confirms, Content};
 use super::convert::{exchange_separators, properties_of, record_of, short};
+use super::deliveries::{Arrival, Deliveries, Delivery};
 use super::{Opened, Settings, failure_of};
 use crate::ports::{Orders, Ports};
 use crate::progress::Progress;
 use crate::{Failure, Receipt, Received, Record, Settled, Token};
-
-/// Stands for a delivery that waits for its acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    connection: u64,
-    tag: u64,
-}
 
 /// A connection at work.
 pub(super) struct Link {
@@ -37,6 +31,7 @@ pub(super) struct Link {
     publisher: Channel,
     exchange: ShortString,
     consumer: Option<(Channel, Consumer)>,
+    deliveries: Arc<Mutex<Deliveries>>,
     /// Not published yet: the window is full or the server has blocked us.
     waiting: VecDeque<Record>,
     /// Published and not confirmed, in this order.
@@ -50,6 +45,7 @@ impl Link {
         opened: Opened,
         ports: Arc<Ports>,
         settings: Arc<Settings>,
+        deliveries: Arc<Mutex<Deliveries>>,
         number: u64,
     ) -> Self {
         Self {
@@ -60,6 +56,7 @@ impl Link {
             // It was declared under this name.
             exchange: short("exchange", &settings.exchange).unwrap_or_default(),
             consumer: opened.consumer,
+            deliveries,
             waiting: VecDeque::new(),
             unconfirmed: Confirms::default(),
             is_blocked: false,
@@ -114,6 +111,7 @@ impl Link {
         let Orders {
             submitted,
             accepted,
+            refused,
             closing,
             ..
         } = self.ports.take_orders();
@@ -121,18 +119,32 @@ impl Link {
         for receipt in accepted {
             self.acknowledge(receipt);
         }
+        for receipt in refused {
+            self.reject(receipt);
+        }
         closing
     }
 
     fn acknowledge(&self, receipt: Receipt) {
-        // What came over an earlier connection is delivered again over this one.
-        let delivery = receipt.delivery();
-        let delivery = delivery.filter(|it| it.connection == self.number);
-        if let (Some(delivery), Some((channel, _))) = (delivery, &self.consumer) {
-            let sending = channel.basic_ack(delivery.tag, BasicAckOptions::default());
-            // The first poll hands it to the writer; if it cannot be written, the connection ends.
+        if let Some((channel, tag)) = self.latest(receipt) {
+            acknowledge(channel, tag);
+        }
+    }
+
+    /// The server gives it to the dead letter exchange of the queue, if that has one.
+    fn reject(&self, receipt: Receipt) {
+        if let Some((channel, tag)) = self.latest(receipt) {
+            let sending = channel.basic_reject(tag, BasicRejectOptions { requeue: false });
             let _ = begin(&mut std::pin::pin!(sending).as_mut());
         }
+    }
+
+    /// What the server calls a delivery now. Of an earlier connection it knows nothing any more:
+    /// what it has not heard of, it delivers again.
+    fn latest(&self, receipt: Receipt) -> Option<(&Channel, u64)> {
+        let delivery = lock(&self.deliveries).accept(receipt.delivery()?);
+        let (channel, _) = self.consumer.as_ref()?;
+        (delivery.connection == self.number).then_some((channel, delivery.tag))
     }
 
     /// Publishes what the window has room for.
@@ -147,7 +159,7 @@ impl Link {
                 self.progress.made();
             }
             let sequence = record.sequence;
-            match content_of(&record) {
+            match content_of(&record, self.settings.priority) {
                 Ok(content) => {
                     let confirming = self.publish_one(content.clone());
                     self.unconfirmed.push(sequence, content, confirming);
@@ -196,12 +208,22 @@ impl Link {
             return Err(Failure::retry(text));
         };
         let mut delivery = delivery.map_err(failure_of)?;
+        let place = Delivery {
+            connection: self.number,
+            tag: delivery.delivery_tag,
+        };
+        let arrival = lock(&self.deliveries).arrive(place, &delivery);
+        match (arrival, &self.consumer) {
+            (Arrival::New, _) => {}
+            (Arrival::Accepted, Some((channel, _))) => {
+                acknowledge(channel, place.tag);
+                return Ok(());
+            }
+            (Arrival::Accepted | Arrival::Waits, _) => return Ok(()),
+        }
         let received = Received {
             record: record_of(&mut delivery),
-            receipt: Receipt(Token::Delivery(Delivery {
-                connection: self.number,
-                tag: delivery.delivery_tag,
-            })),
+            receipt: Receipt(Token::Delivery(place)),
         };
         self.ports.leave(|boxes| boxes.received.push(received));
         Ok(())
@@ -236,6 +258,17 @@ impl Link {
     }
 }
 
+pub(super) fn lock(deliveries: &Mutex<Deliveries>) -> MutexGuard<'_, Deliveries> {
+    // Nothing that holds the lock can panic half way through a change.
+    deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn acknowledge(channel: &Channel, tag: u64) {
+    let sending = channel.basic_ack(tag, BasicAckOptions::default());
+    // The first poll hands it to the writer; if it cannot be written, the connection ends.
+    let _ = begin(&mut std::pin::pin!(sending).as_mut());
+}
+
 /// Polls for the first time, without waiting.
 fn begin<T>(future: &mut Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
     future
@@ -243,9 +276,9 @@ fn begin<T>(future: &mut Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T
         .poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn content_of(record: &Record) -> Result<Content, Failure> {
+fn content_of(record: &Record, priority: Option<u8>) -> Result<Content, Failure> {
     Ok(Content {
-        properties: properties_of(record)?,
+        properties: properties_of(record, priority)?,
         key: short("routing key", &exchange_separators(&record.topic))?,
         payload: record.payload.clone(),
     })

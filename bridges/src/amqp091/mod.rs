@@ -1,31 +1,31 @@
 //! AMQP 0-9-1 as a client: RabbitMQ and its like.
 //!
 //! Owns one connection with a channel for each direction. A record is settled once the server has
-//! confirmed it; a delivery is acknowledged once the caller has accepted it. Nothing is declared:
-//! exchanges, queues and bindings are the server's affair.
+//! confirmed it; a delivery is acknowledged once the caller has accepted it.
 
 mod confirms;
 mod convert;
+mod declare;
+mod deliveries;
 mod link;
 mod runtime;
 mod settings;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lapin::options::{
-    BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::AsyncTcpStream;
-use lapin::types::FieldTable;
+use lapin::types::AMQPValue;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{Channel, Connection, ConnectionProperties, Consumer, Error, ErrorKind, ExchangeKind};
+use lapin::{Channel, Connection, ConnectionProperties, Consumer, Error, ErrorKind};
 
-pub use link::Delivery;
-pub use settings::Settings;
+pub use deliveries::Delivery;
+pub use settings::{Declare, ExchangeKind, Settings};
 
 use convert::short;
-use link::Link;
+use deliveries::{Deliveries, OFFSET};
+use link::{Link, lock};
 use runtime::Carrier;
 
 use crate::dial::{Turn, within};
@@ -39,6 +39,7 @@ pub struct Amqp091Connector {
     turn: Turn,
     /// Counts connections: delivery tags mean something within one only.
     connections: u64,
+    deliveries: Arc<Mutex<Deliveries>>,
     working: Option<Working>,
 }
 
@@ -56,6 +57,7 @@ impl Amqp091Connector {
             turn: Turn::new(settings.order, settings.servers),
             settings: Arc::new(settings),
             connections: 0,
+            deliveries: Arc::default(),
             working: None,
         }
     }
@@ -65,21 +67,14 @@ impl Amqp091Connector {
         let Dialled { stream, remote } = (settings.dial.0)(self.turn.server()).await?;
         let connection = shake_hands(settings, Carrier(stream)).await?;
         let publisher = connection.create_channel().await.map_err(failure_of)?;
-        if !settings.exchange.is_empty() {
-            let passive = ExchangeDeclareOptions {
-                passive: true,
-                ..ExchangeDeclareOptions::default()
-            };
-            let exchange = short("exchange", &settings.exchange)?;
-            let nothing = FieldTable::default();
-            let declared =
-                publisher.exchange_declare(exchange, ExchangeKind::Topic, passive, nothing);
-            declared.await.map_err(failure_of)?;
-        }
+        declare::exchange(settings, &publisher).await?;
         let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
         confirms.await.map_err(failure_of)?;
         let consumer = match &settings.queue {
-            Some(queue) => Some(consume(settings, &connection, queue).await?),
+            Some(queue) => {
+                let offset = lock(&self.deliveries).next_offset();
+                Some(consume(settings, &connection, queue, offset).await?)
+            }
             None => None,
         };
         let opened = Opened {
@@ -107,11 +102,12 @@ impl Connector for Amqp091Connector {
         let opened = within(self.settings.connect_timeout, self.open()).await;
         let (opened, remote) = opened.inspect_err(|_| self.turn.failed())?;
         self.connections += 1;
-        let ports = Arc::new(Ports::default());
+        let ports = Arc::new(Ports::refusing());
         let link = Link::new(
             opened,
             Arc::clone(&ports),
             Arc::clone(&self.settings),
+            Arc::clone(&self.deliveries),
             self.connections,
         );
         self.working = Some(Working::begin(&ports, link.run()));
@@ -126,6 +122,10 @@ impl Connector for Amqp091Connector {
     fn change(&mut self, settings: crate::Settings) {
         if let crate::Settings::Amqp091(settings) = settings {
             self.turn = Turn::new(settings.order, settings.servers);
+            let place = |it: &Settings| (it.virtual_host.clone(), it.queue.clone());
+            if place(&settings) != place(&self.settings) {
+                self.deliveries = Arc::default();
+            }
             self.settings = Arc::new(*settings);
         }
     }
@@ -171,13 +171,18 @@ async fn consume(
     settings: &Settings,
     connection: &Connection,
     queue: &str,
+    offset: Option<i64>,
 ) -> Result<(Channel, Consumer), Failure> {
     let channel = connection.create_channel().await.map_err(failure_of)?;
     let prefetch = channel.basic_qos(settings.prefetch, BasicQosOptions::default());
     prefetch.await.map_err(failure_of)?;
+    declare::queue(settings, &channel, queue).await?;
     let (queue, tag) = (short("queue", queue)?, short("name", &settings.name)?);
-    let options = BasicConsumeOptions::default();
-    let consumer = channel.basic_consume(queue, tag, options, FieldTable::default());
+    let mut arguments = declare::arguments(&settings.consumer_arguments)?;
+    if let Some(offset) = offset {
+        arguments.insert(OFFSET.into(), AMQPValue::LongLongInt(offset));
+    }
+    let consumer = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), arguments);
     let consumer = consumer.await.map_err(failure_of)?;
     Ok((channel, consumer))
 }

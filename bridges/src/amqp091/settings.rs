@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use lapin::ExchangeKind;
+
 use crate::{CredentialsSource, Dial, ServerOrder};
 
 /// Everything the connector needs to know.
@@ -19,12 +21,18 @@ pub struct Settings {
     pub credentials: CredentialsSource,
     /// The virtual host.
     pub virtual_host: String,
+    /// What is made of exchange and queue first.
+    pub declare: Declare,
     /// What records are published to; empty is the default exchange, whose routing keys are queues.
     pub exchange: String,
     /// Whether a record that reaches no queue is refused.
     pub mandatory: bool,
+    /// The priority of what is published.
+    pub priority: Option<u8>,
     /// What is consumed, if anything is.
     pub queue: Option<String>,
+    /// Arguments of the consumer.
+    pub consumer_arguments: Vec<(String, String)>,
     /// Unacknowledged records on the way in.
     pub prefetch: u16,
     /// Unconfirmed records on the way out.
@@ -35,4 +43,22 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the server may confirm nothing while something is in flight.
     pub ack_timeout: Duration,
+}
+
+/// What is made of exchange and queue before they are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Declare {
+    /// Nothing: what is missing is seen when it is used.
+    Nothing,
+    /// They have to exist.
+    Exists,
+    /// What is missing is created, durable.
+    Create {
+        /// The kind of the exchange.
+        exchange_kind: ExchangeKind,
+        /// Arguments of the queue.
+        queue_arguments: Vec<(String, String)>,
+        /// Topic filters of what the queue is to get from the exchange.
+        filters: Vec<String>,
+    },
 }

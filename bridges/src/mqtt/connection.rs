@@ -319,6 +319,7 @@ impl Connection {
             accepted,
             kept,
             closing,
+            ..
         } = self.ports.take_orders();
         self.engine.keep(kept, &mut self.out);
         self.engine.submit(submitted);

@@ -82,7 +82,10 @@ impl<C: Connector> Runner<C> {
             && let Some(lent) = self.loan.next_unsent()
         {
             match self.map.outward(lent, self.peer.as_deref(), now_ms) {
-                Ok(record) => records.push(record),
+                Ok(mut record) => {
+                    record.uid = self.naming.as_ref().map(|it| it.name(lent));
+                    records.push(record);
+                }
                 Err(why) => {
                     let sequence = lent.sequence;
                     self.loan.settle(sequence);
@@ -163,7 +166,7 @@ impl<C: Connector> Runner<C> {
     pub(super) fn receive(&mut self, received: Vec<Received>, source: &mut C::Source) {
         let now_ms = self.post.now_ms();
         let mut messages = Vec::new();
-        let mut unwanted = Vec::new();
+        let (mut looping, mut unwanted) = (Vec::new(), Vec::new());
         for Received { record, receipt } in received {
             match self.map.inward(record, self.peer.as_deref(), now_ms) {
                 Ok(message) => {
@@ -172,12 +175,18 @@ impl<C: Connector> Runner<C> {
                 }
                 Err(why) => {
                     self.count(&why);
-                    unwanted.push(receipt);
+                    match why {
+                        NotCrossing::Loop => looping.push(receipt),
+                        NotCrossing::Unwanted | NotCrossing::Invalid(_) => unwanted.push(receipt),
+                    }
                 }
             }
         }
+        if !looping.is_empty() {
+            source.accept(looping);
+        }
         if !unwanted.is_empty() {
-            source.accept(unwanted);
+            source.refuse(unwanted);
         }
         if !messages.is_empty() {
             self.post.add(BridgeRequest::Publish(messages));

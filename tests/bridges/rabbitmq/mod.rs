@@ -1,5 +1,7 @@
 //! A node of ours and RabbitMQ. One server for all steps: it starts slowly.
 
+mod inward;
+mod kills;
 mod server;
 
 use lapin::BasicProperties;
@@ -30,8 +32,15 @@ fn a_bridge_and_a_real_rabbitmq_exchange_everything_that_the_guide_promises() {
     what_is_missing_over_there_is_said_in_its_words(&rabbit);
     deliveries_come_with_their_properties_and_leave_the_queue_once_accepted(&rabbit);
     a_blocked_connection_holds_messages_back(&rabbit);
+    inward::what_comes_again_after_a_lost_connection_is_taken_once(&rabbit);
+    inward::what_no_rule_wants_goes_to_the_dead_letter_exchange_of_the_queue(&rabbit);
+    inward::what_is_missing_is_created_where_that_is_wanted(&rabbit);
+    inward::a_stream_goes_on_where_it_was_after_a_lost_connection(&rabbit);
+    inward::a_deleted_queue_and_a_revoked_password_are_said_and_survived(&rabbit);
     nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(&mut rabbit);
     nothing_is_lost_on_the_way_in_while_the_server_is_killed_and_started_again(&mut rabbit);
+    kills::nothing_is_lost_on_the_way_in_over_kills_of_ours(&rabbit);
+    kills::nothing_is_lost_on_the_way_out_over_kills_of_either_side(&mut rabbit);
 }
 
 fn every_qos_reaches_the_exchange_with_its_properties(rabbit: &RabbitMq) {

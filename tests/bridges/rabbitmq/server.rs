@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use tidewire::clock::Clock;
 use tokio::runtime::Runtime;
@@ -208,23 +208,35 @@ impl Client {
 
     /// A durable queue that `amq.topic` feeds by this key.
     pub(crate) fn queue(&self, name: &str, key: &str) {
-        let made = self.runtime.block_on(async {
-            let options = QueueDeclareOptions {
-                durable: true,
-                ..QueueDeclareOptions::default()
-            };
-            let nothing = FieldTable::default();
-            let declared = self
-                .channel
-                .queue_declare(name.into(), options, nothing.clone());
-            declared.await?;
-            let (exchange, options) = ("amq.topic".into(), QueueBindOptions::default());
-            let bound =
-                self.channel
-                    .queue_bind(name.into(), exchange, key.into(), options, nothing);
-            bound.await
-        });
-        made.expect("a bound queue");
+        self.queue_with(name, key, &[]);
+    }
+
+    /// The same with arguments.
+    pub(crate) fn queue_with(&self, name: &str, key: &str, arguments: &[(&str, &str)]) {
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let mut table = FieldTable::default();
+        for (argument, value) in arguments {
+            table.insert((*argument).into(), AMQPValue::LongString((*value).into()));
+        }
+        let declared = self.channel.queue_declare(name.into(), options, table);
+        self.runtime.block_on(declared).expect("a queue");
+        self.bind(name, "amq.topic", key);
+    }
+
+    pub(crate) fn bind(&self, queue: &str, exchange: &str, key: &str) {
+        let (options, nothing) = (QueueBindOptions::default(), FieldTable::default());
+        let channel = &self.channel;
+        let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), options, nothing);
+        self.runtime.block_on(bound).expect("a bound queue");
+    }
+
+    pub(crate) fn delete_queue(&self, name: &str) {
+        let options = QueueDeleteOptions::default();
+        let deleted = self.channel.queue_delete(name.into(), options);
+        self.runtime.block_on(deleted).expect("deleted");
     }
 
     /// An exchange that is there for the first part and not for the second.
@@ -249,9 +261,19 @@ impl Client {
 
     /// Publishes, and waits until the server has it on disk.
     pub(crate) fn publish(&self, key: &str, payload: &str, properties: BasicProperties) {
+        self.publish_to("amq.topic", key, payload, properties);
+    }
+
+    pub(crate) fn publish_to(
+        &self,
+        exchange: &str,
+        key: &str,
+        payload: &str,
+        properties: BasicProperties,
+    ) {
         let published = self.runtime.block_on(async {
             let options = BasicPublishOptions::default();
-            let (exchange, payload) = ("amq.topic".into(), payload.as_bytes());
+            let (exchange, payload) = (exchange.into(), payload.as_bytes());
             let channel = &self.channel;
             let sent = channel.basic_publish(exchange, key.into(), options, payload, properties);
             sent.await?.await
