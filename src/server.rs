@@ -456,6 +456,7 @@ async fn stop_clients(driver: &Driver) {
         tokio::time::sleep(step).await;
     }
     // What the last connections have left is to be kept.
+    driver.shard.borrow_mut().keep_all_in_flight();
     driver.flush();
 }
 

@@ -109,37 +109,12 @@ impl Driver {
     /// One round of everything that waits.
     pub(crate) fn flush(&self) {
         let now_ms = self.clock.now_ms();
-        let own = self.shard.borrow().id();
-        let (mut mail, was_full) = self
-            .mailboxes
-            .get(usize::from(own.0))
-            .map(Mailbox::take)
-            .unwrap_or_default();
-        if was_full {
-            // Publishers on other shards may wait for room.
-            self.mailboxes.iter().for_each(|it| it.wake.notify_one());
-        }
-        {
-            let mut shard = self.shard.borrow_mut();
-            shard.tick(now_ms);
-            for _ in 0..OWN_MAIL_ROUNDS {
-                for mail in mail.drain(..) {
-                    match mail {
-                        Mail::Recheck(recheck) => self.begin_recheck(&recheck),
-                        mail => shard.take_in(mail, now_ms),
-                    }
-                }
-                mail = shard.take_mail(own);
-                if mail.is_empty() {
-                    break;
-                }
-            }
-            if !mail.is_empty() {
-                self.deliver_mail(own, mail);
-            }
-        }
+        self.shard.borrow_mut().tick(now_ms);
+        self.take_own_mail(now_ms);
         self.recheck_some(now_ms);
         self.send_mail();
+        // What receivers have settled in time is answered by the store at once.
+        self.take_own_mail(now_ms);
         let mut touched = self.touched.take();
         self.shard.borrow_mut().take_touched(&mut touched);
         for key in touched.drain(..) {
@@ -152,6 +127,33 @@ impl Driver {
                 waker.wake();
             }
         }
+    }
+
+    fn take_own_mail(&self, now_ms: u64) {
+        let mut shard = self.shard.borrow_mut();
+        let own = shard.id();
+        let Some(mailbox) = self.mailboxes.get(usize::from(own.0)) else {
+            return;
+        };
+        let (mut mail, was_full) = mailbox.take();
+        if was_full {
+            // Publishers on other shards may wait for room.
+            self.mailboxes.iter().for_each(|it| it.wake.notify_one());
+        }
+        for _ in 0..OWN_MAIL_ROUNDS {
+            for mail in mail.drain(..) {
+                match mail {
+                    Mail::Recheck(recheck) => self.begin_recheck(&recheck),
+                    mail => shard.take_in(mail, now_ms),
+                }
+            }
+            mail = shard.take_mail(own);
+            if mail.is_empty() {
+                return;
+            }
+        }
+        drop(shard);
+        self.deliver_mail(own, mail);
     }
 
     /// Whether a publisher has to wait because a mailbox is full; it is woken afterwards.

@@ -51,9 +51,12 @@ impl Shard {
         if header.qos == QoS::AtMostOnce || !routes.has_stored() {
             return true;
         }
-        let targets = routes.shards().iter().flat_map(|it| &it.targets);
         let mut receivers = Vec::with_capacity(1);
-        receivers.extend(targets.filter_map(|it| receiver_in(it, header)));
+        for on_shard in routes.shards() {
+            for target in &on_shard.targets {
+                receivers.extend(receiver_in(target, header));
+            }
+        }
         if receivers.is_empty() {
             return true;
         }

@@ -3,17 +3,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use tidewire_protocol::codec::{PacketId, QoS};
+use hashbrown::{HashMap, HashSet};
+use tidewire_protocol::codec::PacketId;
 
 use super::client::{Connection, Session};
+use super::in_flight::Unkept;
 use super::{BridgeReport, Key, Mail, Shard};
 use crate::exchange::{BridgeId, GroupId, ShardId};
 use crate::message::Message;
 use crate::queue::{Delivery, Stored};
 use crate::store::{
-    InFlightRecord, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
-    Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
+    Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Report, RequestId,
+    SessionRecord, Store, Ticket, WillRecord,
 };
 
 /// Owns the open batch and everything that waits for a commit or for the reader.
@@ -24,13 +25,16 @@ pub(super) struct Durable {
     /// Of the open batch.
     ticket: Ticket,
     committed: Ticket,
+    /// Batches after it whose acknowledgements may leave all the same.
+    settled: HashSet<Ticket>,
     /// Somebody waits for the open batch, even if it is empty.
     wants_commit: bool,
     /// Operations when the packet at hand began.
     mark: usize,
     ids: MessageIds,
-    /// Connections with held packets.
-    holding: Vec<Key>,
+    pub(super) unkept: Unkept,
+    /// Connections with held packets, and the batches these wait for, in order.
+    holding: VecDeque<(Ticket, Key)>,
     /// What was published and is not committed yet.
     unconfirmed: VecDeque<Unconfirmed>,
     loads: Vec<(RequestId, Load)>,
@@ -91,16 +95,18 @@ pub struct StoreWork {
 }
 
 impl Durable {
-    pub(super) fn new(store: &Store, lane: Lane) -> Self {
+    pub(super) fn new(store: &Store, lane: Lane, patience_ms: u32) -> Self {
         Self {
             is_on: store.is_durable(),
             operations: Vec::new(),
             ticket: Ticket(1),
             committed: Ticket(0),
+            settled: HashSet::new(),
             wants_commit: false,
             mark: 0,
             ids: store.message_ids(lane),
-            holding: Vec::new(),
+            unkept: Unkept::new(patience_ms),
+            holding: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             loads: Vec::new(),
             asked: HashMap::new(),
@@ -161,17 +167,44 @@ impl Durable {
 
     /// Moves what was appended after `start` to where it waits for the open batch.
     pub(super) fn hold(&mut self, key: Key, connection: &mut Connection, start: usize) {
-        let bytes = connection.out.tail().split_off(start);
-        if connection.held.is_empty() {
-            self.holding.push(key);
-        }
         let needs_commit = self.has_recorded();
+        let out = connection.out.tail();
+        let bytes = out.get(start..).unwrap_or_default();
         match connection.held.back_mut() {
             Some((ticket, held)) if *ticket == self.ticket || !needs_commit => {
-                held.extend_from_slice(&bytes);
+                held.extend_from_slice(bytes);
             }
-            _ => connection.held.push_back((self.ticket, bytes)),
+            _ => {
+                connection.held.push_back((self.ticket, bytes.to_vec()));
+                self.release_after(self.ticket, key);
+            }
         }
+        out.truncate(start);
+    }
+
+    /// The connection is looked at once the batch, the open one or the one before, is committed.
+    pub(super) fn release_after(&mut self, ticket: Ticket, key: Key) {
+        debug_assert!(self.holding.back().is_none_or(|it| it.0 <= ticket));
+        self.holding.push_back((ticket, key));
+    }
+
+    fn next_released(&mut self) -> Option<Key> {
+        self.holding.front().filter(|it| it.0 <= self.committed)?;
+        self.holding.pop_front().map(|it| it.1)
+    }
+
+    /// Whether acknowledgements that wait for the batch may leave.
+    fn may_answer(&self, ticket: Ticket) -> bool {
+        ticket <= self.committed || self.settled.contains(&ticket)
+    }
+
+    /// Connections with packets that wait for the batch.
+    fn holding(&self, ticket: Ticket) -> Vec<Key> {
+        let start = self.holding.partition_point(|it| it.0 < ticket);
+        let held = self.holding.range(start..);
+        held.take_while(|it| it.0 == ticket)
+            .map(|it| it.1)
+            .collect()
     }
 
     /// Keeps a message for one queue alone.
@@ -260,6 +293,7 @@ impl Shard {
     pub(super) fn take_report(&mut self, report: Report, now_ms: u64) {
         match report {
             Report::Committed { ticket } => self.committed(ticket, now_ms),
+            Report::Settled { ticket } => self.settled(ticket, now_ms),
             Report::Refused {
                 mut messages,
                 delayed,
@@ -294,6 +328,7 @@ impl Shard {
         // The writer and the shards report, so that the later batch may come first; and what others
         // hand in for this shard, such as new queues, has no ticket of ours.
         self.durable.committed = self.durable.committed.max(ticket);
+        self.durable.settled.retain(|it| *it > ticket);
         let unconfirmed = &mut self.durable.unconfirmed;
         while unconfirmed.front().is_some_and(|it| it.ticket <= ticket) {
             unconfirmed.pop_front();
@@ -304,8 +339,8 @@ impl Shard {
                 self.send_to_bridges(Mail::BridgeReport { bridge, report });
             }
         }
-        for key in std::mem::take(&mut self.durable.holding) {
-            self.release_held(key, ticket, now_ms);
+        while let Some(key) = self.durable.next_released() {
+            self.release_held(key, now_ms);
         }
         for asker in std::mem::take(&mut self.durable.fenced) {
             match asker {
@@ -328,7 +363,20 @@ impl Shard {
         }
     }
 
-    fn release_held(&mut self, key: Key, ticket: Ticket, now_ms: u64) {
+    /// Others may have submitted something before that is not on disk, so that nothing else is true
+    /// yet that waits for the batch.
+    fn settled(&mut self, ticket: Ticket, now_ms: u64) {
+        if ticket <= self.durable.committed {
+            return;
+        }
+        self.durable.settled.insert(ticket);
+        for key in self.durable.holding(ticket) {
+            self.release_held(key, now_ms);
+        }
+    }
+
+    /// What a connection holds leaves in order.
+    fn release_held(&mut self, key: Key, now_ms: u64) {
         let Some(connection) = self.connections.writable(key) else {
             return;
         };
@@ -336,16 +384,21 @@ impl Shard {
             connection.held.clear();
             return;
         }
-        while connection.held.front().is_some_and(|it| it.0 <= ticket) {
+        let durable = &self.durable;
+        while connection
+            .held
+            .front()
+            .is_some_and(|it| durable.may_answer(it.0))
+        {
             if let Some((_, bytes)) = connection.held.pop_front() {
                 connection.out.tail().extend_from_slice(&bytes);
             }
         }
-        match connection.held.is_empty() {
-            true => connection.holds_publish = false,
-            false => self.durable.holding.push(key),
-        }
-        if connection.awaits_connack.is_some_and(|it| it <= ticket) {
+        connection.holds_publish &= !connection.held.is_empty();
+        if connection
+            .awaits_connack
+            .is_some_and(|it| it <= durable.committed)
+        {
             connection.awaits_connack = None;
             self.begin_service(key, now_ms);
         }
@@ -402,30 +455,6 @@ impl Shard {
         for stored in session.queue.take_dropped() {
             self.settle_stored(Some(stored));
         }
-    }
-
-    /// A message in flight is acknowledged or refused: its identifier is free.
-    pub(super) fn free_in_flight(&mut self, key: Key, packet_id: PacketId) {
-        if let Some((queue, _)) = self.durable_session(key) {
-            self.durable
-                .record(Operation::RemoveInFlight { queue, packet_id });
-        }
-    }
-
-    /// PUBREC came: PUBREL may leave once this is kept.
-    pub(super) fn keep_released(&mut self, key: Key, packet_id: PacketId, delivery: &Delivery) {
-        let (Some((queue, _)), Some(stored)) = (self.durable_session(key), delivery.stored) else {
-            return;
-        };
-        self.durable.record(Operation::PutInFlight {
-            queue,
-            packet_id,
-            in_flight: InFlightRecord {
-                order: stored.order,
-                qos: QoS::ExactlyOnce,
-                message: None,
-            },
-        });
     }
 
     /// A QoS 2 identifier of the client waits for PUBREL.

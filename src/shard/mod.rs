@@ -16,6 +16,7 @@ mod durable;
 mod expiry;
 mod explain;
 mod group;
+mod in_flight;
 mod mail;
 mod mount;
 mod out;
@@ -154,7 +155,11 @@ impl Shard {
             delayed: Slots::default(),
             timers,
             outbox: Outbox::new(shared.shards),
-            durable: Durable::new(&shared.store, Lane::new(id.0)),
+            durable: Durable::new(
+                &shared.store,
+                Lane::new(id.0),
+                shared.config.store.commit_interval_milliseconds,
+            ),
             run: OpenRun::default(),
             scratch: Vec::new(),
             was_rejected: false,
@@ -300,12 +305,14 @@ impl Shard {
             // After those who wait for this turn to end.
             return Some(0);
         }
-        self.timers.next_due_ms()
+        let in_flight = self.durable.unkept.next_due_ms();
+        self.timers.next_due_ms().into_iter().chain(in_flight).min()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now_ms: u64) {
         self.go_on_reconfiguring(now_ms);
+        self.keep_in_flight(now_ms);
         while let Some(timer) = self.timers.pop_due(now_ms) {
             match timer {
                 Timer::ProofExpiry(key) => self.check_proof(key, now_ms),

@@ -184,7 +184,7 @@ impl Shard {
         };
         match session.outbound.complete(ack.packet_id) {
             Ok(()) => {
-                self.free_in_flight(session_key, ack.packet_id);
+                self.free_kept(session_key, ack.packet_id);
                 self.send_waiting(session_key, now_ms);
             }
             Err(error) => self.unsettled(key, &error, now_ms),
@@ -203,9 +203,7 @@ impl Shard {
         };
         match settled {
             Ok(delivery) => {
-                if delivery.stored.is_some() {
-                    self.free_in_flight(session, packet_id);
-                }
+                self.free_of(session, packet_id, &delivery);
                 self.let_go(session, Gone::of(&delivery));
                 self.send_waiting(session, now_ms);
             }

@@ -67,6 +67,7 @@ impl Shard {
             }
             let later = connection.held.iter_mut().skip(told);
             later.for_each(|(ticket, _)| *ticket = fence);
+            self.durable.release_after(fence, key);
         } else {
             connection.held.clear();
             let reason = ReasonCode::QuotaExceeded;

@@ -273,7 +273,7 @@ impl Shard {
             Some(delivery) if delivery.qos == QoS::ExactlyOnce => {
                 self.keep_released(key, packet_id, &delivery);
             }
-            _ => self.free_in_flight(key, packet_id),
+            _ => self.free_kept(key, packet_id),
         }
     }
 }

@@ -5,11 +5,12 @@ use tidewire_protocol::session::InFlight;
 
 use super::client::{Connection, Session};
 use super::durable::Durable;
+use super::in_flight::put_in_flight;
 use super::{Key, Mail, Shard, Shared};
 use crate::auth::acl::Action;
 use crate::exchange::{GroupId, ShardId};
 use crate::queue::{Delivery, Pushed, Stored};
-use crate::store::{InFlightRecord, Operation, Receiver};
+use crate::store::{Operation, Receiver};
 
 impl Shard {
     /// Sends to one session now, or lets the message wait in its queue.
@@ -237,9 +238,7 @@ fn transmit(
         .send(delivery.qos, delivery)
         .expect("the window is smaller than the number of packet identifiers");
     if let Some(delivery) = session.outbound.published(packet_id) {
-        let is_kept = keep_in_flight(session, durable, packet_id);
-        // Sent before its identifier is kept, it could be sent again under another one.
-        let waits = is_kept && delivery.qos == QoS::ExactlyOnce;
+        let waits = keep_identifier(session, connection, durable, packet_id, now_ms);
         if (waits || connection.holds_publish)
             && let Some(key) = session.connection
         {
@@ -277,25 +276,31 @@ fn adopt(session: &Session, durable: &mut Durable, delivery: &mut Delivery) {
     }
 }
 
-/// Keeps the packet identifier of a message in flight, if the session has the message.
-fn keep_in_flight(session: &Session, durable: &mut Durable, packet_id: PacketId) -> bool {
-    let (Some(queue), Some(delivery)) = (session.store, session.outbound.published(packet_id))
-    else {
+/// Keeps the packet identifier of a message in flight, if the session has the message: now, or
+/// with QoS 1 if it is in use for long. Answers whether the message waits for that.
+fn keep_identifier(
+    session: &Session,
+    connection: &Connection,
+    durable: &mut Durable,
+    packet_id: PacketId,
+    now_ms: u64,
+) -> bool {
+    let delivery = session.outbound.published(packet_id);
+    let Some((delivery, stored)) = delivery.and_then(|it| Some((it, it.stored?))) else {
         return false;
     };
-    let Some(stored) = delivery.stored.filter(|it| it.queue == queue) else {
+    if session.store != Some(stored.queue) {
         return false;
-    };
-    durable.record(Operation::PutInFlight {
-        queue,
-        packet_id,
-        in_flight: InFlightRecord {
-            order: stored.order,
-            qos: delivery.qos,
-            message: Some(stored.id),
-        },
-    });
-    true
+    }
+    if delivery.qos == QoS::AtLeastOnce
+        && let Some(key) = connection.session
+    {
+        durable.unkept.add(key, packet_id, stored.order, now_ms);
+        return false;
+    }
+    durable.record(put_in_flight(packet_id, delivery.qos, stored));
+    // Sent before its identifier is kept, it could be sent again under another one.
+    delivery.qos == QoS::ExactlyOnce
 }
 
 /// Writes again what was in flight when the connection ended.

@@ -52,6 +52,8 @@ impl<'a> Batch<'a> {
     pub(super) fn add(&mut self, operation: Operation, shard: ShardId) -> Result<(), StoreError> {
         match operation {
             Operation::Nothing => {}
+            // All have settled it before it was written.
+            Operation::PutMessage { ref receivers, .. } if receivers.is_empty() => {}
             Operation::PutMessage {
                 id,
                 message,

@@ -19,6 +19,7 @@ mod operation;
 mod pages;
 mod pending;
 mod prefixes;
+mod prompt;
 mod reader;
 mod recovery;
 mod report;
@@ -52,7 +53,7 @@ use inbox::{Asked, Gauges, Inbox, Overlay};
 use pending::{Pending, Submitted};
 use reader::Reader;
 use recovery::{Recovery, recover};
-use writer::{Writer, answer_done};
+use writer::{Writer, answer};
 
 use crate::clock::Clock;
 use crate::config::{Limits, StoreConfig, StoreEngine};
@@ -232,24 +233,22 @@ impl Store {
             self.reports.send(shard, Report::Committed { ticket });
             return;
         };
-        let bytes = operations.iter().map(Operation::bytes).sum();
+        let (mut bytes, mut changes_retained) = (0, false);
+        for operation in &operations {
+            bytes += operation.bytes();
+            changes_retained |= operation.changes_retained();
+        }
         durable
             .gauges
             .pending_bytes
             .fetch_add(bytes, Ordering::Relaxed);
-        let changes_retained = |it: &Operation| {
-            matches!(
-                it,
-                Operation::SetRetained { .. } | Operation::ClearRetained { .. }
-            )
-        };
         // Held over `put`: the overlay sees changes in the order in which they are committed.
-        let overlay = operations.iter().any(changes_retained).then(|| {
+        let overlay = changes_retained.then(|| {
             let mut overlay = durable.overlay.lock();
             overlay.add(&operations);
             overlay
         });
-        let done = durable.pending.put(Submitted {
+        let answers = durable.pending.put(Submitted {
             shard,
             ticket,
             operations,
@@ -258,8 +257,8 @@ impl Store {
             urgent: 0,
         });
         drop(overlay);
-        if !done.is_empty() {
-            answer_done(&done, &durable.gauges, &self.reports);
+        if !answers.is_empty() {
+            answer(&answers, &durable.gauges, &self.reports);
         }
     }
 

@@ -242,6 +242,10 @@ impl Operation {
         };
         size_of::<Self>() + content
     }
+
+    pub(super) fn changes_retained(&self) -> bool {
+        matches!(self, Self::SetRetained { .. } | Self::ClearRetained { .. })
+    }
 }
 
 const RECEIVER_BYTES: usize = size_of::<Receiver>();

@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
-use tidewire_protocol::codec::{PacketId, QoS};
+use tidewire_protocol::codec::QoS;
 
 use super::id::{MessageId, QueueId};
 use super::operation::{Operation, Receiver};
+use super::prompt::PromptQueues;
 use super::report::Ticket;
 use crate::clock::Clock;
 use crate::exchange::ShardId;
@@ -28,14 +29,6 @@ pub(super) struct Submitted {
     pub(super) version: u64,
     /// Operations that somebody waits for, and that only a commit answers.
     pub(super) urgent: usize,
-}
-
-/// A batch of which nothing is left to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Done {
-    pub(super) shard: ShardId,
-    pub(super) ticket: Ticket,
-    pub(super) bytes: usize,
 }
 
 /// What the shards have submitted and the writer has not taken.
@@ -54,15 +47,15 @@ struct State {
     first: u64,
     /// Messages that all their receivers are likely to settle soon.
     messages: HashMap<MessageId, Place>,
-    /// Packet identifiers of messages with QoS 1.
-    in_flight: HashMap<(QueueId, PacketId), Place>,
-    /// Queues to whose clients messages were sent, and that settled them in time.
-    prompt: HashSet<QueueId>,
+    prompt: PromptQueues,
     urgent: usize,
     /// The writer sleeps until so much is urgent; with 0 until there is anything.
     wanted: Option<usize>,
     /// The writer has not yet answered what it took.
     is_writing: bool,
+    /// Batches with messages of which nothing is left, and whose shard was not told; some of them
+    /// are gone.
+    untold: Vec<u64>,
     is_closed: bool,
 }
 
@@ -74,11 +67,39 @@ struct Waiting {
     since_us: u64,
 }
 
+/// What the shards are told of batches that need no commit.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Nothing is left of them nor of any before them.
+    pub(super) done: Vec<Submitted>,
+    /// Nothing is left of them.
+    pub(super) settled: Vec<(ShardId, Ticket)>,
+}
+
+impl Answers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.settled.is_empty()
+    }
+}
+
 /// Where an operation is.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     batch: u64,
     index: usize,
+}
+
+/// A batch that is being appended.
+#[derive(Debug)]
+struct Noted {
+    batch: u64,
+    /// Operations that somebody waits for, and that only a commit answers.
+    urgent: usize,
+    /// Operations that still have to be written.
+    live: usize,
+    has_messages: bool,
+    now_us: u64,
+    patience_us: u64,
 }
 
 impl Pending {
@@ -92,12 +113,12 @@ impl Pending {
         }
     }
 
-    /// Appends a batch; answers which batches are done without a commit.
-    pub(super) fn put(&self, submitted: Submitted) -> Vec<Done> {
+    /// Appends a batch; answers which batches need no commit.
+    pub(super) fn put(&self, submitted: Submitted) -> Answers {
         let since_us = self.clock.now_us();
         let mut state = self.state.lock();
-        state.append(submitted, since_us, self.patience_us > 0);
-        let done = state.take_done();
+        state.append(submitted, since_us, self.patience_us);
+        let answers = state.take_answers(since_us, self.patience_us);
         let is_enough =
             !state.batches.is_empty() && state.wanted.is_some_and(|wanted| state.urgent >= wanted);
         if is_enough {
@@ -107,7 +128,7 @@ impl Pending {
         if is_enough {
             self.wake.notify_one();
         }
-        done
+        answers
     }
 
     /// Lets [`Pending::wait`] end once everything is taken.
@@ -170,111 +191,131 @@ impl Pending {
     }
 
     /// Hands over the oldest batches, at least one if there is any, to be answered before
-    /// [`Pending::answered`] is called.
+    /// [`Pending::answered`] is called: all that somebody waits for, and what has waited for long.
     pub(super) fn take(&self, operations_max: usize, bytes_max: usize) -> Vec<Submitted> {
-        let late_us = self.clock.now_us().saturating_sub(self.patience_us);
+        let now_us = self.clock.now_us();
         let mut state = self.state.lock();
         state.is_writing = true;
         let (mut taken, mut operations, mut bytes) = (Vec::new(), 0, 0);
         while let Some(next) = state.batches.front() {
             operations += next.live.max(1);
             bytes += next.submitted.bytes;
-            if !taken.is_empty() && (operations > operations_max || bytes > bytes_max) {
+            let is_full = operations > operations_max || bytes > bytes_max;
+            let is_early = next.since_us + self.patience_us > now_us;
+            let may_wait = is_early && state.urgent == 0 && !state.is_closed;
+            if !taken.is_empty() && (is_full || may_wait) {
                 break;
             }
-            taken.extend(state.pop(late_us));
+            taken.extend(state.pop(now_us, self.patience_us));
         }
         taken
     }
 
+    /// What is settled behind the batches that were just taken.
+    pub(super) fn settled(&self) -> Answers {
+        let now_us = self.clock.now_us();
+        let mut state = self.state.lock();
+        state.take_answers(now_us, self.patience_us)
+    }
+
     /// What was taken is answered; answers which batches behind it are done already.
-    pub(super) fn answered(&self) -> Vec<Done> {
+    pub(super) fn answered(&self) -> Answers {
+        let now_us = self.clock.now_us();
         let mut state = self.state.lock();
         state.is_writing = false;
-        state.take_done()
+        state.take_answers(now_us, self.patience_us)
     }
 }
 
 impl State {
-    fn append(&mut self, mut submitted: Submitted, since_us: u64, may_elide: bool) {
-        let count = submitted.operations.len();
-        // An empty batch is a fence that somebody waits for.
-        submitted.urgent = usize::from(count == 0);
-        let batch = self.first + self.batches.len() as u64;
+    fn append(&mut self, mut submitted: Submitted, since_us: u64, patience_us: u64) {
+        let mut noted = Noted {
+            batch: self.first + self.batches.len() as u64,
+            // An empty batch is a fence that somebody waits for.
+            urgent: usize::from(submitted.operations.is_empty()),
+            live: submitted.operations.len(),
+            has_messages: false,
+            now_us: since_us,
+            patience_us,
+        };
+        for index in 0..submitted.operations.len() {
+            let (earlier, rest) = submitted.operations.split_at_mut(index);
+            if let Some(operation) = rest.first_mut() {
+                self.note(operation, earlier, &mut noted);
+            }
+        }
+        submitted.urgent = noted.urgent;
+        self.urgent += noted.urgent;
+        if noted.live == 0 && noted.has_messages {
+            self.untold.push(noted.batch);
+        }
         self.batches.push_back(Waiting {
             submitted,
-            live: count,
+            live: noted.live,
             since_us,
         });
-        let mut urgent = 0;
-        for index in 0..count {
-            let is_urgent = self.note(Place { batch, index }, may_elide);
-            urgent += usize::from(is_urgent);
-        }
-        if let Some(last) = self.batches.back_mut() {
-            last.submitted.urgent += urgent;
-            self.urgent += last.submitted.urgent;
-        }
     }
 
-    /// Looks at a new operation; answers whether only a commit helps who waits for it.
-    fn note(&mut self, place: Place, may_elide: bool) -> bool {
-        let Some(operation) = self.operation(place) else {
-            return false;
-        };
-        match *operation {
-            Operation::PutMessage {
-                id, ref receivers, ..
-            } => {
+    /// Looks at a new operation, with those before it in its batch.
+    fn note(&mut self, operation: &mut Operation, earlier: &mut [Operation], noted: &mut Noted) {
+        match operation {
+            Operation::PutMessage { id, receivers, .. } => {
+                noted.has_messages = true;
                 let is_prompt =
-                    |it: &Receiver| it.qos == QoS::AtLeastOnce && self.prompt.contains(&it.queue);
-                let is_expected = may_elide && receivers.iter().all(is_prompt);
-                if is_expected {
-                    self.messages.insert(id, place);
+                    |it: &Receiver| it.qos == QoS::AtLeastOnce && self.prompt.contains(it.queue);
+                if noted.patience_us > 0 && receivers.iter().all(is_prompt) {
+                    let (batch, index) = (noted.batch, earlier.len());
+                    self.messages.insert(*id, Place { batch, index });
+                } else {
+                    noted.urgent += 1;
                 }
-                !is_expected
             }
-            Operation::PutInFlight {
-                queue,
-                packet_id,
-                in_flight,
-            } => {
-                // With QoS 2 the row may be there already, from before PUBREC.
-                let is_once = in_flight.qos == QoS::AtLeastOnce;
-                if is_once && may_elide {
-                    self.prompt.insert(queue);
-                    self.in_flight.insert((queue, packet_id), place);
+            Operation::Settle { queue, id } => match self.settle(*queue, *id, earlier, noted) {
+                true => {
+                    *operation = Operation::Nothing;
+                    noted.live -= 1;
                 }
-                !is_once
-            }
-            Operation::Settle { queue, id } => {
-                if self.settle(queue, id) {
-                    self.elide(place);
+                false => {
+                    self.prompt
+                        .settled_late(*queue, noted.now_us, noted.patience_us);
                 }
-                false
+            },
+            Operation::RemoveSession { queue } | Operation::RemoveNamedQueue { queue } => {
+                self.prompt.remove(*queue);
+                noted.urgent += 1;
             }
-            Operation::RemoveInFlight { queue, packet_id } => {
-                if let Some(put) = self.in_flight.remove(&(queue, packet_id)) {
-                    self.elide(put);
-                    self.elide(place);
-                }
-                false
+            Operation::PutInFlight { in_flight, .. } => {
+                // With QoS 2 the message or PUBREL waits for it.
+                noted.urgent += usize::from(in_flight.qos != QoS::AtLeastOnce);
             }
-            Operation::RemoveSession { queue } => {
-                self.prompt.remove(&queue);
-                true
-            }
-            Operation::SweepRetained { .. } => false,
-            _ => true,
+            Operation::RemoveInFlight { .. }
+            | Operation::SweepRetained { .. }
+            | Operation::Nothing => {}
+            _ => noted.urgent += 1,
         }
     }
 
     /// Takes a receiver out of a message that is not yet written; false if that is not so.
-    fn settle(&mut self, queue: QueueId, id: MessageId) -> bool {
+    fn settle(
+        &mut self,
+        queue: QueueId,
+        id: MessageId,
+        earlier: &mut [Operation],
+        noted: &mut Noted,
+    ) -> bool {
         let Some(place) = self.messages.get(&id).copied() else {
             return false;
         };
-        let Some(Operation::PutMessage { receivers, .. }) = self.operation_mut(place) else {
+        let (operations, live) = if place.batch == noted.batch {
+            (earlier, &mut noted.live)
+        } else {
+            let at = place_of(place.batch, self.first);
+            let Some(waiting) = at.and_then(|at| self.batches.get_mut(at)) else {
+                return false;
+            };
+            (&mut waiting.submitted.operations[..], &mut waiting.live)
+        };
+        let Some(Operation::PutMessage { receivers, .. }) = operations.get_mut(place.index) else {
             return false;
         };
         let before = receivers.len();
@@ -282,39 +323,17 @@ impl State {
         let is_receiver = receivers.len() < before;
         if receivers.is_empty() {
             self.messages.remove(&id);
-            self.elide(place);
+            *live -= 1;
+            if *live == 0 && place.batch != noted.batch {
+                self.untold.push(place.batch);
+            }
         }
         is_receiver
     }
 
-    fn elide(&mut self, place: Place) {
-        if let Some(operation) = self.operation_mut(place) {
-            *operation = Operation::Nothing;
-        }
-        if let Some(waiting) = self.waiting_mut(place) {
-            waiting.live -= 1;
-        }
-    }
-
-    fn operation(&self, place: Place) -> Option<&Operation> {
-        let at = usize::try_from(place.batch.checked_sub(self.first)?).ok()?;
-        let waiting = self.batches.get(at)?;
-        waiting.submitted.operations.get(place.index)
-    }
-
-    fn operation_mut(&mut self, place: Place) -> Option<&mut Operation> {
-        let waiting = self.waiting_mut(place)?;
-        waiting.submitted.operations.get_mut(place.index)
-    }
-
-    fn waiting_mut(&mut self, place: Place) -> Option<&mut Waiting> {
-        let at = usize::try_from(place.batch.checked_sub(self.first)?).ok()?;
-        self.batches.get_mut(at)
-    }
-
     /// Takes out the oldest batch. Receivers that let a message wait for too long are not waited
     /// for again before they are sent another.
-    fn pop(&mut self, late_us: u64) -> Option<Submitted> {
+    fn pop(&mut self, now_us: u64, patience_us: u64) -> Option<Submitted> {
         let Waiting {
             submitted,
             since_us,
@@ -323,50 +342,51 @@ impl State {
         self.first += 1;
         self.urgent -= submitted.urgent;
         for operation in &submitted.operations {
-            match operation {
-                Operation::PutMessage { id, receivers, .. }
-                    if self.messages.remove(id).is_some() && since_us <= late_us =>
-                {
-                    for receiver in receivers {
-                        self.prompt.remove(&receiver.queue);
-                    }
+            if let Operation::PutMessage { id, receivers, .. } = operation
+                && self.messages.remove(id).is_some()
+                && since_us + patience_us <= now_us
+            {
+                for receiver in receivers {
+                    self.prompt.was_late(receiver.queue, now_us, patience_us);
                 }
-                Operation::PutInFlight {
-                    queue, packet_id, ..
-                } => {
-                    self.in_flight.remove(&(*queue, *packet_id));
-                }
-                _ => {}
             }
         }
         Some(submitted)
     }
 
-    /// Batches at the front of which nothing is left, unless the writer has some before them.
-    fn take_done(&mut self) -> Vec<Done> {
+    /// Batches at the front of which nothing is left, unless the writer has some before them. Those
+    /// behind a front that will be written have only their own shard's answers to give.
+    fn take_answers(&mut self, now_us: u64, patience_us: u64) -> Answers {
         let mut done = Vec::new();
         while !self.is_writing
             && let Some(Waiting { live: 0, .. }) = self.batches.front()
             && let Some(first) = self.batches.pop_front()
         {
-            let Submitted {
-                shard,
-                ticket,
-                bytes,
-                urgent,
-                ..
-            } = first.submitted;
             self.first += 1;
-            self.urgent -= urgent;
-            done.push(Done {
-                shard,
-                ticket,
-                bytes,
-            });
+            self.urgent -= first.submitted.urgent;
+            done.push(first.submitted);
         }
-        done
+        let is_late = |it: &Waiting| it.since_us + patience_us / LATE_PART <= now_us;
+        let is_stuck = self.is_writing || self.batches.front().is_some_and(is_late);
+        self.untold.retain(|it| *it >= self.first);
+        let mut settled = Vec::new();
+        if is_stuck {
+            for batch in self.untold.drain(..) {
+                let at = place_of(batch, self.first);
+                let submitted = at.and_then(|at| self.batches.get(at));
+                settled.extend(submitted.map(|it| (it.submitted.shard, it.submitted.ticket)));
+            }
+        }
+        Answers { done, settled }
     }
+}
+
+/// Where a batch is if the first has this number.
+fn place_of(batch: u64, first: u64) -> Option<usize> {
+    usize::try_from(batch.checked_sub(first)?).ok()
 }
 
 /// Nobody waits for so long: half of all time.
 const LONG_US: u64 = u64::MAX / 2;
+/// Whoever is not done after this part of the commit interval may have to be written.
+const LATE_PART: u64 = 4;

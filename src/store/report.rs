@@ -25,6 +25,12 @@ pub enum Report {
         /// The latest batch of the shard.
         ticket: Ticket,
     },
+    /// Every message of the batch was settled before it was written, and nothing else is in it:
+    /// its acknowledgements may leave. What was submitted before it may not be on disk.
+    Settled {
+        /// A batch of the shard.
+        ticket: Ticket,
+    },
     /// There was no room for these; comes before the `Committed` of their batch.
     Refused {
         /// Messages that no receiver will find again.

@@ -20,7 +20,7 @@ use super::id::MessageId;
 use super::inbox::{Gauges, Overlay};
 use super::index::Index;
 use super::key::message_key;
-use super::pending::{Done, Pending, Submitted};
+use super::pending::{Answers, Pending, Submitted};
 use super::prefixes::count_retained;
 use super::report::{Report, Reports, Ticket};
 use crate::clock::Clock;
@@ -88,6 +88,7 @@ impl Writer {
                 self.config.batch_bytes_max,
             );
             let submitted = self.pending.take(operations_max, bytes_max);
+            answer(&self.pending.settled(), &self.gauges, &self.reports);
             let mut waiters = Waiters::default();
             let committed = self.count_prefixes();
             if let Err(error) = committed.and_then(|()| self.commit(submitted, &mut waiters)) {
@@ -96,7 +97,7 @@ impl Writer {
             }
             self.expected = waiters.urgent + self.pending.urgent();
             self.answer(waiters);
-            answer_done(&self.pending.answered(), &self.gauges, &self.reports);
+            answer(&self.pending.answered(), &self.gauges, &self.reports);
         }
     }
 
@@ -439,8 +440,12 @@ impl Writer {
     }
 }
 
-/// Answers batches that need no commit any more.
-pub(super) fn answer_done(done: &[Done], gauges: &Gauges, reports: &Reports) {
+/// Answers batches that need no commit.
+pub(super) fn answer(answers: &Answers, gauges: &Gauges, reports: &Reports) {
+    let Answers { done, settled } = answers;
+    for (shard, ticket) in settled.iter().copied() {
+        reports.send(shard, Report::Settled { ticket });
+    }
     let bytes = done.iter().map(|it| it.bytes).sum();
     gauges.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
     let mut tickets: BTreeMap<ShardId, Ticket> = BTreeMap::new();

@@ -34,7 +34,7 @@ fn messages_in_flight_are_sent_again_in_order_with_dup_and_their_identifier() {
     }
     // Out of the middle, so that identifiers and order differ.
     reader.settle(&sent[2]);
-    reader.settled();
+    reader.settled_in_flight();
     let broker = broker.restart(&directory);
     let mut reader = broker.resume("reader");
     for message in [0, 1, 3, 4, 5].map(|it| &sent[it]) {
@@ -112,7 +112,7 @@ fn identifiers_in_flight_are_not_given_to_new_messages_after_a_restart() {
     for message in sent.iter().filter(|it| it.id % 7 != 0) {
         reader.ack(PUBACK, message.id);
     }
-    reader.settled();
+    reader.settled_in_flight();
     let broker = broker.restart(&directory);
     let mut writer = broker.resume("writer");
     writer.publish("a", 1, "new");
@@ -273,8 +273,7 @@ fn a_client_of_3_1_1_gets_what_it_had_in_flight() {
     let mut writer = broker.passing("writer");
     writer.publish("a", 1, "one");
     let first = reader.message();
-    // Its identifier is kept with the next commit.
-    reader.settled();
+    reader.settled_in_flight();
     let broker = broker.restart(&directory);
     let (mut reader, is_present) = Client::connect(broker.address, &connect);
     assert!(is_present);
@@ -282,6 +281,22 @@ fn a_client_of_3_1_1_gets_what_it_had_in_flight() {
     assert!(again.dup && again.id == first.id && again.text() == "one");
     reader.send(&ack(PUBACK, again.id));
     reader.ping();
+}
+
+#[test]
+fn an_identifier_just_taken_into_use_outlives_a_stop() {
+    let directory = Directory::new();
+    // Longer than it takes to stop: nothing is kept by the way.
+    let broker = Program::start_with(&directory, "[store]\ncommit_interval_milliseconds = 10\n");
+    let mut reader = broker.durable("reader");
+    reader.subscribe("a", 1);
+    let mut writer = broker.passing("writer");
+    writer.send(&Out::new("a", 1, "one").encode(5));
+    let first = reader.message();
+    assert!(broker.stop().success());
+    let broker = Program::start(&directory);
+    let again = broker.resume("reader").message();
+    assert!(again.dup && again.id == first.id && again.text() == "one");
 }
 
 #[test]

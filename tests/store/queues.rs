@@ -1,6 +1,7 @@
 //! Cursors, exceptions and elision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tidewire::exchange::ShardId;
@@ -175,6 +176,21 @@ fn freed(queue: QueueId, packet_id: u16) -> Operation {
     }
 }
 
+/// Somebody is there and takes messages: the first of two still waits when this is over.
+fn be_prompt(store: &mut Open, queues: &[QueueId]) -> MessageId {
+    let ids = [store.ids.next_id(), store.ids.next_id()];
+    for id in ids {
+        store.commit(vec![put_message(id, b"x", queues)]);
+    }
+    let settled = queues.iter().map(|queue| settle(*queue, ids[1]));
+    // The fence behind them has them written at once.
+    store.submit(settled.collect());
+    store.commit(Vec::new());
+    ids[0]
+}
+
+const OTHER: ShardId = ShardId(1);
+
 /// A store in which batches wait for so long for their receivers.
 fn open_patient(directory: &Directory, interval_ms: u32) -> Open {
     let config = StoreConfig {
@@ -189,21 +205,29 @@ fn what_a_prompt_receiver_settles_in_a_later_batch_is_not_written() {
     let directory = Directory::new();
     let mut store = open_patient(&directory, 60_000);
     let queue = store.session("one");
-    // Somebody is there and takes messages.
-    let first = store.ids.next_id();
-    store.commit(vec![
-        put_message(first, b"x", &[queue]),
-        sent(queue, 1, first, QoS::AtLeastOnce),
-    ]);
+    let first = be_prompt(&mut store, &[queue]);
     let commits_before = store.store.status().commits;
-    for number in 2..100 {
+    for _ in 0..100 {
         let id = store.ids.next_id();
         store.submit(vec![put_message(id, b"x", &[queue])]);
-        store.submit(vec![sent(queue, number, id, QoS::AtLeastOnce)]);
-        store.commit(vec![freed(queue, number), settle(queue, id)]);
+        store.commit(vec![settle(queue, id)]);
     }
     let status = store.store.status();
     assert_eq!((status.commits, status.pending_bytes), (commits_before, 0));
+    let store = store.reopen(&directory);
+    assert_eq!(store.waiting(queue), [first]);
+}
+
+#[test]
+fn what_is_settled_in_the_batch_that_brought_it_is_not_written() {
+    let directory = Directory::new();
+    let mut store = open_patient(&directory, 60_000);
+    let queue = store.session("one");
+    let first = be_prompt(&mut store, &[queue]);
+    let commits_before = store.store.status().commits;
+    let id = store.ids.next_id();
+    store.commit(vec![put_message(id, b"x", &[queue]), settle(queue, id)]);
+    assert_eq!(store.store.status().commits, commits_before);
     let store = store.reopen(&directory);
     assert_eq!(store.waiting(queue), [first]);
 }
@@ -213,41 +237,75 @@ fn what_is_not_settled_in_time_is_written_and_answered() {
     let directory = Directory::new();
     let mut store = open_patient(&directory, 5);
     let (one, two) = (store.session("one"), store.session("two"));
-    for number in 1..5 {
+    for _ in 0..4 {
+        be_prompt(&mut store, &[one, two]);
         let id = store.ids.next_id();
-        store.submit(vec![
-            put_message(id, b"x", &[one, two]),
-            sent(one, number, id, QoS::AtLeastOnce),
-            sent(two, number, id, QoS::AtLeastOnce),
-        ]);
+        store.submit(vec![put_message(id, b"x", &[one, two])]);
         // Only one of them does, and the publisher is answered nevertheless.
-        store.commit(vec![freed(one, number), settle(one, id)]);
+        store.commit(vec![settle(one, id)]);
     }
     let store = store.reopen(&directory);
-    assert_eq!(store.waiting(one).len(), 0);
-    assert_eq!(store.waiting(two).len(), 4);
+    assert_eq!(store.waiting(one).len(), 4);
+    assert_eq!(store.waiting(two).len(), 8);
+}
+
+/// A store in which one batch waits for its receiver, and behind it one of another shard that is
+/// settled; and what the first brought.
+fn one_waits(directory: &Directory) -> (Open, QueueId, MessageId) {
+    let mut store = open_patient(directory, 400);
+    let queue = store.session("one");
+    be_prompt(&mut store, &[queue]);
+    let waiting = store.ids.next_id();
+    store.submit(vec![put_message(waiting, b"x", &[queue])]);
+    put_and_settle(&mut store, queue, Ticket(1));
+    (store, queue, waiting)
+}
+
+fn put_and_settle(store: &mut Open, queue: QueueId, ticket: Ticket) {
+    let id = store.ids.next_id();
+    let batch = vec![put_message(id, b"x", &[queue]), settle(queue, id)];
+    store.store.submit(OTHER, ticket, batch);
+}
+
+/// The next report to each shard, in their order, but for batches that are only settled.
+fn committed(store: &Open) -> Vec<(ShardId, Ticket)> {
+    let reports = std::iter::repeat_with(|| match store.next_report_to() {
+        (shard, Report::Committed { ticket }) => Some((shard, ticket)),
+        (_, Report::Settled { .. }) => None,
+        other => unreachable!("{other:?}"),
+    });
+    let mut both: Vec<_> = reports.flatten().take(2).collect();
+    both.sort_unstable();
+    both
 }
 
 #[test]
-fn a_batch_is_not_done_before_what_other_shards_submitted_earlier() {
+fn a_batch_is_not_committed_before_what_other_shards_submitted_earlier() {
     let directory = Directory::new();
-    let mut store = open_patient(&directory, 200);
-    let (one, two) = (store.session("one"), store.session("two"));
-    let (first, second) = (store.ids.next_id(), store.ids.next_id());
-    store.commit(vec![
-        put_message(first, b"x", &[one]),
-        sent(one, 1, first, QoS::AtLeastOnce),
-    ]);
-    // Waits for its receiver; the other shard's batch behind it is empty at once.
-    store.submit(vec![put_message(second, b"x", &[one])]);
-    let other = ShardId(1);
-    let behind = vec![sent(two, 1, second, QoS::AtLeastOnce), freed(two, 1)];
-    store.store.submit(other, Ticket(1), behind);
+    let (mut store, queue, waiting) = one_waits(&directory);
     let commits_before = store.store.status().commits;
-    assert!(matches!(store.next_report(), Report::Committed { .. }));
-    assert!(store.store.status().commits > commits_before);
-    store.next_report();
-    assert_eq!(store.load(one, &[second]).len(), 1);
+    let last = Ticket(store.ticket());
+    assert_eq!(committed(&store), [(ShardId(0), last), (OTHER, Ticket(1))]);
+    assert_eq!(store.store.status().commits, commits_before + 1);
+    assert_eq!(store.load(queue, &[waiting]).len(), 1);
+}
+
+#[test]
+fn a_settled_batch_is_answered_while_one_before_it_waits_for_its_receiver() {
+    let directory = Directory::new();
+    let (mut store, queue, waiting) = one_waits(&directory);
+    let commits_before = store.store.status().commits;
+    // The first is likely to be written, but not yet.
+    std::thread::sleep(Duration::from_millis(150));
+    put_and_settle(&mut store, queue, Ticket(2));
+    for number in 1..3 {
+        let (shard, report) = store.next_report_to();
+        let ticket = Ticket(number);
+        assert!(shard == OTHER && matches!(report, Report::Settled { ticket: it } if it == ticket));
+    }
+    let last = store.submit(vec![settle(queue, waiting)]);
+    assert_eq!(committed(&store), [(ShardId(0), last), (OTHER, Ticket(2))]);
+    assert_eq!(store.store.status().commits, commits_before);
 }
 
 #[test]

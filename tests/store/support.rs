@@ -106,6 +106,11 @@ impl Open {
         ticket
     }
 
+    /// The latest that was submitted.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
     /// Submits and waits for the commit.
     pub(crate) fn commit(&mut self, operations: Vec<Operation>) {
         let ticket = self.submit(operations);
@@ -116,6 +121,7 @@ impl Open {
         while self.committed < wanted {
             match self.next_report() {
                 Report::Committed { ticket } => self.committed = ticket,
+                Report::Settled { .. } => {}
                 Report::Refused {
                     messages, retained, ..
                 } => {
