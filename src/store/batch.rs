@@ -10,7 +10,8 @@ use super::index::Index;
 use super::key::{Key, message_key, queue_key, queue_packet_key, queue_text_key};
 use super::operation::Operation;
 use super::row::{
-    encode_in_flight, encode_lone_message, encode_session, encode_subscription, encode_will,
+    encode_bookmark, encode_in_flight, encode_lone_message, encode_session, encode_subscription,
+    encode_will,
 };
 use crate::clock::Epoch;
 use crate::exchange::ShardId;
@@ -173,6 +174,10 @@ impl<'a> Batch<'a> {
             }
             Operation::RemoveReceived { queue, packet_id } => {
                 changes.remove(Table::Received, queue_packet_key(queue, packet_id));
+            }
+            Operation::PutBookmark { queue, name, next } if self.index.has_queue(queue) => {
+                let row = encode_bookmark(&name, next);
+                changes.put(Table::Bookmarks, queue_text_key(queue, &name), row);
             }
             Operation::PutWill { queue, will } if self.index.has_queue(queue) => {
                 let row = encode_will(&will, self.epoch);

@@ -34,6 +34,8 @@ pub(super) enum Table {
     InFlight,
     /// Queue, packet id → nothing: received with QoS 2.
     Received,
+    /// Queue, name → up to where a bridge has read the log of that name.
+    Bookmarks,
     /// Queue → will.
     Wills,
     /// Id → message to be published later.
@@ -47,7 +49,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Messages,
         Self::Cursors,
         Self::Settled,
@@ -57,6 +59,7 @@ impl Table {
         Self::Subscriptions,
         Self::InFlight,
         Self::Received,
+        Self::Bookmarks,
         Self::Wills,
         Self::Delayed,
         Self::Retained,
@@ -65,7 +68,7 @@ impl Table {
     ];
 
     /// Tables whose keys begin with a queue, and which end with it.
-    pub(super) const OF_A_QUEUE: [Self; 9] = [
+    pub(super) const OF_A_QUEUE: [Self; 10] = [
         Self::Cursors,
         Self::Settled,
         Self::Adopted,
@@ -74,6 +77,7 @@ impl Table {
         Self::Subscriptions,
         Self::InFlight,
         Self::Received,
+        Self::Bookmarks,
         Self::Wills,
     ];
 
@@ -88,6 +92,7 @@ impl Table {
             Self::Subscriptions => "subscriptions",
             Self::InFlight => "in_flight",
             Self::Received => "received",
+            Self::Bookmarks => "bookmarks",
             Self::Wills => "wills",
             Self::Delayed => "delayed",
             Self::Retained => "retained",

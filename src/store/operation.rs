@@ -119,6 +119,15 @@ pub enum Operation {
         /// The client's identifier.
         packet_id: PacketId,
     },
+    /// A bridge has read a log over there so far.
+    PutBookmark {
+        /// The bridge's queue.
+        queue: QueueId,
+        /// Names the log; of its own in the queue.
+        name: Arc<str>,
+        /// What is read next.
+        next: u64,
+    },
     /// The will of a session.
     PutWill {
         /// The session.
@@ -237,6 +246,7 @@ impl Operation {
             }
             Self::PutSession { session, .. } => session.client_id.len(),
             Self::PutNamedQueue { name, .. } => name.len(),
+            Self::PutBookmark { name, .. } => name.len(),
             Self::ClearRetained { topic } => topic.len(),
             _ => 0,
         };

@@ -14,8 +14,8 @@ use super::index::Index;
 use super::key::{key_number, key_packet_id, message_key, split_key};
 use super::operation::{InFlightRecord, Receiver, SessionRecord, SubscriptionRecord, WillRecord};
 use super::row::{
-    decode_in_flight, decode_lone_message, decode_receiver, decode_receivers, decode_session,
-    decode_subscription, decode_will,
+    decode_bookmark, decode_in_flight, decode_lone_message, decode_receiver, decode_receivers,
+    decode_session, decode_subscription, decode_will,
 };
 use crate::clock::{Clock, Epoch};
 use crate::message::Message;
@@ -80,6 +80,8 @@ pub struct RecoveredQueue {
     pub in_flight: Vec<(PacketId, InFlightRecord)>,
     /// A bridge's QoS 2 identifiers that wait for PUBREL.
     pub received: Vec<PacketId>,
+    /// Up to where a bridge has read logs over there, by their names.
+    pub bookmarks: Vec<(Box<str>, u64)>,
 }
 
 /// A message that was to be published later.
@@ -143,6 +145,7 @@ pub(super) fn read(
     scan.queues()?;
     scan.subscriptions()?;
     scan.packet_ids()?;
+    scan.bookmarks()?;
     scan.wills()?;
     scan.delayed()?;
     scan.cursors()?;
@@ -280,6 +283,7 @@ impl Scan<'_, '_> {
                 expiring: Vec::new(),
                 in_flight: Vec::new(),
                 received: Vec::new(),
+                bookmarks: Vec::new(),
             });
             Ok(())
         })
@@ -305,6 +309,21 @@ impl Scan<'_, '_> {
             let (queue, rest) = split_key(key)?;
             let packet_id = key_packet_id(rest)?;
             scan.exchanges(queue)?.1.push(packet_id);
+            Ok(())
+        })
+    }
+
+    fn bookmarks(&mut self) -> Result<(), StoreError> {
+        self.each(Table::Bookmarks, |scan, key, row| {
+            let (queue, _) = split_key(key)?;
+            let bookmark = decode_bookmark(row)?;
+            let Some(Place::Named(at)) = scan.places.get(&QueueId::of(queue)) else {
+                return Err(Damaged("it belongs to a queue that does not exist"));
+            };
+            let named = scan.recovery.recovered.named_queues.get_mut(*at);
+            named
+                .into_iter()
+                .for_each(|it| it.bookmarks.push(bookmark.clone()));
             Ok(())
         })
     }

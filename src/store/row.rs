@@ -175,6 +175,20 @@ pub(super) fn decode_in_flight(row: &[u8]) -> Result<InFlightRecord, Damaged> {
     Ok(record)
 }
 
+pub(super) fn encode_bookmark(name: &str, next: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len() + 12);
+    put_text(&mut out, name);
+    put_number(&mut out, next);
+    out
+}
+
+pub(super) fn decode_bookmark(row: &[u8]) -> Result<(Box<str>, u64), Damaged> {
+    let mut reader = Reader::new(row);
+    let bookmark = (reader.text()?.into(), reader.number()?);
+    reader.end()?;
+    Ok(bookmark)
+}
+
 pub(super) fn encode_will(will: &WillRecord, epoch: Epoch) -> Vec<u8> {
     let mut out = vec![0; 4];
     put_number(&mut out, will.delay_seconds.into());

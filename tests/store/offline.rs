@@ -10,6 +10,7 @@ fn quiet(_: u64, _: u64) {}
 
 fn fill(store: &mut Open) {
     let (one, two) = (store.session("one"), store.session("two"));
+    let bridge = store.store.next_queue();
     let ids: Vec<_> = (0..6).map(|_| store.ids.next_id()).collect();
     let packet_id = PacketId::new(7).expect("not zero");
     store.commit(
@@ -45,6 +46,15 @@ fn fill(store: &mut Open) {
         Operation::PutReceived {
             queue: two,
             packet_id,
+        },
+        Operation::PutNamedQueue {
+            queue: bridge,
+            name: "/bridge/b".into(),
+        },
+        Operation::PutBookmark {
+            queue: bridge,
+            name: "group/topic/0".into(),
+            next: 9,
         },
         Operation::PutWill {
             queue: two,
@@ -84,6 +94,7 @@ fn an_import_of_an_export_exports_the_same() {
         "subscription",
         "in_flight",
         "received",
+        "bookmark",
         "will",
         "message",
         "delayed",

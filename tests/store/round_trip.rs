@@ -224,16 +224,26 @@ fn delayed_messages_and_named_queues_come_back() {
         due_at_ms,
         message: message("later", b"x"),
     };
+    let put_bookmark = |name: &str, next| Operation::PutBookmark {
+        queue,
+        name: name.into(),
+        next,
+    };
     store.commit(vec![
         Operation::PutNamedQueue {
             queue,
             name: "$share/g/t".into(),
         },
+        put_bookmark("g/t/0", 7),
+        put_bookmark("g/t/1", u64::MAX),
         put_delayed(delayed, 3_600_000),
         put_delayed(gone, 0),
         put_message(waiting, b"", &[queue]),
     ]);
-    store.commit(vec![Operation::RemoveDelayed { id: gone }]);
+    store.commit(vec![
+        Operation::RemoveDelayed { id: gone },
+        put_bookmark("g/t/0", 6),
+    ]);
     let mut store = store.reopen(&directory);
     let [found] = &store.recovered.delayed[..] else {
         panic!("one delayed message expected")
@@ -251,9 +261,16 @@ fn delayed_messages_and_named_queues_come_back() {
     assert_eq!(ids_of(&named.waiting), [waiting]);
     // Its topic and its payload.
     assert_eq!(named.waiting[0].bytes, 3);
+    let bookmarks = [("g/t/0".into(), 6), ("g/t/1".into(), u64::MAX)];
+    assert_eq!(named.bookmarks, bookmarks);
     store.commit(vec![Operation::RemoveNamedQueue { queue }]);
+    // A queue that is gone has none.
+    store.commit(vec![put_bookmark("g/t/2", 1)]);
     let store = store.reopen(&directory);
     assert!(store.recovered.named_queues.is_empty());
+    drop(store);
+    let info = tools::info(&directory.0).expect("a store");
+    assert_eq!(info.rows("bookmarks"), 0);
 }
 
 #[test]

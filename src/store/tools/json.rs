@@ -43,6 +43,10 @@ pub(super) fn received(queue: QueueId, packet_id: PacketId) -> Value {
     json!({ "kind": "received", "queue": queue.number(), "packet_id": packet_id.0 })
 }
 
+pub(super) fn bookmark(queue: QueueId, name: &str, next: u64) -> Value {
+    json!({ "kind": "bookmark", "queue": queue.number(), "name": name, "next": next })
+}
+
 pub(super) fn named_queue(queue: QueueId, name: &str) -> Value {
     json!({ "kind": "named_queue", "queue": queue.number(), "name": name })
 }
@@ -109,6 +113,11 @@ pub(super) fn operation(line: &Value) -> Option<Operation> {
         "received" => Operation::PutReceived {
             queue: queue()?,
             packet_id: packet_id(line)?,
+        },
+        "bookmark" => Operation::PutBookmark {
+            queue: queue()?,
+            name: text(line, "name")?.into(),
+            next: number(line, "next")?,
         },
         "named_queue" => Operation::PutNamedQueue {
             queue: queue()?,

@@ -15,8 +15,8 @@ use super::error::StoreError;
 use super::key::split_key;
 use super::recovery::read;
 use super::row::{
-    decode_in_flight, decode_lone_message, decode_message, decode_receiver, decode_session,
-    decode_subscription, decode_will,
+    decode_bookmark, decode_in_flight, decode_lone_message, decode_message, decode_receiver,
+    decode_session, decode_subscription, decode_will,
 };
 use crate::clock::{Clock, Epoch};
 use crate::message::Message;
@@ -187,6 +187,7 @@ fn check_row(table: Table, key: &[u8], row: &[u8]) -> Result<(), Damaged> {
         Table::Sessions => decode_session(row, epoch).map(drop),
         Table::Subscriptions => decode_subscription(row).map(drop),
         Table::InFlight => decode_in_flight(row).map(drop),
+        Table::Bookmarks => decode_bookmark(row).map(drop),
         Table::Adopted => decode_receiver(row).map(drop),
         Table::Cursors | Table::Settled | Table::Received | Table::RetainedExpiry => {
             split_key(key).map(drop)

@@ -126,6 +126,9 @@ fn lines_of(recovered: &Recovered) -> Vec<Value> {
         for packet_id in &it.received {
             lines.push(json::received(it.queue, *packet_id));
         }
+        for (name, next) in &it.bookmarks {
+            lines.push(json::bookmark(it.queue, name, *next));
+        }
     }
     for it in &recovered.delayed {
         lines.push(json::delayed(it.id, it.due_at_ms, &it.message));
