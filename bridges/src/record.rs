@@ -1,5 +1,7 @@
 //! A message between two systems.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tidewire_protocol::codec::{PacketId, QoS};
 use tokio::time::Instant;
@@ -33,6 +35,17 @@ pub struct Record {
     pub retain: bool,
     /// When it is no longer worth sending.
     pub expires_at: Option<Instant>,
+    /// Its place, if it came from a log that is read in order.
+    pub bookmark: Option<Bookmark>,
+}
+
+/// A place in a log at the remote, to be kept in the same step as the record that came from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bookmark {
+    /// Names the log.
+    pub name: Arc<str>,
+    /// What is read next.
+    pub next: u64,
 }
 
 /// What few records have; the names are those of MQTT 5.0.

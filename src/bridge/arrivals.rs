@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use tidewire_bridges::Receipt;
+use tidewire_bridges::{self as bridges, Receipt};
 use tidewire_protocol::codec::ReasonCode;
 
-use crate::message::Message;
+use super::map::Inward;
+use crate::queue::Bookmark;
 use crate::shard::{Arrived, BridgeRequest};
 
 /// The messages on their way to the home shard.
@@ -14,7 +15,7 @@ pub(super) struct Arrivals {
     /// Given to the home shard under these numbers.
     publishing: HashMap<u64, (Receipt, Arrived)>,
     last_number: u64,
-    /// Refused by the home shard for lack of room; tried again.
+    /// Refused by the home shard for lack of room or of subscribers; tried again.
     refused: Vec<u64>,
 }
 
@@ -29,12 +30,26 @@ impl Arrivals {
     }
 
     /// Remembers a message; answers what the home shard is to publish.
-    pub(super) fn add(&mut self, message: Message, receipt: Receipt) -> Arrived {
+    pub(super) fn add(
+        &mut self,
+        inward: Inward,
+        bookmark: Option<bridges::Bookmark>,
+        receipt: Receipt,
+    ) -> Arrived {
+        let Inward {
+            message,
+            needs_subscriber,
+        } = inward;
         self.last_number += 1;
         let arrived = Arrived {
             number: self.last_number,
             message,
             packet_id: receipt.packet_id(),
+            bookmark: bookmark.map(|it| Bookmark {
+                name: it.name,
+                next: it.next,
+            }),
+            needs_subscriber,
         };
         let known = (receipt, arrived.clone());
         self.publishing.insert(self.last_number, known);

@@ -43,6 +43,15 @@ struct Rule {
     place: Place,
     qos_max: QoS,
     retain: BridgeRetain,
+    needs_subscriber: bool,
+}
+
+/// A record from over there as it is here.
+#[derive(Debug)]
+pub(super) struct Inward {
+    pub(super) message: Message,
+    /// It waits over there while nobody would receive it.
+    pub(super) needs_subscriber: bool,
 }
 
 /// Why a message does not cross.
@@ -158,7 +167,7 @@ impl Map {
         mut record: Record,
         peer: Option<&str>,
         now_ms: u64,
-    ) -> Result<Message, NotCrossing> {
+    ) -> Result<Inward, NotCrossing> {
         let (rule, filter) = Self::find(&self.inward, &record.topic)?;
         let topic = self.translate(rule, filter, &record)?;
         if !may_publish(&topic) {
@@ -186,7 +195,10 @@ impl Map {
             }),
             publisher: self.publisher,
         };
-        Ok(Message::new(&topic, &forwarded, &record.payload, header))
+        Ok(Inward {
+            message: Message::new(&topic, &forwarded, &record.payload, header),
+            needs_subscriber: rule.needs_subscriber,
+        })
     }
 
     fn context<'a>(&'a self, filter: &'a str) -> Context<'a> {
@@ -262,6 +274,7 @@ impl Rule {
                 _ => QoS::ExactlyOnce,
             },
             retain: rule.retain,
+            needs_subscriber: rule.require_subscriber,
         })
     }
 
@@ -378,7 +391,7 @@ mod tests {
         assert_eq!(out.topic, "there/s/1");
         assert_eq!(out.headers, [(PATH.to_owned(), "here".to_owned())]);
         let back = map.inward(record("there/s/2", ""), None, 0).unwrap();
-        assert_eq!(back.topic(), "here/s/2");
+        assert_eq!(back.message.topic(), "here/s/2");
         let other = map.outward(&message("s/1"), None, 0);
         assert_eq!(other.unwrap_err(), NotCrossing::Unwanted);
     }
@@ -416,7 +429,7 @@ mod tests {
         assert_eq!(inward("here", None), Err(NotCrossing::Loop));
         let came = map.inward(record("t", "a"), None, 0).unwrap();
         let out = |peer| {
-            map.outward(&lent(came.clone()), peer, 0)
+            map.outward(&lent(came.message.clone()), peer, 0)
                 .map(|it| it.headers)
         };
         let passed = [("a", "b"), (PATH, "a,here")].map(|(k, v)| (k.to_owned(), v.to_owned()));

@@ -136,7 +136,14 @@ pub(super) fn prepare(
             task(&bridge, Amqp091Connector::new(*settings), tools, stopped)
         }
         #[cfg(feature = "kafka")]
-        Settings::Kafka(settings) => task(&bridge, KafkaConnector::new(*settings), tools, stopped),
+        Settings::Kafka(settings) => {
+            let connector = KafkaConnector::new(*settings);
+            if let Some(kept) = kept {
+                let bookmarks = kept.bookmarks.iter();
+                connector.remember(bookmarks.map(|(name, next)| (&**name, *next)));
+            }
+            task(&bridge, connector, tools, stopped)
+        }
     };
     (Prepared { id, inbox, running }, status)
 }

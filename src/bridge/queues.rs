@@ -29,6 +29,12 @@ pub(super) struct Kept {
     pub(super) queue: QueueId,
     /// The session of an earlier process.
     pub(super) remembered: Option<Remembered>,
+    /// Up to where logs over there were read.
+    #[cfg_attr(
+        not(feature = "kafka"),
+        expect(dead_code, reason = "only Kafka has logs")
+    )]
+    pub(super) bookmarks: Vec<(Box<str>, u64)>,
     /// What the home shard has not got yet.
     pub(super) remains: BridgeRemains,
 }
@@ -41,6 +47,7 @@ impl Kept {
         let fresh = Self {
             queue,
             remembered: None,
+            bookmarks: Vec::new(),
             remains: BridgeRemains::default(),
         };
         (fresh, Operation::PutNamedQueue { queue, name })
@@ -127,6 +134,7 @@ fn kept(found: RecoveredQueue) -> Kept {
     Kept {
         queue: found.queue,
         remembered: remembered(&found),
+        bookmarks: found.bookmarks,
         remains: BridgeRemains {
             waiting: found.waiting,
             in_flight: found.in_flight,

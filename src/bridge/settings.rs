@@ -95,15 +95,17 @@ pub(super) fn kafka(
         .to_owned(),
         connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
         ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
-        producer: bridge.sends().then(|| kafka_producer(own, map)),
-        consumer: bridge.receives().then(|| kafka_consumer(bridge, map)),
+        producer: bridge.sends().then(|| Arc::new(kafka_producer(own, map))),
+        consumer: bridge
+            .receives()
+            .then(|| Arc::new(kafka_consumer(bridge, map))),
     })
 }
 
 #[cfg(feature = "kafka")]
 fn kafka_producer(own: &BridgeKafka, map: &Map) -> kafka::ProducerSettings {
     kafka::ProducerSettings {
-        topics: map.fixed_topics().map(|it| it.replace('/', ".")).collect(),
+        topics: map.fixed_topics().map(|it| kafka::topic_of(&it)).collect(),
         acks: match own.acks {
             KafkaAcks::All => "all",
             KafkaAcks::Leader => "1",
@@ -148,11 +150,11 @@ fn kafka_consumer(bridge: &Bridge, map: &Map) -> kafka::ConsumerSettings {
         topics,
         group: group.unwrap_or_else(|| format!("tidewire.{}", bridge.name)),
         start: match own.start {
-            KafkaStart::Earliest => "earliest",
-            KafkaStart::Latest => "latest",
-            KafkaStart::Stored => "error",
-        }
-        .to_owned(),
+            KafkaStart::Earliest => kafka::Start::Earliest,
+            KafkaStart::Latest => kafka::Start::Latest,
+            KafkaStart::Stored => kafka::Start::Stored,
+            KafkaStart::At(unix_ms) => kafka::Start::At(unix_ms),
+        },
         isolation: match own.isolation {
             KafkaIsolation::ReadCommitted => "read_committed",
             KafkaIsolation::ReadUncommitted => "read_uncommitted",

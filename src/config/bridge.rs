@@ -223,6 +223,8 @@ pub struct BridgeRule {
     pub qos_max: u16,
     /// What becomes of the retain flag.
     pub retain: BridgeRetain,
+    /// `in`: whether messages wait over there while nobody would receive them.
+    pub require_subscriber: bool,
     /// Names of the user properties that cross; `*` at the end stands for any rest.
     pub user_properties_pass: Vec<String>,
     /// Names of those that do not, all the same.
@@ -246,6 +248,7 @@ impl Default for BridgeRule {
             timestamp_ms: None,
             qos_max: 2,
             retain: BridgeRetain::Keep,
+            require_subscriber: false,
             user_properties_pass: vec!["*".to_owned()],
             user_properties_remove: Vec::new(),
             user_properties_rename: Vec::new(),

@@ -1,7 +1,9 @@
 //! What only a bridge to Kafka has.
 
 use super::bridge_rules::check_template;
+use super::rfc3339;
 use super::rules::{Broken, demand};
+use super::value::{Found, Range, Value};
 use super::{Bridge, BridgeKind, BridgeRule};
 
 /// `[bridges.kafka]`.
@@ -124,6 +126,38 @@ pub enum KafkaStart {
     Latest,
     /// Nowhere: there have to be offsets.
     Stored,
+    /// With what was made at a time, in milliseconds since 1970, or later.
+    At(i64),
+}
+
+impl Value for KafkaStart {
+    fn read(found: &Found, _: Range) -> Option<Self> {
+        let text = match found {
+            // A date of TOML's own.
+            Found::Other(text) => text,
+            other => other.text()?,
+        };
+        match text {
+            "earliest" => Some(Self::Earliest),
+            "latest" => Some(Self::Latest),
+            "stored" => Some(Self::Stored),
+            time => rfc3339::parse(time).map(Self::At),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        let text = match self {
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+            Self::Stored => "stored",
+            Self::At(unix_ms) => &rfc3339::show(*unix_ms),
+        };
+        Some(format!("{text:?}"))
+    }
+
+    fn expected(_: Range) -> String {
+        "\"earliest\", \"latest\", \"stored\" or a time (RFC 3339)".to_owned()
+    }
 }
 
 /// Whether messages of open transactions are read.

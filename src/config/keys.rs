@@ -264,6 +264,7 @@ keys!(BRIDGE_IN: "bridges.#.in.#.", |config, at| rule(config, at, "in"), {
     topic ANY;
     qos_max (0, 2);
     retain ANY;
+    require_subscriber ANY;
     user_properties_pass ANY;
     user_properties_remove ANY;
     user_properties_rename ANY;

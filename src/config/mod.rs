@@ -17,6 +17,7 @@ mod load;
 mod log;
 mod mqtt;
 mod network;
+mod rfc3339;
 mod rules;
 mod store;
 #[cfg(test)]

@@ -9,9 +9,9 @@ use toml::de::DeValue;
 use super::{
     AclAction, AclEffect, AmqpDeclare, AmqpExchangeKind, Authentication, BridgeKind,
     BridgeProtocol, BridgeRetain, BridgeStart, CertificateAs, CertificateName, ClientCertificates,
-    JwtAlgorithm, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,
-    LogLevel, Network, QueueOverflow, SaslMechanism, Secret, ServerOrder, SessionTakeover,
-    ShareStrategy, StoreEngine, TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
+    JwtAlgorithm, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, LogLevel, Network,
+    QueueOverflow, SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine,
+    TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -66,7 +66,7 @@ impl Found {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Word(text) => Some(text),
             _ => None,
@@ -289,7 +289,6 @@ words! {
         "none" => None, "gzip" => Gzip, "snappy" => Snappy, "lz4" => Lz4, "zstd" => Zstd
     }
     KafkaPartitioner { "murmur2" => Murmur2, "crc32" => Crc32, "random" => Random }
-    KafkaStart { "earliest" => Earliest, "latest" => Latest, "stored" => Stored }
     KafkaIsolation {
         "read_committed" => ReadCommitted, "read_uncommitted" => ReadUncommitted
     }

@@ -1,5 +1,6 @@
 //! Messages that wait for another broker, until it has acknowledged them.
 
+mod bookmarks;
 mod journal;
 mod waiting;
 
@@ -16,9 +17,11 @@ use crate::store::{
 };
 
 use super::{Pushed, Stored};
+use bookmarks::Turns;
 use journal::Journal;
 use waiting::Waiting;
 
+pub use bookmarks::Bookmark;
 pub use journal::BridgeNote;
 pub use waiting::Wanted;
 
@@ -37,6 +40,7 @@ pub struct BridgeQueue {
     lent_bytes: usize,
     waiting: Waiting,
     journal: Journal,
+    turns: Turns,
     /// The bridge is gone: nothing comes in any more.
     is_closed: bool,
     /// Settled or dropped, to be settled in the store.
@@ -309,6 +313,28 @@ impl BridgeQueue {
     /// A QoS 2 message of the other broker was accepted: to be kept with it.
     pub fn receive(&mut self, packet_id: PacketId) -> Option<Operation> {
         Some(self.journal.receive(self.store?, packet_id))
+    }
+
+    /// Whether all before a record of the other side, in its log, have been accepted.
+    pub fn is_next(&self, bookmark: &Bookmark, number: u64) -> bool {
+        self.turns.is_next(bookmark, number)
+    }
+
+    /// A record of the other side was refused, and those behind it in its log wait for it.
+    pub fn refuse(&mut self, bookmark: &Bookmark, number: u64) {
+        self.turns.refuse(bookmark, number);
+    }
+
+    /// A record of the other side was accepted.
+    pub fn accept(&mut self, bookmark: &Bookmark, number: u64) {
+        self.turns.accept(bookmark, number);
+    }
+
+    /// What keeps how far a log was read, to be in the commit of what was read.
+    pub fn keep_bookmark(&self, bookmark: Bookmark) -> Option<Operation> {
+        let Bookmark { name, next } = bookmark;
+        let queue = self.store?;
+        Some(Operation::PutBookmark { queue, name, next })
     }
 
     fn unsettled(&mut self, sequence: u64) -> Option<&mut Unsettled> {

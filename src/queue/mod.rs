@@ -14,7 +14,9 @@ use crate::exchange::{GroupId, ShardId};
 use crate::message::Message;
 use crate::store::{MessageId, QueueId, RecoveredMessage, Ticket};
 
-pub use bridge::{BridgeNote, BridgeQueue, BridgeQueueLimits, BridgeRemains, Lent, Wanted};
+pub use bridge::{
+    Bookmark, BridgeNote, BridgeQueue, BridgeQueueLimits, BridgeRemains, Lent, Wanted,
+};
 use expiry::{ExpirySweep, seconds_of};
 
 /// One message for one receiver.

@@ -15,7 +15,9 @@ use super::{Mail, Shard};
 use crate::exchange::{BridgeId, ShardId};
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
-use crate::queue::{BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Pushed, Stored, Wanted};
+use crate::queue::{
+    Bookmark, BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Pushed, Stored, Wanted,
+};
 use crate::store::{Load, Loaded, Operation, QueueId, Ticket};
 
 /// What a bridge asks its home shard for.
@@ -60,6 +62,10 @@ pub struct Arrived {
     pub message: Message,
     /// To be kept with it, so that it is taken once: the other side's identifier, at QoS 2.
     pub packet_id: Option<PacketId>,
+    /// Its place in a log that is read in order; how far that was read is kept with it.
+    pub bookmark: Option<Bookmark>,
+    /// It is refused while nobody would receive it.
+    pub needs_subscriber: bool,
 }
 
 /// What a home shard has for a bridge.
@@ -112,14 +118,7 @@ impl Shard {
                 self.lend_to_bridge(bridge, now_ms);
             }
             BridgeRequest::Publish(messages) => {
-                self.durable.begin_packet();
-                let reasons = messages
-                    .into_iter()
-                    .map(|it| (it.number, self.publish_for_bridge(bridge, &it, now_ms)))
-                    .collect();
-                self.close_run();
-                let report = BridgeReport::Published(reasons);
-                self.report_to_bridge(bridge, report);
+                self.publish_all_for_bridge(bridge, messages, now_ms);
             }
             BridgeRequest::Notify(message) => self.publish_message(&message, now_ms),
             BridgeRequest::Keep(notes) => self.keep_for_bridge(bridge, notes),
@@ -242,6 +241,59 @@ impl Shard {
         self.lend_to_bridge(bridge, now_ms);
     }
 
+    /// What is recorded for these is one commit: the messages, and how far logs were read.
+    fn publish_all_for_bridge(&mut self, bridge: BridgeId, messages: Vec<Arrived>, now_ms: u64) {
+        self.durable.begin_packet();
+        let mut reasons = Vec::with_capacity(messages.len());
+        let mut bookmarks: Vec<Bookmark> = Vec::new();
+        for arrived in messages {
+            let reason = self.publish_in_turn(bridge, &arrived, now_ms);
+            reasons.push((arrived.number, reason));
+            let accepted = arrived.bookmark.filter(|_| !reason.is_error());
+            let Some(bookmark) = accepted else {
+                continue;
+            };
+            // Records of a log come in runs.
+            let known = bookmarks.iter_mut().rfind(|it| it.name == bookmark.name);
+            match known {
+                Some(known) => known.next = bookmark.next,
+                None => bookmarks.push(bookmark),
+            }
+        }
+        self.close_run();
+        let queue = self.bridges.get(&bridge);
+        let kept = bookmarks
+            .into_iter()
+            .filter_map(|it| queue?.keep_bookmark(it));
+        kept.for_each(|it| self.durable.record(it));
+        self.report_to_bridge(bridge, BridgeReport::Published(reasons));
+    }
+
+    /// As [`Shard::publish_for_bridge`], but nothing passes what was refused before it in its log.
+    fn publish_in_turn(&mut self, bridge: BridgeId, arrived: &Arrived, now_ms: u64) -> ReasonCode {
+        let Some(bookmark) = &arrived.bookmark else {
+            return self.publish_for_bridge(bridge, arrived, now_ms);
+        };
+        let queue = self.bridges.entry(bridge).or_default();
+        if !queue.is_next(bookmark, arrived.number) {
+            queue.refuse(bookmark, arrived.number);
+            return ReasonCode::QuotaExceeded;
+        }
+        // What is promised is not refused any more when it is written, where the bookmark would be
+        // written without it.
+        let has_room = !self.durable.is_on() || !self.shared.store.is_full();
+        let reason = match has_room {
+            true => self.publish_for_bridge(bridge, arrived, now_ms),
+            false => ReasonCode::QuotaExceeded,
+        };
+        let queue = self.bridges.entry(bridge).or_default();
+        match reason.is_error() {
+            true => queue.refuse(bookmark, arrived.number),
+            false => queue.accept(bookmark, arrived.number),
+        }
+        reason
+    }
+
     fn publish_for_bridge(
         &mut self,
         bridge: BridgeId,
@@ -249,8 +301,12 @@ impl Shard {
         now_ms: u64,
     ) -> ReasonCode {
         let message = &arrived.message;
+        if arrived.needs_subscriber && !self.is_received(message.topic()) {
+            return ReasonCode::QuotaExceeded;
+        }
         self.metrics.publishes_received.add(1);
         let mut outgoing = Outgoing::of(message);
+        outgoing.is_promised = arrived.bookmark.is_some();
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
             tracing::warn!(topic = message.topic(), %error, "retained store is full");
             return ReasonCode::QuotaExceeded;

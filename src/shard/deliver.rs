@@ -119,6 +119,11 @@ impl Shard {
         }
     }
 
+    /// Whether somebody would receive a message of a topic, at once or later.
+    pub(super) fn is_received(&mut self, topic: &str) -> bool {
+        !self.routes_of(topic, None).is_empty()
+    }
+
     fn routes_of(&mut self, topic: &str, publisher: Option<Key>) -> Arc<Routes> {
         let connection = publisher.and_then(|key| self.connections.lookup_mut(key));
         let Some(connection) = connection else {

@@ -106,7 +106,8 @@ pub(super) fn consumer(
 ) -> Result<Consumer, Failure> {
     config
         .set("group.id", &settings.group)
-        .set("auto.offset.reset", &settings.start)
+        // Where to begin is said for each partition; where that is gone, it is looked for anew.
+        .set("auto.offset.reset", "error")
         .set("isolation.level", &settings.isolation)
         // Offsets are stored by us once a record is accepted, and committed every second and when a
         // partition is given away.

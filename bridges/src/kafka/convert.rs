@@ -8,6 +8,7 @@ use rdkafka::producer::BaseRecord;
 use tidewire_protocol::codec::QoS;
 
 use super::events::Sent;
+use super::topics::topic_of;
 use crate::{Properties, Record};
 
 /// A record as it is sent.
@@ -24,14 +25,9 @@ impl<'a> Outgoing<'a> {
         let is_cleared = record.retain && record.payload.is_empty() && record.key.is_some();
         Self {
             record,
-            topic: Self::topic_of(record),
+            topic: topic_of(&record.topic),
             payload: (!is_cleared || !has_tombstones).then_some(&*record.payload),
         }
-    }
-
-    /// Topics of Kafka have no levels: `/` is `.` there.
-    pub(super) fn topic_of(record: &Record) -> String {
-        record.topic.replace('/', ".")
     }
 
     pub(super) fn as_base_record(&self) -> BaseRecord<'_, [u8], [u8], Box<Sent>> {

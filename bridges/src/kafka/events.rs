@@ -1,15 +1,17 @@
 //! What librdkafka tells: deliveries, errors and statistics, left where the ends find them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::Statistics;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
 
 use super::failure::{self, Target, Undelivered};
 use crate::ports::Ports;
@@ -41,6 +43,15 @@ impl Sent {
     }
 }
 
+/// What the group wants.
+#[derive(Debug)]
+pub(super) enum Rebalanced {
+    /// These partitions are to be read, and no others.
+    Assigned(TopicPartitionList),
+    /// Nothing is to be read.
+    Revoked,
+}
+
 #[derive(Debug, Default)]
 struct Heard {
     last_error: Option<String>,
@@ -48,7 +59,9 @@ struct Heard {
     trouble: Option<String>,
     /// Records whose batch was too large.
     suspects: BTreeSet<u64>,
-    revoked: Vec<(String, i32)>,
+    rebalances: VecDeque<Rebalanced>,
+    /// Somebody carries them out.
+    is_read: bool,
 }
 
 impl Events {
@@ -88,9 +101,14 @@ impl Events {
         self.heard().suspects.remove(&sequence);
     }
 
-    /// Partitions that now belong to somebody else, since the last call.
-    pub(super) fn take_revoked(&self) -> Vec<(String, i32)> {
-        std::mem::take(&mut self.heard().revoked)
+    /// From now on somebody carries out what the group wants, or nobody does.
+    pub(super) fn set_read(&self, is_read: bool) {
+        self.heard().is_read = is_read;
+    }
+
+    /// The next change of the group that is to be carried out.
+    pub(super) fn take_rebalance(&self) -> Option<Rebalanced> {
+        self.heard().rebalances.pop_front()
     }
 
     /// The connection goes on, but not everything works; said once until it has ended.
@@ -214,16 +232,31 @@ impl ProducerContext for Ear {
 }
 
 impl ConsumerContext for Ear {
-    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            // An assignment begins anew with what is committed.
-            Rebalance::Assign(partitions) | Rebalance::Revoke(partitions) => {
-                let elements = partitions.elements();
-                let names = elements.iter();
-                let names = names.map(|it| (it.topic().to_owned(), it.partition()));
-                self.0.heard().revoked.extend(names);
+    /// Carried out by the reader, who knows what is on its way; until then the group waits.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let rebalance = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                Rebalanced::Assigned(partitions.clone())
             }
-            Rebalance::Error(error) => self.0.trouble(format!("the group: {error}"), ""),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Rebalanced::Revoked,
+            other => {
+                let words = failure::words(other.into());
+                return self.0.trouble(format!("the group: {words}"), "");
+            }
+        };
+        let mut heard = self.0.heard();
+        if heard.is_read {
+            heard.rebalances.push_back(rebalance);
+            return;
         }
+        drop(heard);
+        // The consumer is about to be closed, which waits for this. If it fails, nothing was
+        // assigned.
+        let _ = consumer.unassign();
     }
 }

@@ -67,6 +67,17 @@ pub(super) fn of_topic(code: Code, topic: &str) -> Failure {
     }
 }
 
+/// What keeps a group from being used.
+pub(super) fn of_group(error: KafkaError) -> Failure {
+    let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+    let reason = format!("the group: {}", words(code));
+    if is_operators(code) {
+        Failure::refused(reason)
+    } else {
+        Failure::retry(reason)
+    }
+}
+
 /// The failure of a client that cannot go on, if it cannot.
 pub(super) fn of_client(error: &KafkaError, reason: &str) -> Option<Failure> {
     let code = error.rdkafka_error_code()?;

@@ -4,6 +4,8 @@
 //! by the delivery callback; an offset is committed once all records up to it are accepted. Clients
 //! outlive lost connections: librdkafka sends again what was in flight, and the server knows it.
 
+mod assign;
+mod bookmarks;
 mod client;
 mod convert;
 mod events;
@@ -19,13 +21,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::Producer as _;
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 pub use offsets::Position;
-pub use settings::{ConsumerSettings, ProducerSettings, Settings, Tls};
+pub use settings::{ConsumerSettings, ProducerSettings, Settings, Start, Tls};
 pub use sink::KafkaSink;
-pub use topics::topics_of;
+pub use topics::{topic_of, topics_of};
 
+use assign::Assigner;
+use bookmarks::Bookmarks;
 use events::Events;
 use offsets::Offsets;
 use sink::Producer;
@@ -40,6 +45,7 @@ pub struct KafkaConnector {
     /// Counts connections.
     connections: u64,
     running: Option<Running>,
+    bookmarks: Arc<Bookmarks>,
 }
 
 /// The clients of a connection.
@@ -62,7 +68,13 @@ impl KafkaConnector {
             settings: Arc::new(settings),
             connections: 0,
             running: None,
+            bookmarks: Arc::default(),
         }
+    }
+
+    /// Begins where an earlier process was: up to there it has kept what it received.
+    pub fn remember<'a>(&self, bookmarks: impl Iterator<Item = (&'a str, u64)>) {
+        self.bookmarks.restore(bookmarks);
     }
 
     fn create(&self, events: &Arc<Events>) -> Result<Clients, Failure> {
@@ -116,15 +128,23 @@ impl Connector for KafkaConnector {
         greet(clients.clone(), Arc::clone(&settings)).await?;
         let producer = clients.producer.zip(settings.producer.clone());
         let sink = KafkaSink::new(producer, Arc::clone(&events), settings.ack_timeout);
-        if let (Some(running), Some(consumer)) = (&mut self.running, clients.consumer) {
-            let unaccepted_max = settings.consumer.as_ref().map(|it| it.unaccepted_max);
+        let way_in = clients.consumer.zip(settings.consumer.clone());
+        if let (Some(running), Some((consumer, own))) = (&mut self.running, way_in) {
             let reader = Reader {
                 consumer,
                 events,
-                unaccepted_max: unaccepted_max.unwrap_or(1),
-                offsets: Offsets::new(self.connections),
+                offsets: Offsets::new(&own.group, self.connections),
+                assigner: Assigner {
+                    bookmarks: Arc::clone(&self.bookmarks),
+                    settings: own,
+                    patience: settings.connect_timeout,
+                },
+                runtime: Handle::current(),
             };
-            running.reader = Some(Working::begin(&ports, reader.run()));
+            running.reader = Some(Working::begin(&ports, async move {
+                // A panic of it ends the connection as well.
+                let _ = spawn_blocking(move || reader.run()).await;
+            }));
         }
         let (_, source) = ports.ends();
         Ok(Connected::new(sink, source, settings.servers.clone()))

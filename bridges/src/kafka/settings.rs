@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::CredentialsSource;
@@ -24,9 +25,9 @@ pub struct Settings {
     /// How long the server may acknowledge nothing while something is in flight.
     pub ack_timeout: Duration,
     /// The way out, if there is one.
-    pub producer: Option<ProducerSettings>,
+    pub producer: Option<Arc<ProducerSettings>>,
     /// The way in, if there is one.
-    pub consumer: Option<ConsumerSettings>,
+    pub consumer: Option<Arc<ConsumerSettings>>,
 }
 
 /// Files of TLS.
@@ -74,10 +75,23 @@ pub struct ConsumerSettings {
     pub topics: Vec<String>,
     /// The consumer group.
     pub group: String,
-    /// Where a group without offsets begins: `earliest`, `latest` or `error`.
-    pub start: String,
+    /// Where a partition begins that was never read.
+    pub start: Start,
     /// `read_committed` or `read_uncommitted`.
     pub isolation: String,
     /// Records received and not accepted.
     pub unaccepted_max: usize,
+}
+
+/// Where a partition begins that was never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what there is.
+    Earliest,
+    /// With what comes.
+    Latest,
+    /// Nowhere: somebody has to have read it.
+    Stored,
+    /// With what was made at a time, in milliseconds since 1970, or later.
+    At(i64),
 }

@@ -10,6 +10,7 @@ use tokio::time::{Duration, sleep};
 use super::convert::Outgoing;
 use super::events::{Ear, Events, Sent};
 use super::settings::ProducerSettings;
+use super::topics::topic_of;
 use crate::progress::Progress;
 use crate::{Failure, Record, Settled, Sink};
 
@@ -18,7 +19,7 @@ pub(super) type Producer = ThreadedProducer<Ear>;
 
 /// The way out of one connection.
 pub struct KafkaSink {
-    producer: Option<(Arc<Producer>, ProducerSettings)>,
+    producer: Option<(Arc<Producer>, Arc<ProducerSettings>)>,
     events: Arc<Events>,
     ack_timeout: Duration,
     /// Not yet given to librdkafka, in order.
@@ -31,7 +32,7 @@ pub struct KafkaSink {
 
 impl KafkaSink {
     pub(super) fn new(
-        producer: Option<(Arc<Producer>, ProducerSettings)>,
+        producer: Option<(Arc<Producer>, Arc<ProducerSettings>)>,
         events: Arc<Events>,
         ack_timeout: Duration,
     ) -> Self {
@@ -83,7 +84,7 @@ impl KafkaSink {
     fn refuse(&mut self, code: Code) {
         if let Some(record) = self.waiting.pop_front() {
             self.in_flight += 1;
-            let topic = Outgoing::topic_of(&record);
+            let topic = topic_of(&record.topic);
             self.events.refused(Sent::new(&record), code, &topic);
         }
     }

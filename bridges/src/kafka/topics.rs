@@ -1,9 +1,14 @@
-//! From topic filters to what a consumer subscribes to.
+//! Topics of ours as topics of Kafka, which have no levels.
+
+/// The name of a topic over there: `/` is `.` there.
+pub fn topic_of(topic: &str) -> String {
+    topic.replace('/', ".")
+}
 
 /// The name of a topic, or the regular expression of several, for what a filter of ours wants.
 pub fn topics_of(filter: &str) -> String {
     if !filter.contains(['+', '#']) {
-        return filter.replace('/', ".");
+        return topic_of(filter);
     }
     let mut expression = String::from("^");
     for (index, level) in filter.split('/').enumerate() {

@@ -167,10 +167,15 @@ impl<C: Connector> Runner<C> {
         let now_ms = self.post.now_ms();
         let mut messages = Vec::new();
         let (mut looping, mut unwanted) = (Vec::new(), Vec::new());
-        for Received { record, receipt } in received {
+        for Received {
+            mut record,
+            receipt,
+        } in received
+        {
+            let bookmark = record.bookmark.take();
             match self.map.inward(record, self.peer.as_deref(), now_ms) {
-                Ok(message) => {
-                    messages.push(self.arrivals.add(message, receipt));
+                Ok(inward) => {
+                    messages.push(self.arrivals.add(inward, bookmark, receipt));
                     self.reporter.metrics.received.add(1);
                 }
                 Err(why) => {

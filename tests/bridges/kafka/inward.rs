@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::bridge;
-use super::party::{Reader, Writer};
+use super::party::{Reader, Writer, wait_for_group};
 use super::server::Kafka;
+use super::{STATE, bridge};
 use crate::client::{Client, Q1};
 use crate::faults::numbers;
 use crate::federation::wait_until_up;
@@ -177,4 +177,95 @@ pub(super) fn nothing_is_lost_from_end_to_end_while_everything_is_killed(kafka: 
     stored.retain(|it| kept.insert(it.clone()));
     assert_eq!(stored, all);
     drop(to);
+}
+
+pub(super) fn a_partition_that_was_never_read_begins_where_the_configuration_says(kafka: &Kafka) {
+    kafka.create_topic("begins", 1, &[]);
+    let writer = Writer::new(kafka);
+    for (payload, at) in [
+        ("old", 1_000_000),
+        ("middle", 2_000_000),
+        ("new", 3_000_000),
+    ] {
+        writer.send_at("begins", "k", payload, at);
+        writer.flush();
+    }
+    let start = |group: &str, start: &str| {
+        let lines = format!(
+            "[bridges.kafka]\ngroup = \"{group}\"\nstart = {start}\n\
+             [[bridges.in]]\nfilters = [\"begins\"]"
+        );
+        Broker::tidewire(free_port(), &bridge(kafka.port, &lines))
+    };
+    // A time as a text, and one of TOML's own.
+    for (group, at) in [
+        ("a", "\"1970-01-01T00:20:00+00:00\""),
+        ("b", "1970-01-01T00:33:20Z"),
+    ] {
+        let ours = start(group, at);
+        let mut receiver = Client::connect(&ours, "receiver");
+        receiver.subscribe("begins");
+        assert_eq!(receiver.payloads(2), ["middle", "new"], "{at}");
+    }
+    let ours = start("c", "\"stored\"");
+    let mut watcher = Client::connect(&ours, "watcher");
+    watcher.subscribe(STATE).wait_for(STATE, "was never read");
+    // What comes after the first look is not lost while nobody is there.
+    let ours = start("d", "\"latest\"");
+    wait_until_up(&ours);
+    wait_for_group(kafka, "d", "begins");
+    ours.stop();
+    writer.send("begins", "k", Some("while away"), &[]);
+    writer.flush();
+    let ours = start("d", "\"latest\"");
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("begins").expect("begins", "while away");
+}
+
+pub(super) fn nothing_is_taken_while_nobody_would_receive_it(kafka: &Kafka) {
+    kafka.create_topic("wanted", 1, &[]);
+    let writer = Writer::new(kafka);
+    let all = numbers(2_000);
+    for payload in &all {
+        writer.send("wanted", "k", Some(payload), &[]);
+    }
+    writer.flush();
+    let lines = "[bridges.kafka]\ngroup = \"wanted\"\nstart = \"earliest\"\nunaccepted_max = 100\n\
+         [[bridges.in]]\nfilters = [\"wanted\"]\nrequire_subscriber = true";
+    let ours = Broker::tidewire(free_port(), &bridge(kafka.port, lines));
+    wait_until_up(&ours);
+    std::thread::sleep(Duration::from_secs(2));
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("wanted");
+    assert_eq!(receiver.payloads(all.len()), all);
+    receiver.expect_silence();
+}
+
+pub(super) fn a_topic_that_was_made_anew_is_read_from_its_beginning(kafka: &Kafka) {
+    kafka.create_topic("again", 1, &[]);
+    let writer = Writer::new(kafka);
+    let lines = "[bridges.kafka]\ngroup = \"again\"\nstart = \"earliest\"\n\
+         [[bridges.in]]\nfilters = [\"again\"]";
+    let config = bridge(kafka.port, lines);
+    let ours = Broker::tidewire(free_port(), &config);
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("again");
+    for payload in ["1", "2", "3"] {
+        writer.send("again", "k", Some(payload), &[]);
+    }
+    assert_eq!(receiver.payloads(3), ["1", "2", "3"]);
+    let directory = ours.stop_and_keep();
+    kafka.delete_topic("again");
+    kafka.create_topic("again", 1, &[]);
+    let writer = Writer::new(kafka);
+    writer.send("again", "k", Some("of the new one"), &[]);
+    writer.flush();
+    let ours = Broker::tidewire_in(directory, free_port(), &config);
+    let mut watcher = Client::connect(&ours, "watcher");
+    watcher.subscribe(STATE);
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver
+        .subscribe("again")
+        .expect("again", "of the new one");
+    receiver.expect_silence();
 }

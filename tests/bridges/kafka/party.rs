@@ -85,6 +85,23 @@ fn got(message: &impl Message) -> Got {
     }
 }
 
+/// Waits until a group has an offset of the first partition of a topic.
+pub(crate) fn wait_for_group(kafka: &Kafka, group: &str, topic: &str) {
+    let mut config = kafka.config();
+    let consumer: BaseConsumer = config.set("group.id", group).create().expect("a consumer");
+    let clock = Clock::start();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    loop {
+        let committed = consumer.committed_offsets(list.clone(), Duration::from_secs(5));
+        let offset = committed.expect("an answer").elements()[0].offset();
+        if matches!(offset, Offset::Offset(_)) {
+            return;
+        }
+        assert!(clock.now_ms() < START_MS, "{offset:?}");
+    }
+}
+
 /// Writes to topics.
 pub(crate) struct Writer {
     producer: BaseProducer,
@@ -118,6 +135,13 @@ impl Writer {
         let mut record = BaseRecord::<str, str>::to(topic).key(key).headers(headers);
         record.payload = payload;
         self.producer.send(record).map_err(|it| it.0).expect("sent");
+    }
+
+    /// As [`Writer::send`], made at a time.
+    pub(crate) fn send_at(&self, topic: &str, key: &str, payload: &str, unix_ms: i64) {
+        let record = BaseRecord::<str, str>::to(topic).key(key).payload(payload);
+        let sent = self.producer.send(record.timestamp(unix_ms));
+        sent.map_err(|it| it.0).expect("sent");
     }
 
     /// Waits until the server has everything.
