@@ -41,7 +41,7 @@ impl Assigner {
     ) -> Result<Vec<String>, Failure> {
         let committed = consumer
             .committed_offsets(partitions.clone(), self.patience)
-            .map_err(failure::of_group)?;
+            .map_err(|it| failure::of_group(&it))?;
         let mut gone = Vec::new();
         for element in committed.elements() {
             let (topic, partition) = (element.topic(), element.partition());

@@ -68,7 +68,7 @@ pub(super) fn of_topic(code: Code, topic: &str) -> Failure {
 }
 
 /// What keeps a group from being used.
-pub(super) fn of_group(error: KafkaError) -> Failure {
+pub(super) fn of_group(error: &KafkaError) -> Failure {
     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
     let reason = format!("the group: {}", words(code));
     if is_operators(code) {

@@ -162,11 +162,11 @@ impl Reader {
         let gone = self.assigner.place(&self.consumer, &mut partitions)?;
         self.consumer
             .assign(&partitions)
-            .map_err(failure::of_group)?;
+            .map_err(|it| failure::of_group(&it))?;
         // The group is told even where nothing comes: the next one does not begin later.
         self.consumer
             .store_offsets(&partitions)
-            .map_err(failure::of_group)?;
+            .map_err(|it| failure::of_group(&it))?;
         for what in gone {
             self.events.trouble(what, "");
         }
@@ -186,7 +186,9 @@ impl Reader {
             self.is_told_within(POLL);
         }
         self.offsets.revoke();
-        self.consumer.unassign().map_err(failure::of_group)
+        self.consumer
+            .unassign()
+            .map_err(|it| failure::of_group(&it))
     }
 
     fn failed(&self, error: &KafkaError) {
