@@ -160,6 +160,8 @@ pub struct Received {
     pub record: Record,
     /// To be given to [`Source::accept`].
     pub receipt: Receipt,
+    /// Its place, if it came from a log that is read in order.
+    pub bookmark: Option<Bookmark>,
 }
 
 /// Stands for one received record that is not yet acknowledged.

@@ -35,8 +35,6 @@ pub struct Record {
     pub retain: bool,
     /// When it is no longer worth sending.
     pub expires_at: Option<Instant>,
-    /// Its place, if it came from a log that is read in order.
-    pub bookmark: Option<Bookmark>,
 }
 
 /// A place in a log at the remote, to be kept in the same step as the record that came from it.

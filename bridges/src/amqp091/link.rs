@@ -224,6 +224,7 @@ impl Link {
         let received = Received {
             record: record_of(&mut delivery),
             receipt: Receipt(Token::Delivery(place)),
+            bookmark: None,
         };
         self.ports.leave(|boxes| boxes.received.push(received));
         Ok(())

@@ -82,8 +82,8 @@ impl Reader {
             if boxes.failure.is_some() {
                 return;
             }
-            for Received { record, .. } in &received {
-                let next = record.bookmark.as_ref();
+            for Received { bookmark, .. } in &received {
+                let next = bookmark.as_ref();
                 let next = next.and_then(|it| Some((&it.name, i64::try_from(it.next).ok()?)));
                 next.into_iter()
                     .for_each(|(name, next)| bookmarks.set(name, next));
@@ -95,11 +95,10 @@ impl Reader {
     fn received(&mut self, message: &BorrowedMessage<'_>) -> Received {
         let (topic, partition) = (message.topic(), message.partition());
         let (position, bookmark) = self.offsets.received(topic, partition, message.offset());
-        let mut record = record_of(message);
-        record.bookmark = bookmark;
         Received {
-            record,
+            record: record_of(message),
             receipt: Receipt(Token::Position(position)),
+            bookmark,
         }
     }
 

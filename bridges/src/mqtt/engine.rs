@@ -393,6 +393,7 @@ impl Engine {
                 qos: publish.qos,
                 packet_id: publish.packet_id,
             })),
+            bookmark: None,
         });
         Ok(())
     }

@@ -168,11 +168,11 @@ impl<C: Connector> Runner<C> {
         let mut messages = Vec::new();
         let (mut looping, mut unwanted) = (Vec::new(), Vec::new());
         for Received {
-            mut record,
+            record,
             receipt,
+            bookmark,
         } in received
         {
-            let bookmark = record.bookmark.take();
             match self.map.inward(record, self.peer.as_deref(), now_ms) {
                 Ok(inward) => {
                     messages.push(self.arrivals.add(inward, bookmark, receipt));
