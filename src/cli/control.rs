@@ -1,7 +1,7 @@
-//! `tidewire bridge`, and the socket on which a running broker hears of it.
+//! `tidewire bridge`, and the socket on which a running broker hears of it and of reloads.
 //!
 //! # Shape
-//! One line each way: `bridge NAME ORDER`, then `ok JSON` or `error TEXT`.
+//! One line each way: `bridge NAME ORDER` or `reload`, then `ok JSON`, `ok TEXT` or `error TEXT`.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -27,10 +27,19 @@ pub(super) struct Control {
 /// What somebody asks for.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) bridge: String,
-    pub(super) order: BridgeOrder,
-    stream: UnixStream,
+    pub(super) wish: Wish,
+    pub(super) asker: Asker,
 }
+
+#[derive(Debug)]
+pub(super) enum Wish {
+    Bridge(String, BridgeOrder),
+    Reload,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(super) struct Asker(UnixStream);
 
 impl Control {
     /// Takes the place of what an earlier process has left; for our user alone.
@@ -70,14 +79,16 @@ impl Control {
     }
 }
 
-impl Asked {
+impl Asker {
     pub(super) async fn answer<E: std::fmt::Display>(mut self, result: Result<String, E>) {
         let line = match result {
-            Ok(state) => format!("ok {state}\n"),
-            Err(error) => format!("error {error}\n"),
+            Ok(said) => format!("ok {said}"),
+            Err(error) => format!("error {error}"),
         };
+        // What parsers say may have several lines.
+        let line = line.trim_end().replace('\n', " ") + "\n";
         // Who asked may be gone.
-        let _ = timeout(PATIENCE, self.stream.write_all(line.as_bytes())).await;
+        let _ = timeout(PATIENCE, self.0.write_all(line.as_bytes())).await;
     }
 }
 
@@ -88,18 +99,18 @@ async fn read(mut stream: UnixStream) -> Option<Asked> {
         .read_line(&mut line)
         .await
         .ok()?;
-    let mut words = line.split_whitespace();
-    let (Some("bridge"), Some(bridge), Some(order)) = (words.next(), words.next(), words.next())
-    else {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let wish = match words[..] {
+        ["reload"] => Wish::Reload,
+        ["bridge", bridge, order] => {
+            let order = ORDERS.iter().find(|(word, _)| *word == order)?.1;
+            Wish::Bridge(bridge.to_owned(), order)
+        }
         // Somebody else's protocol: there is nobody to answer.
-        return None;
+        _ => return None,
     };
-    let order = ORDERS.iter().find(|(word, _)| *word == order)?.1;
-    Some(Asked {
-        bridge: bridge.to_owned(),
-        order,
-        stream,
-    })
+    let asker = Asker(stream);
+    Some(Asked { wish, asker })
 }
 
 /// Asks a running broker, prints the state, and waits until the bridge obeys.
@@ -131,22 +142,46 @@ pub fn run(arguments: &BridgeArguments) -> Result<(), RunError> {
 }
 
 fn ask(path: &Path, bridge: &str, order: &str) -> Result<String, RunError> {
-    let within = |error: io::Error| {
-        let text = format!("{}: {error}; is the broker running?", path.display());
-        RunError::Io(io::Error::new(error.kind(), text))
-    };
-    let mut stream = BlockingStream::connect(path).map_err(within)?;
-    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
-    writeln!(stream, "bridge {bridge} {order}").map_err(within)?;
-    let mut line = String::new();
-    BufReader::new(stream)
-        .read_line(&mut line)
-        .map_err(within)?;
-    match line.trim_end().split_once(' ') {
-        Some(("ok", state)) => Ok(state.to_owned()),
-        Some(("error", text)) => Err(RunError::Io(io::Error::other(text.to_owned()))),
-        _ => Err(within(io::Error::other("no answer"))),
+    let words = format!("bridge {bridge} {order}");
+    Broker::at(path)?.ask(&words, ANSWER_PATIENCE)
+}
+
+/// A running broker, as its control socket is reached.
+pub(super) struct Broker<'p> {
+    path: &'p Path,
+    stream: BlockingStream,
+}
+
+impl<'p> Broker<'p> {
+    pub(super) fn at(path: &'p Path) -> Result<Self, RunError> {
+        let stream = BlockingStream::connect(path).map_err(|error| lost(path, &error))?;
+        Ok(Self { path, stream })
     }
+
+    /// Carries out a reload there: what waits for the next start, or why nothing is changed.
+    pub(super) fn reload(self) -> Result<String, RunError> {
+        self.ask("reload", RELOAD_PATIENCE)
+    }
+
+    fn ask(mut self, words: &str, patience: Duration) -> Result<String, RunError> {
+        let within = |error: io::Error| lost(self.path, &error);
+        self.stream.set_read_timeout(Some(patience))?;
+        writeln!(self.stream, "{words}").map_err(within)?;
+        let mut line = String::new();
+        BufReader::new(self.stream)
+            .read_line(&mut line)
+            .map_err(within)?;
+        match line.trim_end().split_once(' ') {
+            Some(("ok", said)) => Ok(said.to_owned()),
+            Some(("error", text)) => Err(RunError::Refused(text.to_owned())),
+            _ => Err(within(io::Error::other("no answer"))),
+        }
+    }
+}
+
+fn lost(path: &Path, error: &io::Error) -> RunError {
+    let text = format!("{}: {error}; is the broker running?", path.display());
+    RunError::Io(io::Error::new(error.kind(), text))
 }
 
 const ORDERS: [(&str, BridgeOrder); 5] = [
@@ -162,5 +197,7 @@ const BACKLOG: i32 = 8;
 /// For one line over a socket of this machine.
 const PATIENCE: Duration = Duration::from_secs(1);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// A reload asks servers for keys, and waits until all shards have looked at all connections.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(300);
 const OBEY_STEP: Duration = Duration::from_millis(50);
 const OBEY_STEPS: u32 = 300;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
-use super::control::{Asked, Control};
+use super::control::{Asked, Control, Wish};
 use super::files;
 use super::pid_file::{PidFile, PidFileError};
 use super::watch::Watch;
@@ -34,8 +34,14 @@ pub enum RunError {
     #[error(transparent)]
     Acl(#[from] AclError),
     /// `tidewire reload` does not know whom to tell.
-    #[error("no pid file: set pid_file in the configuration, or send SIGHUP to the broker")]
-    NoPidFile,
+    #[error(
+        "no control socket and no pid file: set control_socket or pid_file in the configuration, \
+         or send SIGHUP to the broker"
+    )]
+    NobodyToReload,
+    /// A running broker does not do what it is asked for.
+    #[error("{0}")]
+    Refused(String),
     /// `tidewire bridge` does not know whom to ask.
     #[error("no control socket: set control_socket in the configuration of the broker")]
     NoControlSocket,
@@ -60,7 +66,7 @@ impl RunError {
                 | Self::Bridge(_)
                 | Self::Keys(_)
                 | Self::Acl(_)
-                | Self::NoPidFile
+                | Self::NobodyToReload
                 | Self::NoControlSocket
                 | Self::Start(
                     StartError::Users(_)
@@ -96,18 +102,24 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
         greet(server.addresses(), &store)?;
         loop {
             // Cancel safe: a signal that is not taken here is not lost to the other arms.
-            tokio::select! {
+            let asker = tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => {}
-                () = watch.changed() => {}
-                asked = next_of(control.as_ref()) => {
-                    let answer = server.order_bridge(&asked.bridge, asked.order);
-                    asked.answer(answer).await;
-                    continue;
-                }
+                _ = hangup.recv() => None,
+                () = watch.changed() => None,
+                Asked { wish, asker } = next_of(control.as_ref()) => match wish {
+                    Wish::Reload => Some(asker),
+                    Wish::Bridge(name, order) => {
+                        asker.answer(server.order_bridge(&name, order)).await;
+                        continue;
+                    }
+                },
+            };
+            let reloaded;
+            (server, reloaded) = reload(server, arguments, &mut watch).await?;
+            if let Some(asker) = asker {
+                asker.answer(reloaded).await;
             }
-            server = reload(server, arguments, &mut watch).await?;
         }
         tracing::info!("stopping");
         let stopped = tokio::task::spawn_blocking(move || server.stop());
@@ -128,12 +140,12 @@ async fn next_of(control: Option<&Control>) -> Asked {
     }
 }
 
-/// Reads the configuration again; the log says what came of it.
+/// Reads the configuration again; the log says what came of it, and so does the answer.
 async fn reload(
     mut server: Server,
     arguments: &RunArguments,
     watch: &mut Watch,
-) -> Result<Server, RunError> {
+) -> Result<(Server, Result<String, String>), RunError> {
     let arguments = arguments.clone();
     let reloading = tokio::task::spawn_blocking(move || {
         // Files that cannot be used are followed as well: they may be mended.
@@ -145,20 +157,33 @@ async fn reload(
         (server, named, reloaded)
     });
     let (server, named, reloaded) = reloading.await.map_err(io::Error::other)?;
-    match reloaded {
-        Ok(waiting) if waiting.is_empty() => tracing::info!("configuration reloaded"),
-        Ok(waiting) => {
-            tracing::warn!(
-                ?waiting,
-                "configuration reloaded; some keys wait for the next start"
-            );
-        }
-        Err(error) => tracing::error!(%error, "configuration not reloaded, nothing is changed"),
-    }
     if let Some(config) = named {
         watch.follow(&config);
     }
-    Ok(server)
+    Ok((server, report(reloaded)))
+}
+
+fn report(reloaded: Result<Vec<&str>, ReloadError>) -> Result<String, String> {
+    match reloaded {
+        Ok(waiting) if waiting.is_empty() => {
+            tracing::info!("configuration reloaded");
+            Ok("configuration reloaded".into())
+        }
+        Ok(waiting) => {
+            let said = "configuration reloaded; some keys wait for the next start";
+            tracing::warn!(?waiting, "{said}");
+            Ok(format!("{said}: {}", waiting.join(", ")))
+        }
+        Err(error @ ReloadError::Late) => {
+            tracing::error!("{error}");
+            Err(error.to_string())
+        }
+        Err(error) => {
+            let said = "configuration not reloaded, nothing is changed";
+            tracing::error!(%error, "{said}");
+            Err(format!("{said}: {error}"))
+        }
+    }
 }
 
 /// What a valid configuration names.

@@ -66,7 +66,7 @@ pub struct Config {
     pub sys_interval_seconds: u32,
     /// Where the process id is written, for `tidewire reload`.
     pub pid_file: Option<PathBuf>,
-    /// The socket that `tidewire bridge` asks; `None` has none.
+    /// The socket that `tidewire bridge` and `tidewire reload` ask; `None` has none.
     pub control_socket: Option<PathBuf>,
     /// Seconds between two looks at the files of the configuration, 0 = off.
     pub watch_files_seconds: u32,

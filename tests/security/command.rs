@@ -110,7 +110,7 @@ fn reload_checks_the_files_and_then_tells_the_broker() {
     let mut broker = Process::start(config);
     let (status, said) = tidewire(&["reload", "-c", config]);
     assert_eq!(
-        (status, said.contains("reads its configuration")),
+        (status, said.contains("reads its configuration again")),
         (0, true),
         "{said}"
     );
@@ -130,6 +130,46 @@ fn reload_checks_the_files_and_then_tells_the_broker() {
     files.write("acl", "topic a\n");
     let (_, said) = tidewire(&["reload", "-c", config]);
     assert!(said.contains("not the process id of a broker"), "{said}");
+}
+
+#[test]
+fn a_reload_over_the_control_socket_answers_what_came_of_it() {
+    let files = Directory::new();
+    let (socket, pid_file) = (files.path("control"), files.path("pid"));
+    let with = |more: &str| {
+        let config = format!(
+            "control_socket = {socket:?}\npid_file = {pid_file:?}\nsys_interval_seconds = 0\n\
+             shards = 1\n[store]\nengine = \"memory\"\n[[listeners]]\nbind = \"127.0.0.1:0\"\n"
+        );
+        let path = files.write("config.toml", &(config + more));
+        path.to_str().unwrap().to_owned()
+    };
+    let config = with("");
+    let reload = |config: &str| tidewire(&["reload", "-c", config]);
+    let _broker = Process::start(&config);
+    assert_eq!(reload(&config), (0, "configuration reloaded\n".into()));
+    let waits = "configuration reloaded; some keys wait for the next start: log\n";
+    assert_eq!(
+        reload(&with("[log]\nlevel = \"warn\"\n")),
+        (0, waits.into())
+    );
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let (status, said) = reload(&with(&format!("[[listeners]]\nbind = \"{taken}\"\n")));
+    let refused = format!("nothing is changed: cannot listen on {taken}");
+    assert!(status == 1 && said.contains(&refused), "{status} {said}");
+    let config = with("");
+    let (status, said) = tidewire(&["reload", "-c", &config, "--control-socket", "/nowhere"]);
+    assert!(
+        status == 1 && said.contains("is the broker running?"),
+        "{said}"
+    );
+    let pid_file = pid_file.to_str().unwrap();
+    let (status, said) = tidewire(&["reload", "-c", &config, "--pid-file", pid_file]);
+    assert!(
+        status == 0 && said.contains("only its log says"),
+        "a signal answers nothing: {said}"
+    );
 }
 
 #[test]

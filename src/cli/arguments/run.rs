@@ -42,7 +42,10 @@ pub struct ReloadArguments {
     /// Those that the broker was started with, to check what it would read.
     #[command(flatten)]
     pub run: RunArguments,
-    /// File with the process id of the broker, instead of that of the configuration
+    /// Control socket of the broker, instead of that of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub control_socket: Option<PathBuf>,
+    /// File with the process id of the broker that is told by a signal, which answers nothing
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 }
