@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use crate::Failure;
 
 /// A stream of bytes to a server.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Stream for S {}
 
 /// A stream on its way.
 pub type Dialling = Pin<Box<dyn Future<Output = Result<Dialled, Failure>> + Send>>;

@@ -7,15 +7,21 @@
 
 #[cfg(feature = "amqp091")]
 pub mod amqp091;
+#[cfg(feature = "amqp10")]
+pub mod amqp10;
 mod dial;
 mod failure;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(any(feature = "amqp091", feature = "amqp10"))]
+mod line;
 pub mod mqtt;
 mod note;
 mod ports;
 mod progress;
 mod record;
+#[cfg(any(feature = "amqp091", feature = "amqp10"))]
+mod separators;
 mod template;
 
 pub use dial::{Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Stream};
@@ -62,6 +68,9 @@ pub enum Settings {
     /// AMQP 0-9-1.
     #[cfg(feature = "amqp091")]
     Amqp091(Box<amqp091::Settings>),
+    /// AMQP 1.0.
+    #[cfg(feature = "amqp10")]
+    Amqp10(Box<amqp10::Settings>),
     /// Kafka.
     #[cfg(feature = "kafka")]
     Kafka(Box<kafka::Settings>),
@@ -173,9 +182,12 @@ pub struct Receipt(pub(crate) Token);
 pub(crate) enum Token {
     /// MQTT.
     Mqtt(mqtt::Receipt),
-    /// AMQP.
+    /// AMQP 0-9-1.
     #[cfg(feature = "amqp091")]
     Delivery(amqp091::Delivery),
+    /// AMQP 1.0.
+    #[cfg(feature = "amqp10")]
+    Amqp10(amqp10::Delivery),
     /// Kafka.
     #[cfg(feature = "kafka")]
     Position(kafka::Position),
@@ -190,7 +202,7 @@ impl Receipt {
     fn mqtt(self) -> Option<mqtt::Receipt> {
         match self.0 {
             Token::Mqtt(receipt) => Some(receipt),
-            #[cfg(any(feature = "amqp091", feature = "kafka"))]
+            #[cfg(any(feature = "amqp091", feature = "amqp10", feature = "kafka"))]
             _ => None,
         }
     }
@@ -199,6 +211,14 @@ impl Receipt {
     fn delivery(self) -> Option<amqp091::Delivery> {
         match self.0 {
             Token::Delivery(delivery) => Some(delivery),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "amqp10")]
+    fn amqp10(self) -> Option<amqp10::Delivery> {
+        match self.0 {
+            Token::Amqp10(delivery) => Some(delivery),
             _ => None,
         }
     }

@@ -98,7 +98,7 @@ impl Drop for EndOfTask {
 
 impl Ports {
     /// For a protocol that can refuse what it has received.
-    #[cfg(feature = "amqp091")]
+    #[cfg(any(feature = "amqp091", feature = "amqp10"))]
     pub(crate) fn refusing() -> Self {
         let ports = Self::default();
         ports.lock().can_refuse = true;

@@ -3,9 +3,10 @@
 use super::BridgeError;
 use crate::config::{Bridge, BridgeKind};
 
-const KINDS: [(BridgeKind, &str, bool); 3] = [
+const KINDS: [(BridgeKind, &str, bool); 4] = [
     (BridgeKind::Mqtt, "mqtt", true),
     (BridgeKind::Amqp091, "amqp091", cfg!(feature = "amqp091")),
+    (BridgeKind::Amqp10, "amqp10", cfg!(feature = "amqp10")),
     (BridgeKind::Kafka, "kafka", cfg!(feature = "kafka")),
 ];
 

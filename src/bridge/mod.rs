@@ -7,6 +7,8 @@
 
 #[cfg(feature = "amqp091")]
 mod amqp091;
+#[cfg(feature = "amqp10")]
+mod amqp10;
 mod arrivals;
 mod backoff;
 mod command;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(feature = "amqp10")]
+use tidewire_bridges::amqp10::Amqp10Connector;
 #[cfg(feature = "amqp091")]
 use tidewire_bridges::amqp091::Amqp091Connector;
 #[cfg(feature = "kafka")]
@@ -77,6 +79,10 @@ pub(super) fn change(
         }
         #[cfg(not(feature = "amqp091"))]
         BridgeKind::Amqp091 => return Err(super::kinds::not_built(bridge)),
+        #[cfg(feature = "amqp10")]
+        BridgeKind::Amqp10 => Settings::Amqp10(Box::new(super::amqp10::settings(bridge, node)?)),
+        #[cfg(not(feature = "amqp10"))]
+        BridgeKind::Amqp10 => return Err(super::kinds::not_built(bridge)),
         #[cfg(feature = "kafka")]
         BridgeKind::Kafka => Settings::Kafka(Box::new(settings::kafka(bridge, &map, node)?)),
         #[cfg(not(feature = "kafka"))]
@@ -134,6 +140,10 @@ pub(super) fn prepare(
         #[cfg(feature = "amqp091")]
         Settings::Amqp091(settings) => {
             task(&bridge, Amqp091Connector::new(*settings), tools, stopped)
+        }
+        #[cfg(feature = "amqp10")]
+        Settings::Amqp10(settings) => {
+            task(&bridge, Amqp10Connector::new(*settings), tools, stopped)
         }
         #[cfg(feature = "kafka")]
         Settings::Kafka(settings) => {
@@ -232,7 +242,9 @@ fn queue_limits(bridge: &Bridge) -> BridgeQueueLimits {
     let age_ms_max = bridge.queue_age_seconds_max.saturating_mul(1_000);
     let inflight_max = match bridge.kind {
         BridgeKind::Kafka => usize::try_from(bridge.kafka.inflight_max).unwrap_or(usize::MAX / 2),
-        BridgeKind::Mqtt | BridgeKind::Amqp091 => usize::from(bridge.inflight_max),
+        BridgeKind::Mqtt | BridgeKind::Amqp091 | BridgeKind::Amqp10 => {
+            usize::from(bridge.inflight_max)
+        }
     };
     BridgeQueueLimits {
         messages_max: bridge.queue_messages_max,

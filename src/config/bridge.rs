@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zeroize::Zeroize;
 
 use super::url::Scheme;
-use super::{BridgeAmqp091, BridgeKafka, QueueOverflow};
+use super::{BridgeAmqp10, BridgeAmqp091, BridgeKafka, QueueOverflow};
 
 /// One bridge to another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +92,10 @@ pub struct Bridge {
     pub queue_age_seconds_max: u64,
     /// What happens to a message that finds the queue full.
     pub queue_overflow: QueueOverflow,
-    /// amqp091: the virtual host; `None` is `/`.
+    /// amqp091, RabbitMQ over amqp10: the virtual host; `None` is `/`.
     pub virtual_host: Option<String>,
-    /// amqp091: the exchange that messages are published to; `None` is `amq.topic`.
+    /// amqp091, RabbitMQ over amqp10: the exchange that messages are published to; `None` is
+    /// `amq.topic`.
     pub exchange: Option<String>,
     /// amqp091: the queue that is consumed.
     pub queue: Option<String>,
@@ -102,6 +103,8 @@ pub struct Bridge {
     pub mandatory: bool,
     /// amqp091: what else only it has.
     pub amqp091: BridgeAmqp091,
+    /// amqp10: all that only it has.
+    pub amqp10: BridgeAmqp10,
     /// kafka: all that only it has.
     pub kafka: BridgeKafka,
     /// Where messages go that the other broker will never take; `None` drops them.
@@ -164,6 +167,7 @@ impl Default for Bridge {
             queue: None,
             mandatory: true,
             amqp091: BridgeAmqp091::default(),
+            amqp10: BridgeAmqp10::default(),
             kafka: BridgeKafka::default(),
             dead_letter: None,
             notify_topic: None,
@@ -265,6 +269,8 @@ pub enum BridgeKind {
     Mqtt,
     /// AMQP 0-9-1, as a client.
     Amqp091,
+    /// AMQP 1.0, as a client.
+    Amqp10,
     /// Kafka, as a client.
     Kafka,
 }

@@ -9,7 +9,7 @@ use super::rules::{Broken, demand};
 use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, QueueOverflow, Transport,
-    bridge_amqp091, bridge_kafka,
+    bridge_amqp10, bridge_amqp091, bridge_kafka,
 };
 
 /// The first rule about bridges that does not hold.
@@ -53,6 +53,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     check_amqp091(bridge)?;
     check_start(bridge)?;
     bridge_amqp091::check(bridge)?;
+    bridge_amqp10::check(bridge)?;
     bridge_kafka::check(bridge)?;
     check_servers(bridge)?;
     check_numbers(bridge)?;
@@ -105,13 +106,15 @@ fn check_mqtt_only(bridge: &Bridge) -> Result<(), Broken> {
 
 fn check_amqp091(bridge: &Bridge) -> Result<(), Broken> {
     let is_amqp = bridge.kind == BridgeKind::Amqp091;
+    // Over AMQP 1.0 they are for RabbitMQ.
+    let has_exchange = is_amqp || bridge.kind == BridgeKind::Amqp10;
     let texts = [
-        ("virtual_host", &bridge.virtual_host),
-        ("exchange", &bridge.exchange),
-        ("queue", &bridge.queue),
+        ("virtual_host", &bridge.virtual_host, has_exchange),
+        ("exchange", &bridge.exchange, has_exchange),
+        ("queue", &bridge.queue, is_amqp),
     ];
-    for (key, text) in texts {
-        let fits = is_amqp || text.is_none();
+    for (key, text, is_known) in texts {
+        let fits = is_known || text.is_none();
         demand(key, fits, "is for kind = \"amqp091\"")?;
         let is_short = text.as_ref().is_none_or(|it| it.len() <= 255);
         demand(key, is_short, "is longer than 255 bytes")?;
@@ -147,7 +150,7 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
         let key = format!("servers.{index}");
         let schemes = match bridge.kind {
             BridgeKind::Mqtt => "must begin with mqtt://, mqtts://, ws://, wss:// or unix://",
-            BridgeKind::Amqp091 => "must begin with amqp:// or amqps://",
+            BridgeKind::Amqp091 | BridgeKind::Amqp10 => "must begin with amqp:// or amqps://",
             BridgeKind::Kafka => "must begin with kafka:// or kafkas://",
         };
         let scheme = Scheme::of_server(bridge.kind, server).map_err(|_| Broken {

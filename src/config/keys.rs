@@ -34,8 +34,9 @@ pub(super) const LISTS: [&str; 9] = [
 ];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 10] = [
+pub(super) const TABLES: [&str; 11] = [
     "bridges.#.amqp091",
+    "bridges.#.amqp10",
     "bridges.#.kafka",
     "auth",
     "auth.jwt",
@@ -55,6 +56,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         CERTIFICATE,
         BRIDGE,
         BRIDGE_AMQP091,
+        BRIDGE_AMQP10,
         BRIDGE_KAFKA,
         BRIDGE_OUT,
         BRIDGE_IN,
@@ -215,6 +217,20 @@ keys!(BRIDGE_AMQP091: "bridges.#.amqp091.", |config, at| {
     queue_arguments ANY;
     consumer_arguments ANY;
     priority (0, 255);
+});
+
+keys!(BRIDGE_AMQP10: "bridges.#.amqp10.", |config, at| {
+    config.bridges.get_mut(at.outer).map(|bridge| &mut bridge.amqp10)
+}, {
+    dialect ANY;
+    sasl_mechanism ANY;
+    host_name ANY;
+    target ANY;
+    address ANY;
+    source ANY;
+    links_max (1, 1_024);
+    message_bytes_max ANY;
+    priority (0, 9);
 });
 
 keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {

@@ -7,6 +7,7 @@ mod acl;
 mod auth;
 mod bridge;
 mod bridge_amqp091;
+mod bridge_amqp10;
 mod bridge_kafka;
 mod bridge_rules;
 mod error;
@@ -35,6 +36,7 @@ pub use auth::{
 pub use bridge::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
 };
+pub use bridge_amqp10::{Amqp10Dialect, Amqp10Mechanism, Amqp10Node, BridgeAmqp10};
 pub use bridge_amqp091::{AmqpDeclare, AmqpExchangeKind, BridgeAmqp091};
 pub use bridge_kafka::{
     BridgeKafka, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,

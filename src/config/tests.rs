@@ -61,7 +61,7 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .replace("acl.rules", "acl.rules.#")
                 + ".";
             if let Some(rest) = section.strip_prefix("bridges.") {
-                let is_list = !rest.is_empty() && !["amqp091.", "kafka."].contains(&rest);
+                let is_list = !["", "amqp091.", "amqp10.", "kafka."].contains(&rest);
                 let rest = rest.replacen('.', ".#.", usize::from(is_list));
                 section = format!("bridges.#.{rest}");
             }
@@ -94,6 +94,8 @@ fn the_examples_load() {
     assert_eq!((bridges.len(), bridges[0].both.len()), (1, 1));
     let rabbitmq = load_shipped("rabbitmq.toml").bridges;
     assert_eq!(rabbitmq[0].kind, BridgeKind::Amqp091);
+    let artemis = load_shipped("bridge-amqp10.toml").bridges;
+    assert_eq!(artemis[0].kind, BridgeKind::Amqp10);
     let kafka = load_shipped("kafka.toml").bridges;
     assert_eq!(kafka[0].kind, BridgeKind::Kafka);
     let tls = load_shipped("tls.toml");
@@ -510,6 +512,73 @@ fn a_bridge_to_rabbitmq_takes_the_keys_of_its_kind_and_no_others() {
     ];
     for (text, expected) in cases {
         let refusal = refusal(&text.replacen("\n\n", "\n", 9));
+        assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
+    }
+}
+
+#[test]
+fn a_bridge_over_amqp_1_0_takes_the_keys_of_its_kind_and_no_others() {
+    let bridge = |lines: &str| {
+        format!(
+            "[[bridges]]\nname = \"b\"\nkind = \"amqp10\"\nservers = [\"amqp://h\"]\n\
+             {lines}\n[[bridges.out]]\nfilters = [\"#\"]\n"
+        )
+    };
+    let own = |lines: &str| bridge(&format!("[bridges.amqp10]\n{lines}"));
+    let valid = read(&own("dialect = \"artemis\"\ntarget = \"queue\"")).expect("valid");
+    let bridges = &valid.bridges[0];
+    assert_eq!(bridges.amqp10.dialect, Amqp10Dialect::Artemis);
+    assert_eq!(bridges.amqp10.target, Amqp10Node::Queue);
+    let rabbit = "exchange = \"e\"\nvirtual_host = \"v\"\n[bridges.amqp10]\n";
+    read(&bridge(&format!("{rabbit}dialect = \"rabbitmq3\""))).expect("valid");
+    let cases = [
+        (
+            bridge("").replace("amqp://h", "mqtt://h"),
+            "`bridges.0.servers.0` must begin with amqp:// or amqps://",
+        ),
+        (
+            bridge(rabbit),
+            "`bridges.0.exchange` is for amqp10.dialect = \"rabbitmq3\" and \"rabbitmq4\"",
+        ),
+        (
+            bridge("mandatory = false"),
+            "`bridges.0.mandatory` is for kind = \"amqp091\"",
+        ),
+        (
+            own("address = \"q\""),
+            "`bridges.0.amqp10.address` is of no use without `in` or `both`",
+        ),
+        (
+            bridge("[[bridges.in]]\nfilters = [\"#\"]"),
+            "`bridges.0.amqp10.address` is missing: `in` and `both` receive from an address",
+        ),
+        (
+            own("dialect = \"rabbitmq4\"\nsource = \"topic\""),
+            "`bridges.0.amqp10.source` must be \"queue\"",
+        ),
+        (
+            own("sasl_mechanism = \"external\""),
+            "`bridges.0.amqp10.sasl_mechanism` needs certificate and key",
+        ),
+        (
+            bridge(
+                "user_name = \"u\"\npassword = \"p\"\n[bridges.amqp10]\n\
+                 sasl_mechanism = \"anonymous\"",
+            ),
+            "`bridges.0.password` is shown to nobody",
+        ),
+        (
+            own("links_max = 0"),
+            "`bridges.0.amqp10.links_max` is 0, expected an integer from 1 to 1024",
+        ),
+        (own("dialect = \"qpid\""), "rabbitmq3"),
+        (
+            own("priority = 5").replace("kind = \"amqp10\"", "kind = \"amqp091\""),
+            "`bridges.0.amqp10` is for kind = \"amqp10\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        let refusal = refusal(&text);
         assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Scheme<'a> {
 const fn schemes(kind: BridgeKind) -> &'static [(&'static str, Transport, u16)] {
     match kind {
         BridgeKind::Mqtt => &[],
-        BridgeKind::Amqp091 => &[
+        BridgeKind::Amqp091 | BridgeKind::Amqp10 => &[
             ("amqp", Transport::Tcp, 5672),
             ("amqps", Transport::Tls, 5671),
         ],

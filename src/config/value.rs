@@ -7,11 +7,12 @@ use tidewire_protocol::codec::ProtocolVersion;
 use toml::de::DeValue;
 
 use super::{
-    AclAction, AclEffect, AmqpDeclare, AmqpExchangeKind, Authentication, BridgeKind,
-    BridgeProtocol, BridgeRetain, BridgeStart, CertificateAs, CertificateName, ClientCertificates,
-    JwtAlgorithm, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, LogLevel, Network,
-    QueueOverflow, SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine,
-    TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
+    AclAction, AclEffect, Amqp10Dialect, Amqp10Mechanism, Amqp10Node, AmqpDeclare,
+    AmqpExchangeKind, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
+    CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, KafkaAcks, KafkaCompression,
+    KafkaIsolation, KafkaPartitioner, LogLevel, Network, QueueOverflow, SaslMechanism, Secret,
+    ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace, Transport, UnixMode,
+    UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -276,7 +277,13 @@ words! {
     Authentication { "password" => Password, "jwt" => Jwt, "http" => Http }
     TokenPlace { "password" => Password, "user_name" => UserName }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
-    BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091, "kafka" => Kafka }
+    BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091, "amqp10" => Amqp10, "kafka" => Kafka }
+    Amqp10Dialect {
+        "plain" => Plain, "artemis" => Artemis, "activemq" => ActiveMq, "rabbitmq3" => RabbitMq3,
+        "rabbitmq4" => RabbitMq4, "azure" => Azure
+    }
+    Amqp10Mechanism { "plain" => Plain, "anonymous" => Anonymous, "external" => External }
+    Amqp10Node { "topic" => Topic, "queue" => Queue }
     SaslMechanism {
         "plain" => Plain, "scram-sha-256" => ScramSha256, "scram-sha-512" => ScramSha512
     }

@@ -29,6 +29,14 @@ pub(crate) struct Message {
     pub(crate) content_type: Option<String>,
 }
 
+impl Message {
+    /// Why it came to the dead letter topic.
+    pub(crate) fn error(&self) -> String {
+        let error = self.headers.iter().find(|it| it.0 == "tidewire-error");
+        error.expect("an error").1.clone()
+    }
+}
+
 pub(crate) struct Client {
     stream: TcpStream,
     input: Vec<u8>,

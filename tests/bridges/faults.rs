@@ -1,5 +1,6 @@
 //! Links and servers that fail.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
@@ -18,6 +19,19 @@ const STATE: &str = "$SYS/bridges/up/state";
 
 pub(crate) fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|it| it.to_string()).collect()
+}
+
+/// So many different payloads, in the order in which each came first.
+pub(crate) fn first_seen(count: usize, mut next: impl FnMut() -> String) -> Vec<String> {
+    let mut in_order = Vec::new();
+    let mut seen = HashSet::new();
+    while in_order.len() < count {
+        let payload = next();
+        if seen.insert(payload.clone()) {
+            in_order.push(payload);
+        }
+    }
+    in_order
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, Q2};
+use crate::client::{Client, Q1, Q2};
 use crate::durable::wait_for_state;
-use crate::faults::numbers;
+use crate::faults::{first_seen, numbers};
 use crate::federation::{bridge, wait_until_up};
 use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
@@ -93,3 +93,30 @@ fn mosquitto_stopped_and_ours_killed_at_any_time_give_qos_2_exactly_once() {
 }
 
 const ROUNDS: usize = 6;
+
+/// Sends numbers out through a server and in again, while the server and both nodes of ours are
+/// killed; answers what was sent, and what came in the order in which each came first.
+#[cfg(any(feature = "amqp10", feature = "kafka"))]
+pub(crate) fn through_kills(
+    [way_out, way_in]: [&str; 2],
+    receiver: &mut Client,
+    mut restart: impl FnMut(),
+) -> [Vec<String>; 2] {
+    let out_port = free_port();
+    let mut from = Broker::tidewire(out_port, way_out);
+    let mut to = Broker::tidewire(free_port(), way_in);
+    wait_until_up(&from);
+    let all = numbers(6_000);
+    for (round, part) in all.chunks(1_000).enumerate() {
+        Client::connect(&from, "sender").publish_all("t/1", part, Q1);
+        match round {
+            0 | 3 => from = Broker::tidewire_in(from.kill_and_keep(), out_port, way_out),
+            1 => restart(),
+            2 => to = Broker::tidewire_in(to.kill_and_keep(), free_port(), way_in),
+            _ => {}
+        }
+    }
+    let came = first_seen(all.len(), || receiver.next().payload);
+    to.stop();
+    [all, came]
+}

@@ -1,12 +1,17 @@
-//! Bridges between real processes: two and three nodes of ours, mosquitto, RabbitMQ and Kafka.
+//! Bridges between real processes: two and three nodes of ours, mosquitto, RabbitMQ, Artemis and
+//! Kafka.
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
+#[cfg(feature = "amqp10")]
+mod amqp10;
 mod client;
 mod dead_link;
 mod durable;
 mod faults;
 mod federation;
 mod hot;
+#[cfg(any(feature = "amqp10", feature = "kafka"))]
+mod java;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kill;

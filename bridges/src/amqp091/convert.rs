@@ -7,17 +7,8 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use tidewire_protocol::codec::QoS;
 use tokio::time::{Duration, Instant};
 
+use crate::separators::exchange_separators;
 use crate::{Failure, Properties, Record};
-
-/// The routing key of a topic, and back: `/` and `.` change places.
-pub(super) fn exchange_separators(name: &str) -> String {
-    let exchanged = name.chars().map(|it| match it {
-        '/' => '.',
-        '.' => '/',
-        other => other,
-    });
-    exchanged.collect()
-}
 
 /// A text of at most 255 bytes, or why the record can never be sent.
 pub(super) fn short(what: &str, text: &str) -> Result<ShortString, Failure> {
@@ -255,11 +246,5 @@ mod tests {
             properties_of(&record, None).unwrap().expiration().is_some()
         };
         assert_eq!((expiring(49), expiring(50)), (true, false));
-    }
-
-    #[test]
-    fn slashes_and_dots_change_places() {
-        assert_eq!(exchange_separators("a/b.c/d"), "a.b/c.d");
-        assert_eq!(exchange_separators(&exchange_separators("/x.y")), "/x.y");
     }
 }

@@ -14,11 +14,12 @@ use lapin::{Channel, Connection, Consumer, Event};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::confirms::{Confirm, Confirming, Confirms, Content};
-use super::convert::{exchange_separators, properties_of, record_of, short};
+use super::convert::{properties_of, record_of, short};
 use super::deliveries::{Arrival, Deliveries, Delivery};
 use super::{Opened, Settings, failure_of};
 use crate::ports::{Orders, Ports};
 use crate::progress::Progress;
+use crate::separators::exchange_separators;
 use crate::{Failure, Receipt, Received, Record, Settled, Token};
 
 /// A connection at work.

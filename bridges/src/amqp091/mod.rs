@@ -28,19 +28,14 @@ use deliveries::{Deliveries, OFFSET};
 use link::{Link, lock};
 use runtime::Carrier;
 
-use crate::dial::{Turn, within};
-use crate::ports::{Ports, Working};
+use crate::line::Line;
 use crate::{Connected, Connector, Dialled, Failure, PortSink, PortSource};
 
 /// An AMQP client that connects again and again.
 #[derive(Debug)]
 pub struct Amqp091Connector {
-    settings: Arc<Settings>,
-    turn: Turn,
-    /// Counts connections: delivery tags mean something within one only.
-    connections: u64,
+    line: Line<Settings>,
     deliveries: Arc<Mutex<Deliveries>>,
-    working: Option<Working>,
 }
 
 /// A connection on which everything is there.
@@ -53,42 +48,10 @@ struct Opened {
 impl Amqp091Connector {
     /// A client without a connection.
     pub fn new(settings: Settings) -> Self {
+        let (order, servers) = (settings.order, settings.servers);
         Self {
-            turn: Turn::new(settings.order, settings.servers),
-            settings: Arc::new(settings),
-            connections: 0,
+            line: Line::new(settings, order, servers),
             deliveries: Arc::default(),
-            working: None,
-        }
-    }
-
-    async fn open(&self) -> Result<(Opened, String), Failure> {
-        let settings = &*self.settings;
-        let Dialled { stream, remote } = (settings.dial.0)(self.turn.server()).await?;
-        let connection = shake_hands(settings, Carrier(stream)).await?;
-        let publisher = connection.create_channel().await.map_err(failure_of)?;
-        declare::exchange(settings, &publisher).await?;
-        let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
-        confirms.await.map_err(failure_of)?;
-        let consumer = match &settings.queue {
-            Some(queue) => {
-                let offset = lock(&self.deliveries).next_offset();
-                Some(consume(settings, &connection, queue, offset).await?)
-            }
-            None => None,
-        };
-        let opened = Opened {
-            connection,
-            publisher,
-            consumer,
-        };
-        Ok((opened, remote))
-    }
-
-    async fn end(&mut self) {
-        if let Some(mut working) = self.working.take() {
-            working.end().await;
-            self.turn.ended();
         }
     }
 }
@@ -98,37 +61,55 @@ impl Connector for Amqp091Connector {
     type Source = PortSource;
 
     async fn connect(&mut self) -> Result<Connected<PortSink, PortSource>, Failure> {
-        self.end().await;
-        let opened = within(self.settings.connect_timeout, self.open()).await;
-        let (opened, remote) = opened.inspect_err(|_| self.turn.failed())?;
-        self.connections += 1;
-        let ports = Arc::new(Ports::refusing());
-        let link = Link::new(
-            opened,
-            Arc::clone(&ports),
-            Arc::clone(&self.settings),
-            Arc::clone(&self.deliveries),
-            self.connections,
-        );
-        self.working = Some(Working::begin(&ports, link.run()));
-        let (sink, source) = ports.ends();
-        Ok(Connected::new(sink, source, remote))
+        let (settings, deliveries) = (self.line.settings(), Arc::clone(&self.deliveries));
+        let attempt = |server| open(&settings, &deliveries, server);
+        let opening = self.line.open(settings.connect_timeout, attempt);
+        let (opened, remote) = opening.await?;
+        Ok(self.line.begin(remote, |ports, number| {
+            Link::new(opened, Arc::clone(ports), settings, deliveries, number).run()
+        }))
     }
 
     async fn close(&mut self) {
-        self.end().await;
+        self.line.end().await;
     }
 
     fn change(&mut self, settings: crate::Settings) {
         if let crate::Settings::Amqp091(settings) = settings {
-            self.turn = Turn::new(settings.order, settings.servers);
             let place = |it: &Settings| (it.virtual_host.clone(), it.queue.clone());
-            if place(&settings) != place(&self.settings) {
+            if place(&settings) != place(&self.line.settings()) {
                 self.deliveries = Arc::default();
             }
-            self.settings = Arc::new(*settings);
+            let (order, servers) = (settings.order, settings.servers);
+            self.line.change(*settings, order, servers);
         }
     }
+}
+
+async fn open(
+    settings: &Settings,
+    deliveries: &Mutex<Deliveries>,
+    server: usize,
+) -> Result<(Opened, String), Failure> {
+    let Dialled { stream, remote } = (settings.dial.0)(server).await?;
+    let connection = shake_hands(settings, Carrier(stream)).await?;
+    let publisher = connection.create_channel().await.map_err(failure_of)?;
+    declare::exchange(settings, &publisher).await?;
+    let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
+    confirms.await.map_err(failure_of)?;
+    let consumer = match &settings.queue {
+        Some(queue) => {
+            let offset = lock(deliveries).next_offset();
+            Some(consume(settings, &connection, queue, offset).await?)
+        }
+        None => None,
+    };
+    let opened = Opened {
+        connection,
+        publisher,
+        consumer,
+    };
+    Ok((opened, remote))
 }
 
 async fn shake_hands(settings: &Settings, carrier: Carrier) -> Result<Connection, Failure> {

@@ -7,8 +7,8 @@ use super::party::{Reader, Writer, wait_for_group};
 use super::server::Kafka;
 use super::{STATE, bridge};
 use crate::client::{Client, Q1};
-use crate::faults::numbers;
 use crate::federation::wait_until_up;
+use crate::kill::through_kills;
 use crate::process::{Broker, free_port};
 
 /// A node whose bridge `up` feeds the first one, so that subscribers outlive it.
@@ -141,32 +141,9 @@ pub(super) fn nothing_is_lost_from_end_to_end_while_everything_is_killed(kafka: 
     let way_in = feeder(kafka, &above, way_in);
     let way_out = "[[bridges.out]]\nfilters = [\"t/#\"]\ntopic = \"ledger\"\nkey = \"k\"";
     let way_out = bridge(kafka.port, way_out);
-    let out_port = free_port();
-    let mut from = Broker::tidewire(out_port, &way_out);
-    let mut to = Broker::tidewire(free_port(), &way_in);
-    wait_until_up(&from);
-    let all = numbers(6_000);
-    for (round, part) in all.chunks(1_000).enumerate() {
-        Client::connect(&from, "sender").publish_all("t/1", part, Q1);
-        match round {
-            0 | 3 => from = Broker::tidewire_in(from.kill_and_keep(), out_port, &way_out),
-            1 => kafka.restart(),
-            2 => {
-                let port = free_port();
-                to = Broker::tidewire_in(to.kill_and_keep(), port, &way_in);
-            }
-            _ => {}
-        }
-    }
-    let mut first_seen = Vec::new();
-    let mut seen = BTreeSet::new();
-    while seen.len() < all.len() {
-        let payload = receiver.next().payload;
-        if seen.insert(payload.clone()) {
-            first_seen.push(payload);
-        }
-    }
-    assert_eq!(first_seen, all);
+    let ways = [&*way_out, &*way_in];
+    let [all, came] = through_kills(ways, &mut receiver, || kafka.restart());
+    assert_eq!(came, all);
     // In Kafka itself: a kill of ours may repeat what was in flight, and loses nothing.
     let mut there = Reader::new(kafka, "ledger", 1);
     let mut stored = Vec::new();
@@ -176,7 +153,6 @@ pub(super) fn nothing_is_lost_from_end_to_end_while_everything_is_killed(kafka: 
     let mut kept = BTreeSet::new();
     stored.retain(|it| kept.insert(it.clone()));
     assert_eq!(stored, all);
-    drop(to);
 }
 
 pub(super) fn a_partition_that_was_never_read_begins_where_the_configuration_says(kafka: &Kafka) {

@@ -9,7 +9,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tidewire::clock::Clock;
 
-use super::server::{Kafka, START_MS};
+use super::server::Kafka;
+use crate::java::START_MS;
 
 /// A message that lay in a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! An Apache Kafka of its own, from its jars: ports and data are those of one test run.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -10,15 +10,12 @@ use rdkafka::client::DefaultClientContext;
 use tidewire::clock::Clock;
 use tokio::runtime::Runtime;
 
+use crate::java::{Java, START_MS, java as bare_java, make_certificates};
 use crate::process::{directory, free_port};
-
-/// Java starts slowly where many tests share few cores.
-pub(crate) const START_MS: u64 = 120_000;
 
 /// A running Kafka, broker and controller in one; ended when dropped.
 pub(crate) struct Kafka {
-    child: Child,
-    directory: PathBuf,
+    server: Java,
     runtime: Runtime,
     /// Everything is allowed here.
     pub(crate) port: u16,
@@ -41,11 +38,10 @@ impl Kafka {
             .replace("PORT", &port.to_string())
             .replace("DATA", &data);
         std::fs::write(directory.join("server.properties"), text).expect("written");
-        make_certificate(&directory);
+        make_certificates(&directory);
         format(&directory);
         let server = Self {
-            child: spawn(&directory),
-            directory,
+            server: Java::start(directory, spawn),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -60,7 +56,7 @@ impl Kafka {
 
     /// A file beside its certificate.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.server.file(name)
     }
 
     /// kill -9, and the same node again.
@@ -70,12 +66,11 @@ impl Kafka {
     }
 
     pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.server.kill();
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(&self.directory);
+        self.server.start_again();
         self.wait_until_ready();
     }
 
@@ -111,7 +106,7 @@ impl Kafka {
     pub(crate) fn set_quota(&self, client_id: &str, bytes_a_second: u32) {
         let server = format!("127.0.0.1:{}", self.port);
         let quota = format!("producer_byte_rate={bytes_a_second}");
-        let done = java(&self.directory)
+        let done = java(&self.server.directory)
             .arg("kafka.admin.ConfigCommand")
             .args(["--bootstrap-server", &server, "--alter"])
             .args(["--add-config", &quota])
@@ -129,30 +124,10 @@ impl Kafka {
         let admin = self.admin();
         let second = Duration::from_secs(1);
         while admin.inner().fetch_metadata(None, second).is_err() {
-            let output = || std::fs::read_to_string(self.directory.join("output"));
-            assert!(clock.now_ms() < START_MS, "no Kafka: {:?}", output());
+            let is_late = clock.now_ms() >= START_MS;
+            assert!(!is_late, "no Kafka: {}", self.server.output());
         }
     }
-}
-
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// Kafka reads key and certificate from one file.
-fn make_certificate(directory: &Path) {
-    let made = Command::new(env!("CARGO_BIN_EXE_tidewire"))
-        .args(["certs", "--out"])
-        .arg(directory)
-        .stdout(Stdio::null())
-        .status();
-    assert!(made.expect("tidewire").success());
-    let read = |file: &str| std::fs::read_to_string(directory.join(file)).expect("read");
-    let both = read("server.key") + &read("server.crt");
-    std::fs::write(directory.join("keystore.pem"), both).expect("written");
 }
 
 fn format(directory: &Path) {
@@ -171,22 +146,15 @@ fn spawn(directory: &Path) -> Child {
         .expect("java, which tests/run installs")
 }
 
-/// Java with Kafka's classes, its output in a file.
+/// Java with Kafka's classes.
 fn java(directory: &Path) -> Command {
     let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kafka/libs");
     assert!(libraries.is_dir(), "Kafka's jars, which tests/run fetches");
-    let output = std::fs::File::create(directory.join("output")).expect("created");
-    let mut command = Command::new("java");
+    let mut command = bare_java(directory);
     command
-        .current_dir(directory)
-        .args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC"])
-        .args(["-XX:TieredStopAtLevel=1", "-Xshare:auto"])
         .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         .arg("-cp")
-        .arg(libraries.join("*"))
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().expect("cloned"))
-        .stderr(output);
+        .arg(libraries.join("*"));
     command
 }
 

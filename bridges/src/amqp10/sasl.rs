@@ -1,0 +1,157 @@
+//! SASL before the connection is opened (AMQP 1.0 section 5.3). It is done here, since the client
+//! below takes EXTERNAL only over TLS of its own.
+
+use fe2o3_amqp::types::primitives::{Binary, Symbol};
+use fe2o3_amqp::types::sasl::{SaslCode, SaslInit, SaslMechanisms, SaslOutcome};
+use serde_amqp::{from_slice, to_vec};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Mechanism;
+use crate::{Credentials, Failure, Stream};
+
+/// Shows who we are.
+///
+/// # Errors
+/// The server lacks the mechanism, does not believe us, or the stream broke off.
+pub(super) async fn authenticate(
+    stream: &mut dyn Stream,
+    mechanism: Mechanism,
+    credentials: Credentials,
+    host_name: Option<&str>,
+) -> Result<(), Failure> {
+    let init = init(mechanism, credentials, host_name)?;
+    stream.write_all(&HEADER).await.map_err(lost)?;
+    let mut header = [0; 8];
+    stream.read_exact(&mut header).await.map_err(lost)?;
+    if header != HEADER {
+        let text = format!("the server speaks no AMQP 1.0 with SASL: it answers {header:02x?}");
+        return Err(Failure::refused(text));
+    }
+    let body = read_frame(stream).await?;
+    let offered: SaslMechanisms = from_slice(&body).map_err(|it| malformed(&it))?;
+    let offered = offered.sasl_server_mechanisms.0;
+    if !offered.contains(&init.mechanism) {
+        let names: Vec<&str> = offered.iter().map(Symbol::as_str).collect();
+        let wanted = init.mechanism.as_str();
+        let text = format!("the server takes {}, not {wanted}", names.join(", "));
+        return Err(Failure::refused(text));
+    }
+    let body = to_vec(&init).map_err(|it| malformed(&it))?;
+    write_frame(stream, &body).await?;
+    let body = read_frame(stream).await?;
+    let outcome: SaslOutcome = from_slice(&body).map_err(|it| malformed(&it))?;
+    match outcome.code {
+        SaslCode::Ok => Ok(()),
+        SaslCode::Auth | SaslCode::SysPerm => {
+            let text = format!("refused by the server: SASL {:?}", outcome.code);
+            Err(Failure::refused(text))
+        }
+        SaslCode::Sys | SaslCode::SysTemp => {
+            let text = format!("refused by the server: SASL {:?}", outcome.code);
+            Err(Failure::retry(text))
+        }
+    }
+}
+
+fn init(
+    mechanism: Mechanism,
+    credentials: Credentials,
+    host_name: Option<&str>,
+) -> Result<SaslInit, Failure> {
+    let (user_name, password) = credentials.into_text()?;
+    let (name, response) = match (mechanism, user_name) {
+        (Mechanism::Plain, Some(user_name)) => ("PLAIN", format!("\0{user_name}\0{password}")),
+        (Mechanism::Plain, None) | (Mechanism::Anonymous, _) => ("ANONYMOUS", String::new()),
+        (Mechanism::External, user_name) => ("EXTERNAL", user_name.unwrap_or_default()),
+    };
+    Ok(SaslInit {
+        mechanism: Symbol::from(name),
+        initial_response: Some(Binary::from(response.into_bytes())),
+        hostname: host_name.map(str::to_owned),
+    })
+}
+
+async fn read_frame(stream: &mut dyn Stream) -> Result<Vec<u8>, Failure> {
+    let mut head = [0; 8];
+    stream.read_exact(&mut head).await.map_err(lost)?;
+    let [a, b, c, d, offset, kind, _, _] = head;
+    let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+    let start = 4 * usize::from(offset);
+    let is_valid = (8..=FRAME_BYTES_MAX).contains(&size) && (8..=size).contains(&start);
+    if kind != SASL_FRAME || !is_valid {
+        return Err(malformed(&format!("frame {head:02x?}")));
+    }
+    let mut rest = vec![0; size - 8];
+    stream.read_exact(&mut rest).await.map_err(lost)?;
+    Ok(rest.split_off(start - 8))
+}
+
+async fn write_frame(stream: &mut dyn Stream, body: &[u8]) -> Result<(), Failure> {
+    let size = u32::try_from(body.len() + 8).map_err(|it| malformed(&it))?;
+    let mut frame = size.to_be_bytes().to_vec();
+    frame.extend([2, SASL_FRAME, 0, 0]);
+    frame.extend(body);
+    stream.write_all(&frame).await.map_err(lost)?;
+    stream.flush().await.map_err(lost)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn lost(error: std::io::Error) -> Failure {
+    Failure::retry(format!("connection lost during SASL: {error}"))
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> Failure {
+    Failure::retry(format!("the server's SASL is malformed: {error}"))
+}
+
+const HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
+const SASL_FRAME: u8 = 1;
+/// The largest frame before larger ones are agreed on (MIN-MAX-FRAME-SIZE).
+const FRAME_BYTES_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::Class;
+
+    /// What a client makes of a server that says this.
+    async fn answered(bytes: &[u8]) -> Failure {
+        let (mut ours, mut theirs) = duplex(4_096);
+        theirs.write_all(bytes).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let shown = Credentials::default();
+        let outcome = authenticate(&mut ours, Mechanism::Plain, shown, None).await;
+        outcome.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_server_without_the_mechanism_is_told_from_one_that_speaks_something_else() {
+        let other = answered(b"AMQP\0\0\x09\x01").await;
+        assert_eq!(other.class, Class::Refused);
+        assert!(other.reason.contains("speaks no AMQP 1.0"), "{other}");
+        let mut bytes = HEADER.to_vec();
+        let body = b"\x00\x53\x40\xc0\x08\x01\xa3\x05PLAIN";
+        bytes.extend([0, 0, 0, 8 + 13, 2, 1, 0, 0]);
+        bytes.extend(body);
+        let plain_only = answered(&bytes).await;
+        assert_eq!(plain_only.reason, "the server takes PLAIN, not ANONYMOUS");
+    }
+
+    #[tokio::test]
+    async fn frames_that_lie_about_their_size_end_the_attempt() {
+        for head in [
+            [0, 0, 0, 7, 2, 1, 0, 0],
+            [0xff, 0xff, 0xff, 0xff, 2, 1, 0, 0],
+            [0, 0, 0, 8, 1, 1, 0, 0],
+            [0, 0, 0, 8, 255, 1, 0, 0],
+            [0, 0, 0, 8, 2, 0, 0, 0],
+        ] {
+            let mut bytes = HEADER.to_vec();
+            bytes.extend(head);
+            let failure = answered(&bytes).await;
+            assert!(failure.reason.contains("malformed"), "{failure}");
+        }
+    }
+}
