@@ -1,14 +1,14 @@
-//! The directory of a store, its lock, its LMDB environment and tables.
+//! The LMDB environment of a store and its tables.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 
 use super::bytes::Damaged;
+use super::directory::{DATA_FILE, Lock, Past, make_private, mark, past_of, remove_begun};
 use super::error::StoreError;
 use super::pages;
 use crate::config::Flushes;
@@ -116,17 +116,6 @@ pub(super) struct Environment {
     _lock: Lock,
 }
 
-/// The lock of a directory.
-#[derive(Debug)]
-pub(super) struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing alone is not enough while a process that was just forked holds the file too.
-        let _ = self.0.unlock();
-    }
-}
-
 /// Whether an empty store may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -153,20 +142,27 @@ impl Environment {
         presence: Presence,
         flushes: Flushes,
     ) -> Result<Self, StoreError> {
-        if presence == Presence::Expect && !directory.join(DATA_FILE).exists() {
-            return Err(match directory.join(MARK_FILE).exists() {
-                true => missing(directory),
-                false => StoreError::Absent {
+        let path = directory.join(DATA_FILE);
+        if presence == Presence::Expect && !path.exists() {
+            return Err(match past_of(directory) {
+                Past::None => StoreError::Absent {
                     path: directory.to_owned(),
                 },
+                Past::Begun | Past::Store => StoreError::Missing { path },
             });
         }
-        make_directory(directory)?;
-        let lock = lock(directory)?;
-        let path = directory.join(DATA_FILE);
-        let is_marked = directory.join(MARK_FILE).exists();
-        let tables = survey(&path, directory, is_marked)?;
-        let env = open_environment(&path, directory, map_bytes, flushes)?;
+        make_private(directory)?;
+        let lock = Lock::of(directory)?;
+        let tables = survey(&path, past_of(directory))?;
+        let env = match open_environment(&path, directory, map_bytes, flushes) {
+            Ok(env) => env,
+            Err(error) => {
+                if tables.is_none() {
+                    remove_begun(directory);
+                }
+                return Err(error);
+            }
+        };
         let result = match tables {
             Some(tables) if !tables.is_empty() => {
                 check_schema(&env, &path, &tables).and_then(|()| find_tables(&env, &path))
@@ -272,72 +268,11 @@ impl Environment {
     }
 }
 
-fn make_directory(directory: &Path) -> Result<(), StoreError> {
-    let failed = |what| {
-        move |source| StoreError::Io {
-            path: directory.to_owned(),
-            what,
-            source,
-        }
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(OWNER_ONLY)
-        .create(directory)
-        .map_err(failed("the directory cannot be made"))?;
-    fs::set_permissions(directory, Permissions::from_mode(OWNER_ONLY))
-        .map_err(failed("the directory cannot be made private to its owner"))
-}
-
-/// Refuses a second process, whose number the file names.
-fn lock(directory: &Path) -> Result<Lock, StoreError> {
-    let path = directory.join(LOCK_FILE);
-    let failed = |source: io::Error| StoreError::Io {
-        path: path.clone(),
-        what: "the lock file cannot be used",
-        source,
-    };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
-            return Err(StoreError::Locked {
-                path: directory.to_owned(),
-                owner: text.trim().parse().ok(),
-            });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
-    file.set_len(0).map_err(failed)?;
-    file.rewind().map_err(failed)?;
-    writeln!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(Lock(file))
-}
-
 /// The names of the tables, or nothing for a store that is to be made.
-fn survey(
-    path: &Path,
-    directory: &Path,
-    is_marked: bool,
-) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+fn survey(path: &Path, past: Past) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
     let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if is_marked {
-                Err(missing(directory))
-            } else {
-                Ok(None)
-            };
-        }
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(source) => {
             return Err(StoreError::Io {
                 path: path.to_owned(),
@@ -346,15 +281,17 @@ fn survey(
             });
         }
     };
-    if file.metadata().is_ok_and(|it| it.len() == 0) {
-        return if is_marked {
-            Err(missing(directory))
-        } else {
-            Ok(None)
+    let is_empty = |file: &File| file.metadata().is_ok_and(|it| it.len() == 0);
+    let Some(file) = file.filter(|it| !is_empty(it)) else {
+        return match past {
+            Past::None => Ok(None),
+            Past::Begun | Past::Store => Err(StoreError::Missing {
+                path: path.to_owned(),
+            }),
         };
-    }
+    };
     let survey = pages::survey(path, &file)?;
-    if survey.tables.is_empty() && is_marked {
+    if survey.tables.is_empty() && past == Past::Store {
         return Err(StoreError::Foreign {
             path: path.to_owned(),
             problem: "it has no tables".into(),
@@ -362,12 +299,6 @@ fn survey(
     }
     tracing::debug!(pages = survey.pages, "pages of the store surveyed");
     Ok(Some(survey.tables))
-}
-
-fn missing(directory: &Path) -> StoreError {
-    StoreError::Missing {
-        path: directory.join(DATA_FILE),
-    }
 }
 
 #[expect(
@@ -502,41 +433,6 @@ fn create_tables(
         .ok_or(StoreError::Misuse("a table is missing"))
 }
 
-/// From now on an empty directory is a loss, not a beginning.
-fn mark(directory: &Path) -> Result<(), StoreError> {
-    let path = directory.join(MARK_FILE);
-    if path.exists() {
-        return Ok(());
-    }
-    let text = "This directory holds a store of Tidewire. Do not edit its files.\n";
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        File::open(directory)?.sync_all()?;
-        // The directory itself may be new as well.
-        File::open(directory.join(".."))?.sync_all()
-    };
-    write().map_err(|source| StoreError::Io {
-        path: path.clone(),
-        what: "it cannot be written",
-        source,
-    })
-}
-
-/// Removes the files of a store that is closed and still locked.
-pub(super) fn remove_store(directory: &Path) -> Result<(), StoreError> {
-    for name in [MARK_FILE, DATA_FILE, "lock.mdb"] {
-        let path = directory.join(name);
-        fs::remove_file(&path).map_err(|source| StoreError::Io {
-            path,
-            what: "it cannot be removed",
-            source,
-        })?;
-    }
-    Ok(())
-}
-
 fn engine_error(path: &Path, what: &'static str, source: heed::Error) -> StoreError {
     StoreError::Engine {
         path: path.to_owned(),
@@ -553,10 +449,6 @@ pub(super) const SEQUENCE_KEY: &[u8] = b"sequence";
 pub(super) const QUEUE_KEY: &[u8] = b"queue";
 /// Count and bytes of retained messages.
 pub(super) const RETAINED_KEY: &[u8] = b"retained";
-pub(super) const DATA_FILE: &str = "data.mdb";
-const LOCK_FILE: &str = "tidewire.lock";
-const MARK_FILE: &str = "README";
-const OWNER_ONLY: u32 = 0o700;
 const READERS_MAX: u32 = 64;
 /// A multiple of the page size of every machine.
 const PAGE_BYTES_ANY: usize = 65_536;

@@ -27,6 +27,20 @@ pub enum StoreError {
         /// The id of that process, if it wrote one.
         owner: Option<u32>,
     },
+    /// The directory is used for other things, by others.
+    #[error(
+        "{}: others may enter this directory (mode {mode:04o}), and it holds `{name}`, which is no \
+         part of a store; give the store a directory of its own, or run chmod 700 on this one",
+        path.display()
+    )]
+    Shared {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Something in it.
+        name: String,
+    },
     /// There was a store, and its data is gone.
     #[error(
         "{}: this directory had a store, but its data file is missing or empty; restore it from a \

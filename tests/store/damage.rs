@@ -85,6 +85,11 @@ fn an_empty_or_missing_file_is_no_empty_store() {
         tools::info(&directory.0),
         Err(StoreError::Missing { .. })
     ));
+    // Whoever takes the note away does not make it a beginning.
+    fs::remove_file(directory.0.join("README")).expect("removable");
+    assert!(matches!(refusal(&directory), StoreError::Missing { .. }));
+    fs::write(directory.data(), b"").expect("writable");
+    assert!(matches!(refusal(&directory), StoreError::Missing { .. }));
     let nothing = Directory::new();
     assert!(matches!(
         tools::info(&nothing.0),
@@ -185,6 +190,26 @@ fn the_directory_is_private_to_its_owner() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_directory_that_others_use_too_is_refused_and_left_as_it_is() {
+    let directory = Directory::new();
+    fs::create_dir_all(&directory.0).expect("made");
+    fs::set_permissions(&directory.0, fs::Permissions::from_mode(0o1777)).expect("set");
+    fs::write(directory.0.join("notes"), b"of others").expect("writable");
+    let error = refusal(&directory);
+    assert!(matches!(&error, StoreError::Shared { name, mode: 0o1777, .. } if name == "notes"));
+    assert!(error.to_string().contains("(mode 1777)"), "{error}");
+    assert_eq!(fs::read_dir(&directory.0).expect("readable").count(), 1);
+    let mode = fs::metadata(&directory.0)
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o7777, 0o1777);
+    // Private already, it may hold what its owner likes.
+    fs::set_permissions(&directory.0, fs::Permissions::from_mode(0o700)).expect("set");
+    open(&directory);
 }
 
 #[test]

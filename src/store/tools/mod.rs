@@ -10,7 +10,8 @@ pub use transfer::{TransferError, export, import};
 
 use super::bytes::Damaged;
 use super::commit::Totals;
-use super::environment::{DATA_FILE, Environment, Presence, SCHEMA_VERSION, Table};
+use super::directory::{COPY_FILE, DATA_FILE};
+use super::environment::{Environment, Presence, SCHEMA_VERSION, Table};
 use super::error::StoreError;
 use super::key::split_key;
 use super::recovery::read;
@@ -227,7 +228,6 @@ fn with_store<T>(
     result
 }
 
-const COPY_FILE: &str = "data.mdb.copy";
 const ROWS_PER_PROGRESS: u64 = 4_096;
 /// Room for tools, whatever the broker was given; address space only.
 const MAP_BYTES: u64 = 1 << 40;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::batch::Batch;
 use super::super::commit::{Commit, RetainedMax, Room, Totals};
-use super::super::environment::{Environment, Presence, SCHEMA_VERSION, Table, remove_store};
+use super::super::directory::remove_store;
+use super::super::environment::{Environment, Presence, SCHEMA_VERSION, Table};
 use super::super::error::StoreError;
 use super::super::index::Index;
 use super::super::operation::{Operation, Receiver};
