@@ -72,7 +72,8 @@ impl Shard {
             id,
             message: outgoing.message(),
             receivers,
-            is_promised: outgoing.is_promised,
+            // Receivers may have it before its commit: refused, it would be sent again.
+            is_promised: outgoing.is_promised || header.qos == QoS::ExactlyOnce,
         });
         true
     }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::client::{Client, Connect, Out, PUBREC, Packet};
 use crate::program::{Directory, Program};
 
+/// Than that of a store of one megabyte, with its map.
+const LARGER_THAN_THE_RESERVE: usize = 3_300_000;
+
 /// A store of few bytes.
 fn small(megabytes: u32) -> String {
     let bytes = megabytes << 20;
@@ -67,7 +70,7 @@ fn a_message_larger_than_the_room_is_refused_though_it_looked_welcome() {
     let lines = small(1);
     let broker = Program::start_with(&directory, &lines);
     broker.leave_subscribed("reader", "a", 2);
-    let large = "x".repeat(1_100_000);
+    let large = "x".repeat(LARGER_THAN_THE_RESERVE);
     let mut writer = broker.durable("writer");
     for qos in [1, 2] {
         assert_eq!(writer.publish("a", qos, &large), 0x97);
@@ -114,12 +117,29 @@ fn a_message_larger_than_the_room_is_refused_though_it_looked_welcome() {
 }
 
 #[test]
+fn a_qos_2_message_that_its_receiver_may_have_is_accepted_from_the_reserve() {
+    let directory = Directory::new();
+    let broker = Program::start_with(&directory, &small(1));
+    broker.leave_subscribed("away", "a", 2);
+    let mut reader = broker.passing("reader");
+    reader.subscribe("a", 2);
+    let (mut writer, _) = Client::connect(broker.address, &Connect::durable_3("writer"));
+    let large = "x".repeat(1_100_000);
+    writer.publish("a", 2, &large);
+    let message = reader.message();
+    assert_eq!(message.text().len(), large.len());
+    reader.settle(&message);
+    reader.ping();
+    assert_eq!(broker.resume("away").message().text().len(), large.len());
+}
+
+#[test]
 fn a_client_of_3_1_1_is_disconnected_when_its_message_finds_no_room() {
     let directory = Directory::new();
     let broker = Program::start_with(&directory, &small(1));
     broker.leave_subscribed("reader", "a", 2);
     let connect = Connect::durable_3("writer");
-    let large = "x".repeat(1_100_000);
+    let large = "x".repeat(LARGER_THAN_THE_RESERVE);
     for qos in [1, 2] {
         let (mut writer, _) = Client::connect(broker.address, &connect);
         writer.send(&Out::new("a", qos, &large).encode(4));
