@@ -39,8 +39,8 @@ pub(super) fn past_of(directory: &Path) -> Past {
     }
 }
 
-/// Makes the directory if there is none. One that others may enter becomes the owner's alone if there
-/// is nothing in it but a store; else it has other uses, and is refused.
+/// Makes the directory if there is none. One that others may enter becomes the owner's alone if
+/// there is nothing in it but a store; else it has other uses, and is refused.
 pub(super) fn make_private(directory: &Path) -> Result<(), StoreError> {
     let failed = |what| {
         move |source| StoreError::Io {
