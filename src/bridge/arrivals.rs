@@ -77,6 +77,15 @@ impl Arrivals {
         (!messages.is_empty()).then_some(BridgeRequest::Publish(messages))
     }
 
+    /// Another remote follows: what waits for an answer is acknowledged to nobody, and what was
+    /// refused stays with the remote of before.
+    pub(super) fn without_receipts(self) -> Self {
+        Self {
+            last_number: self.last_number,
+            ..Self::default()
+        }
+    }
+
     /// Another session has begun, in which the identifiers of these are not known.
     pub(super) fn forget_packet_ids(&mut self) {
         let arrived = self.publishing.values_mut().map(|(_, arrived)| arrived);

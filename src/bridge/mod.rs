@@ -184,7 +184,9 @@ impl Bridges {
         let is_gone = |it: &&Running| {
             let name = &it.bridge.name;
             let is_wanted = wanted.iter().any(|new| new.name == *name);
-            !is_wanted && parts::left_over(&shared.config, name).is_none()
+            let is_left_over = parts::left_over(&shared.config, name).is_some();
+            let stays = is_left_over && it.has_something_left();
+            !is_wanted && !stays
         };
         let gone = self.running.iter().filter(is_gone);
         let mut plan = Plan {
@@ -200,7 +202,7 @@ impl Bridges {
                 Some((_, running)) if running.bridge == *bridge => {}
                 Some((at, _)) if !bridge.enabled => plan.changed.push((at, None)),
                 Some((at, running)) => {
-                    check_fixed(&running.bridge, bridge)?;
+                    running.check_connections(bridge)?;
                     let is_durable = running.store.is_some();
                     let change = prepare::change(running.id, bridge, shared, is_durable)?;
                     plan.changed.push((at, Some(change)));
@@ -375,22 +377,6 @@ impl BridgeOrder {
     }
 }
 
-/// Refuses what a bridge cannot become while it runs.
-fn check_fixed(old: &Bridge, new: &Bridge) -> Result<(), BridgeError> {
-    let fixed = [
-        ("kind", old.kind == new.kind),
-        // A topic would go two ways, or none, while its part changes.
-        ("connections", old.connections == new.connections),
-    ];
-    match fixed.iter().find(|(_, is_same)| !is_same) {
-        None => Ok(()),
-        Some((key, _)) => Err(BridgeError {
-            bridge: new.name.clone(),
-            problem: format!("{key} cannot change while the broker runs"),
-        }),
-    }
-}
-
 impl Running {
     fn obey(&mut self, order: BridgeOrder, shared: &Shared) {
         match order {
@@ -417,15 +403,38 @@ impl Running {
         let is_obsolete = |it: &&String| !filters.contains(it);
         let obsolete: Vec<String> = self.filters.iter().filter(is_obsolete).cloned().collect();
         unbind(self.id, self.part(), &obsolete, shared);
+        let has_other_connections = self.bridge.connections != change.bridge.connections;
         self.filters = filters;
         self.bridge = change.bridge.clone();
         surroundings.mail(self.id, shared, open(self.id, &self.bridge, &self.status));
         self.inbox.tell(Command::Change(Box::new(change)));
         let wish = match self.wish {
             Wish::Off => Wish::Run,
+            // It was drained for this.
+            _ if has_other_connections => Wish::Run,
             wish => wish,
         };
         self.be(wish, shared);
+    }
+
+    fn has_something_left(&self) -> bool {
+        let is_bound = self.wish.is_bound();
+        is_bound || self.status.metrics.queue_messages.value() > 0
+    }
+
+    /// While topics go from one connection to another, their messages would overtake each other.
+    fn check_connections(&self, new: &Bridge) -> Result<(), BridgeError> {
+        if self.bridge.connections == new.connections || !self.has_something_left() {
+            return Ok(());
+        }
+        let name = new.name.split_once(':').map_or(&*new.name, |it| it.0);
+        Err(BridgeError {
+            bridge: name.to_owned(),
+            problem: format!(
+                "connections cannot change while messages come or wait, since topics would lose \
+                 their order: drain it first (tidewire bridge {name} drain), then reload"
+            ),
+        })
     }
 
     fn part(&self) -> Part {

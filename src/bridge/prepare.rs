@@ -36,7 +36,7 @@ use crate::store::QueueId;
 pub(super) struct Prepared {
     pub(super) id: BridgeId,
     pub(super) inbox: Arc<Inbox>,
-    pub(super) running: Pin<Box<dyn Future<Output = BridgeId> + Send>>,
+    pub(super) running: Task,
 }
 
 impl fmt::Debug for Prepared {
@@ -158,13 +158,40 @@ pub(super) fn prepare(
     (Prepared { id, inbox, running }, status)
 }
 
+/// The task of a bridge.
+type Task = Pin<Box<dyn Future<Output = BridgeId> + Send>>;
+
 fn task<C: Connector + 'static>(
     bridge: &Bridge,
     connector: C,
     tools: Tools,
     stopped: watch::Receiver<bool>,
-) -> Pin<Box<dyn Future<Output = BridgeId> + Send>> {
+) -> Task {
     Box::pin(Runner::new(bridge, connector, tools).run(stopped))
+}
+
+/// Goes on with a bridge that is of another kind from now on.
+pub(super) fn run_as<C: Connector>(
+    settings: Settings,
+    runner: Runner<C>,
+    stopped: watch::Receiver<bool>,
+) -> Task {
+    match settings {
+        Settings::Mqtt(settings) => {
+            let connector = MqttConnector::new(*settings);
+            Box::pin(runner.with(connector).run(stopped))
+        }
+        #[cfg(feature = "amqp091")]
+        Settings::Amqp091(settings) => {
+            let connector = Amqp091Connector::new(*settings);
+            Box::pin(runner.with(connector).run(stopped))
+        }
+        #[cfg(feature = "kafka")]
+        Settings::Kafka(settings) => {
+            let connector = KafkaConnector::new(*settings);
+            Box::pin(runner.with(connector).run(stopped))
+        }
+    }
 }
 
 /// What the home shard is told before anything is queued.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_bridges::{Connected, Connector, Failure, Sink, Source};
+use tidewire_bridges::{Connected, Connector, Failure, Settings, Sink, Source};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -17,18 +17,23 @@ use super::loan::Loan;
 use super::map::Map;
 use super::naming::Naming;
 use super::post::{Inbox, Post};
+use super::prepare::run_as;
+use super::queues::queue_name;
 use super::report::{Reporter, State};
 use crate::config::{Bridge, BridgeKind};
 use crate::exchange::BridgeId;
+use crate::queue::BridgeNote;
 use crate::shard::{BridgeReport, BridgeRequest};
 
 /// The task of one bridge.
 #[derive(Debug)]
 pub(super) struct Runner<C> {
     connector: C,
+    kind: BridgeKind,
+    /// What the bridge is to be instead of this kind.
+    becomes: Option<Box<Settings>>,
     map: Map,
-    /// MQTT has no names of messages.
-    naming: Option<Naming>,
+    naming: Naming,
     post: Post,
     inbox: Arc<Inbox>,
     reporter: Reporter,
@@ -46,6 +51,9 @@ pub(super) struct Runner<C> {
     /// After a failure that may pass, nothing is sent until then.
     paused_until: Option<Instant>,
     arrivals: Arrivals,
+    /// Notes whose keeping has not been reported, and those of them that are of an earlier kind.
+    unkept: usize,
+    stale: usize,
     peer: Option<String>,
 }
 
@@ -82,8 +90,10 @@ impl<C: Connector> Runner<C> {
         } = tools;
         Self {
             connector,
+            kind: bridge.kind,
+            becomes: None,
             map,
-            naming: (bridge.kind != BridgeKind::Mqtt).then_some(naming),
+            naming,
             post,
             inbox,
             reporter,
@@ -97,6 +107,36 @@ impl<C: Connector> Runner<C> {
             loan: Loan::default(),
             paused_until: None,
             arrivals: Arrivals::default(),
+            unkept: 0,
+            stale: 0,
+            peer: None,
+        }
+    }
+
+    /// The same bridge with a connector of another kind, which knows nothing of the session before:
+    /// what was in flight goes again, and what came is acknowledged no more.
+    pub(super) fn with<D: Connector>(self, connector: D) -> Runner<D> {
+        Runner {
+            connector,
+            kind: self.kind,
+            becomes: None,
+            map: self.map,
+            naming: self.naming,
+            post: self.post,
+            inbox: self.inbox,
+            reporter: self.reporter,
+            wish: self.wish,
+            is_removed: self.is_removed,
+            has_ended: self.has_ended,
+            conduct: self.conduct,
+            deferred: self.deferred,
+            sys_interval: self.sys_interval,
+            shutdown: self.shutdown,
+            loan: self.loan,
+            paused_until: None,
+            arrivals: self.arrivals.without_receipts(),
+            unkept: self.unkept,
+            stale: self.unkept,
             peer: None,
         }
     }
@@ -108,6 +148,10 @@ impl<C: Connector> Runner<C> {
             self.obey().await;
             if self.is_removed {
                 break;
+            }
+            if let Some(settings) = self.becomes.take() {
+                self.end_session().await;
+                return run_as(*settings, self, stop).await;
             }
             if let Some(state) = self.resting() {
                 self.report(state);
@@ -248,12 +292,25 @@ impl<C: Connector> Runner<C> {
                         settings,
                     } = *change;
                     self.map = map;
-                    self.connector.change(settings);
+                    if self.kind == bridge.kind && self.becomes.is_none() {
+                        self.connector.change(settings);
+                    } else {
+                        self.kind = bridge.kind;
+                        self.becomes = Some(Box::new(settings));
+                    }
                     self.has_ended = false;
                     self.conduct = Conduct::of(&bridge);
                 }
             }
         }
+    }
+
+    /// Another kind follows, for which packet identifiers mean nothing.
+    async fn end_session(&mut self) {
+        self.connector.close().await;
+        let name = queue_name(&self.reporter.name, None);
+        self.keep(vec![BridgeNote::Begin { name }]);
+        self.post.flush();
     }
 
     /// Drops what waits, but for what the other side may have.

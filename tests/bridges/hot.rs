@@ -257,3 +257,76 @@ fn several_connections_share_the_topics_and_keep_the_order_of_each_over_kills_an
     let (is_well, _) = edge.order("up:2", "pause");
     assert!(is_well, "each connection has a name");
 }
+
+#[test]
+fn connections_change_at_a_reload_once_the_bridge_is_drained_and_are_refused_before() {
+    let central = Broker::tidewire(free_port(), "");
+    let config = |count| bridge(central.port, &format!("connections = {count}\n{OUT}"));
+    let edge = Broker::tidewire(free_port(), &config(1));
+    wait_until_up(&edge);
+    let mut above = Client::connect(&central, "above");
+    above.subscribe("t/#");
+    let mut below = Client::connect(&edge, "below");
+    edge.reload(&config(3));
+    let refusal = "drain it first (tidewire bridge up drain)";
+    for _ in 0..100 {
+        if edge.log().contains(refusal) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(edge.log().contains(refusal), "{}", edge.log());
+    for count in [3, 2] {
+        assert!(edge.order("up", "drain").0);
+        wait_until_says(&edge, "up", "\"state\":\"drained\"");
+        edge.reload(&config(count));
+        wait_until_says(&edge, &format!("up:{count}"), "\"state\":\"up\"");
+        wait_until_up(&edge);
+        for topic in ["t/1", "t/2", "t/3", "t/4"] {
+            below.publish(topic, "again", Q2);
+        }
+        assert_eq!(above.payloads(4), ["again"; 4]);
+        let states = edge.order("up", "state").1;
+        assert_eq!(
+            states.matches("\"state\":\"up\"").count(),
+            count,
+            "{states}"
+        );
+    }
+    assert!(!edge.order("up:3", "state").0);
+    above.expect_silence();
+}
+
+#[test]
+fn a_bridge_becomes_one_of_another_kind_and_back_with_its_queue() {
+    let central = Broker::tidewire(free_port(), "");
+    let proxy = Proxy::start(central.port);
+    let mqtt = bridge(proxy.port, OUT);
+    let rabbit = mqtt
+        .replace("mqtt://", "amqp://")
+        .replace("servers", "kind = \"amqp091\"\nservers");
+    let port = free_port();
+    let edge = Broker::tidewire(port, &mqtt);
+    wait_until_up(&edge);
+    Client::resume(&central, "keeper").subscribe("t/#");
+    proxy.mute();
+    let mut below = Client::connect(&edge, "below");
+    below.publish_all("t/1", &numbers(100), Q2);
+    proxy.cut();
+    edge.reload(&rabbit);
+    wait_until_says(&edge, "up", "\"remote\":null");
+    below.publish_all("t/1", &numbers(200)[100..], Q2);
+    let edge = Broker::tidewire_in(edge.kill_and_keep(), port, &rabbit);
+    edge.reload(&mqtt);
+    proxy.heal();
+    wait_until_up(&edge);
+    let mut keeper = Client::resume(&central, "keeper");
+    let mut first_seen: Vec<String> = Vec::new();
+    while first_seen.len() < 200 {
+        let payload = keeper.next().payload;
+        if !first_seen.contains(&payload) {
+            first_seen.push(payload);
+        }
+    }
+    assert_eq!(first_seen, numbers(200));
+}

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Runner;
 use crate::bridge::map::NotCrossing;
 use crate::bridge::queues::queue_name;
+use crate::config::BridgeKind;
 use crate::message::{Header, Message};
 use crate::queue::{BridgeNote, Lent};
 use crate::shard::{BridgeReport, BridgeRequest};
@@ -20,7 +21,12 @@ impl<C: Connector> Runner<C> {
         for report in deferred.into_iter().chain(self.inbox.take()) {
             match report {
                 BridgeReport::Lent(lent) => self.loan.take(lent),
-                BridgeReport::Kept(count) => link.sink.keep(count),
+                BridgeReport::Kept(count) => {
+                    self.unkept = self.unkept.saturating_sub(count);
+                    let stale = count.min(self.stale);
+                    self.stale -= stale;
+                    link.sink.keep(count - stale);
+                }
                 BridgeReport::Published(reasons) => {
                     let published = |(number, reason)| self.arrivals.published(number, reason);
                     accepted.extend(reasons.into_iter().filter_map(published));
@@ -39,6 +45,11 @@ impl<C: Connector> Runner<C> {
             return;
         }
         let notes: Vec<BridgeNote> = notes.into_iter().map(|it| self.own_note(it)).collect();
+        self.keep(notes);
+    }
+
+    pub(super) fn keep(&mut self, notes: Vec<BridgeNote>) {
+        self.unkept += notes.len();
         self.post.add(BridgeRequest::Keep(notes));
     }
 
@@ -83,7 +94,9 @@ impl<C: Connector> Runner<C> {
         {
             match self.map.outward(lent, self.peer.as_deref(), now_ms) {
                 Ok(mut record) => {
-                    record.uid = self.naming.as_ref().map(|it| it.name(lent));
+                    // MQTT has no names of messages.
+                    let is_named = self.kind != BridgeKind::Mqtt;
+                    record.uid = is_named.then(|| self.naming.name(lent));
                     records.push(record);
                 }
                 Err(why) => {

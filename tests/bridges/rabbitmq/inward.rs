@@ -121,6 +121,21 @@ pub(super) fn a_stream_goes_on_where_it_was_after_a_lost_connection(rabbit: &Rab
     receiver.expect_silence();
 }
 
+pub(super) fn what_waited_for_another_kind_of_remote_goes_to_the_exchange(rabbit: &RabbitMq) {
+    let there = rabbit.client();
+    there.queue("moved", "t.moved");
+    let mqtt = bridge(free_port(), OUT)
+        .replace("kind = \"amqp091\"\n", "")
+        .replace("amqp://", "mqtt://");
+    let ours = Broker::tidewire(free_port(), &mqtt);
+    Client::connect(&ours, "sender").publish_all("t/moved", &numbers(50), Q1);
+    ours.reload(&bridge(rabbit.port, OUT));
+    for number in numbers(50) {
+        assert_eq!(there.get("moved").payload, number);
+    }
+    assert!(there.poll("moved").is_none());
+}
+
 pub(super) fn a_deleted_queue_and_a_revoked_password_are_said_and_survived(rabbit: &RabbitMq) {
     let there = rabbit.client();
     there.queue("fleeting", "fleeting.#");

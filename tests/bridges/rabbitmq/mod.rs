@@ -36,6 +36,7 @@ fn a_bridge_and_a_real_rabbitmq_exchange_everything_that_the_guide_promises() {
     inward::what_no_rule_wants_goes_to_the_dead_letter_exchange_of_the_queue(&rabbit);
     inward::what_is_missing_is_created_where_that_is_wanted(&rabbit);
     inward::a_stream_goes_on_where_it_was_after_a_lost_connection(&rabbit);
+    inward::what_waited_for_another_kind_of_remote_goes_to_the_exchange(&rabbit);
     inward::a_deleted_queue_and_a_revoked_password_are_said_and_survived(&rabbit);
     nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(&mut rabbit);
     nothing_is_lost_on_the_way_in_while_the_server_is_killed_and_started_again(&mut rabbit);
