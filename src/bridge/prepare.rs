@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tidewire_bridges::Settings;
 #[cfg(feature = "amqp10")]
 use tidewire_bridges::amqp10::Amqp10Connector;
 #[cfg(feature = "amqp091")]
@@ -11,7 +12,6 @@ use tidewire_bridges::amqp091::Amqp091Connector;
 #[cfg(feature = "kafka")]
 use tidewire_bridges::kafka::KafkaConnector;
 use tidewire_bridges::mqtt::MqttConnector;
-use tidewire_bridges::{Connector, Settings};
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 use tidewire_protocol::topic::TopicFilter;
 use tokio::sync::watch;
@@ -128,22 +128,38 @@ pub(super) fn prepare(
         sys_seconds: shared.config.sys_interval_seconds,
         shutdown_seconds: shared.config.mqtt.shutdown_seconds,
     };
-    let stopped = surroundings.stopped.clone();
-    let running = match settings {
+    let runner = Runner::new(&bridge, tools);
+    let running = run_as(settings, runner, kept, surroundings.stopped.clone());
+    (Prepared { id, inbox, running }, status)
+}
+
+/// The task of a bridge.
+type Task = Pin<Box<dyn Future<Output = BridgeId> + Send>>;
+
+/// Goes on with a bridge that is of this kind from now on, with what the store has for it.
+pub(super) fn run_as<C>(
+    settings: Settings,
+    runner: Runner<C>,
+    kept: Option<&Kept>,
+    stopped: watch::Receiver<bool>,
+) -> Task {
+    match settings {
         Settings::Mqtt(settings) => {
             let mut connector = MqttConnector::new(*settings);
             if let Some(remembered) = kept.and_then(|it| it.remembered.as_ref()) {
                 connector.remember(remembered);
             }
-            task(&bridge, connector, tools, stopped)
+            Box::pin(runner.with(connector).run(stopped))
         }
         #[cfg(feature = "amqp091")]
         Settings::Amqp091(settings) => {
-            task(&bridge, Amqp091Connector::new(*settings), tools, stopped)
+            let connector = Amqp091Connector::new(*settings);
+            Box::pin(runner.with(connector).run(stopped))
         }
         #[cfg(feature = "amqp10")]
         Settings::Amqp10(settings) => {
-            task(&bridge, Amqp10Connector::new(*settings), tools, stopped)
+            let connector = Amqp10Connector::new(*settings);
+            Box::pin(runner.with(connector).run(stopped))
         }
         #[cfg(feature = "kafka")]
         Settings::Kafka(settings) => {
@@ -152,43 +168,6 @@ pub(super) fn prepare(
                 let bookmarks = kept.bookmarks.iter();
                 connector.remember(bookmarks.map(|(name, next)| (&**name, *next)));
             }
-            task(&bridge, connector, tools, stopped)
-        }
-    };
-    (Prepared { id, inbox, running }, status)
-}
-
-/// The task of a bridge.
-type Task = Pin<Box<dyn Future<Output = BridgeId> + Send>>;
-
-fn task<C: Connector + 'static>(
-    bridge: &Bridge,
-    connector: C,
-    tools: Tools,
-    stopped: watch::Receiver<bool>,
-) -> Task {
-    Box::pin(Runner::new(bridge, connector, tools).run(stopped))
-}
-
-/// Goes on with a bridge that is of another kind from now on.
-pub(super) fn run_as<C: Connector>(
-    settings: Settings,
-    runner: Runner<C>,
-    stopped: watch::Receiver<bool>,
-) -> Task {
-    match settings {
-        Settings::Mqtt(settings) => {
-            let connector = MqttConnector::new(*settings);
-            Box::pin(runner.with(connector).run(stopped))
-        }
-        #[cfg(feature = "amqp091")]
-        Settings::Amqp091(settings) => {
-            let connector = Amqp091Connector::new(*settings);
-            Box::pin(runner.with(connector).run(stopped))
-        }
-        #[cfg(feature = "kafka")]
-        Settings::Kafka(settings) => {
-            let connector = KafkaConnector::new(*settings);
             Box::pin(runner.with(connector).run(stopped))
         }
     }

@@ -77,8 +77,9 @@ pub(super) struct Tools {
     pub(super) shutdown_seconds: u32,
 }
 
-impl<C: Connector> Runner<C> {
-    pub(super) fn new(bridge: &Bridge, connector: C, tools: Tools) -> Self {
+impl Runner<()> {
+    /// A bridge without a connector.
+    pub(super) fn new(bridge: &Bridge, tools: Tools) -> Self {
         let Tools {
             map,
             naming,
@@ -89,7 +90,7 @@ impl<C: Connector> Runner<C> {
             shutdown_seconds,
         } = tools;
         Self {
-            connector,
+            connector: (),
             kind: bridge.kind,
             becomes: None,
             map,
@@ -112,7 +113,9 @@ impl<C: Connector> Runner<C> {
             peer: None,
         }
     }
+}
 
+impl<C> Runner<C> {
     /// The same bridge with a connector of another kind, which knows nothing of the session before:
     /// what was in flight goes again, and what came is acknowledged no more.
     pub(super) fn with<D: Connector>(self, connector: D) -> Runner<D> {
@@ -140,7 +143,9 @@ impl<C: Connector> Runner<C> {
             peer: None,
         }
     }
+}
 
+impl<C: Connector> Runner<C> {
     /// Connects, serves and connects again until the broker stops or the bridge is removed.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> BridgeId {
         self.report(State::Connecting);
@@ -151,7 +156,7 @@ impl<C: Connector> Runner<C> {
             }
             if let Some(settings) = self.becomes.take() {
                 self.end_session().await;
-                return run_as(*settings, self, stop).await;
+                return run_as(*settings, self, None, stop).await;
             }
             if let Some(state) = self.resting() {
                 self.report(state);
