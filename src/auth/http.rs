@@ -21,7 +21,7 @@ use super::namespace::namespace_of;
 use super::scram::sign;
 use super::web::{self, AuthoritiesError, agent, read_authorities};
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, masked_url};
 
 /// Asks the server, and remembers what it said.
 pub struct HttpBackEnd {
@@ -149,7 +149,8 @@ impl HttpBackEnd {
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", &authorization.0);
         }
-        let response = request.send(body).map_err(|error| error.to_string())?;
+        let response = request.send(body);
+        let response = response.map_err(|it| masked_url(&it.to_string()))?;
         let body = web::body_of(response, ANSWER_BYTES_MAX)?;
         read_answer(&body, self.clock.now_ms())
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Index, Key, LISTS, TABLES, keys, rules as rules_of};
+use super::masking::{is_secret, masked_line, masked_url};
 use super::value::Found;
 use super::{Broken, Config, ConfigError, Listener, Origin, rules};
 
@@ -144,14 +145,15 @@ impl Loader {
     fn show(&mut self, path: &str) -> Option<String> {
         let (pattern, index) = (pattern(path), index(path));
         let key = keys().find(|key| key.path == pattern && !is_secret(path))?;
-        (key.field)(&mut self.config, index)?.show()
+        let shown = (key.field)(&mut self.config, index)?.show();
+        shown.map(|it| masked_url(&it))
     }
 
     fn set(&mut self, path: &str, found: &Found, origin: Origin) -> Result<(), ConfigError> {
         let shown = if is_secret(path) {
             "a secret".to_owned()
         } else {
-            found.show()
+            masked_url(&found.show())
         };
         let refused = |origin, expected: String| {
             Err(ConfigError::Value {
@@ -262,13 +264,10 @@ fn reach<T: Default>(list: &mut Vec<T>, index: usize) -> Option<()> {
 /// The line around an offset, shortened to what fits a message, without a secret in it.
 fn line_at(text: &str, offset: usize) -> String {
     let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
-    let before = before.rsplit('\n').next().unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let (before, begun) = before.split_at_checked(start).unwrap_or((before, ""));
     let after = after.lines().next().unwrap_or_default();
-    let line = format!("{before}{after}");
-    let shown = match line.split_once('=') {
-        Some((key, _)) if key.contains("password") => key,
-        _ => line.as_str(),
-    };
+    let shown = masked_line(before, &format!("{begun}{after}"));
     shown.trim().chars().take(LINE_CHARACTERS_MAX).collect()
 }
 
@@ -344,10 +343,6 @@ fn bare(path: &str) -> String {
 
 fn is_index(part: &str) -> bool {
     part.parse::<usize>().is_ok()
-}
-
-fn is_secret(path: &str) -> bool {
-    path.ends_with(".password") || path.ends_with(".authorization")
 }
 
 fn index(path: &str) -> Index {

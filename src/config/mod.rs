@@ -16,6 +16,7 @@ mod limits;
 mod listener;
 mod load;
 mod log;
+mod masking;
 mod mqtt;
 mod network;
 mod rfc3339;
@@ -50,6 +51,8 @@ pub use listener::{
 };
 pub use load::Loader;
 pub use log::{Log, LogLevel};
+pub use masking::is_secret;
+pub(crate) use masking::masked_url;
 pub use mqtt::{Mqtt, ShareStrategy};
 pub use network::Network;
 pub use rules::Broken;

@@ -648,8 +648,35 @@ fn a_secret_is_never_shown() {
         "[auth.http]\nauthorization = \"hunter2\"\nurl = \"ftp://a\"\n",
         "[auth.http]\nauthorization = [\"hunter2\"]\n",
         "[[bridges]]\npassword = [\"hunter2\"]\n",
+        "[[bridges]]\npassword = \"hunter2\n",
+        "[auth.http]\nauthorization = \"Bearer hunter2\n",
+        "[auth.http]\nauthorization = Bearer hunter2\n",
+        "[auth.http]\nauthorization \"Bearer hunter2\"\n",
+        "auth.http = { url = \"a\", authorization = \"hunter2\" }}\n",
+        "[auth.http]\nauthorization = \"\"\"\nBearer \\q hunter2\"\"\"\n",
+        "[auth.http]\nurl = \"ftp://u:hunter2@a\"\n",
+        "[auth.http]\nurl = [\"https://u:hunter2@a\"]\n",
+        "[auth.http]\nurl = \"https://u:hunter2@a\n",
+        "[auth.jwt]\njwks_url = \"http://u:hunter2@a\"\n",
+        "[[bridges]]\nname = \"b\"\nservers = [\"mqtt://u:hunter2@a\"]\n[[bridges.out]]\n\
+         filters = [\"#\"]\n",
     ] {
         let said = refusal(text);
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    for (name, value) in [
+        ("TIDEWIRE_AUTH_HTTP_URL", "ftp://u:hunter2@a"),
+        ("TIDEWIRE_AUTH_JWT_JWKS_URL", "http://u:hunter2@a"),
+        ("TIDEWIRE_BRIDGES_0_SERVERS", "mqtt://u:hunter2@a"),
+    ] {
+        let variables = [
+            ("TIDEWIRE_BRIDGES_0_NAME", "b"),
+            ("TIDEWIRE_BRIDGES_0_OUT_0_FILTERS", "a"),
+            ("TIDEWIRE_BRIDGES_0_SERVERS", "mqtt://h"),
+            (name, value),
+        ];
+        let said = with_environment(&variables).expect_err("must be refused");
+        let said = said.to_string();
         assert!(!said.contains("hunter2"), "{said}");
     }
 }

@@ -1,5 +1,6 @@
 //! Listeners written as URLs on the command line.
 
+use super::masking::masked_url;
 use super::{BridgeKind, ConfigError, Listener, Loader, Transport};
 
 impl Listener {
@@ -48,7 +49,7 @@ impl Listener {
                 "ca" => "listeners.0.client_ca".to_owned(),
                 name => format!("listeners.0.{name}"),
             };
-            loader.argument(&format!("--listen {url}"), &path, &value)?;
+            loader.argument(&format!("--listen {}", masked_url(url)), &path, &value)?;
         }
         let config = loader.finish().map_err(|error| match error {
             ConfigError::Rule { key, problem, .. } => {
@@ -135,7 +136,7 @@ const fn schemes(kind: BridgeKind) -> &'static [(&'static str, Transport, u16)] 
 
 pub(crate) fn refusal(url: &str, problem: &str) -> ConfigError {
     ConfigError::Url {
-        url: url.to_owned(),
+        url: masked_url(url),
         problem: problem.to_owned(),
     }
 }

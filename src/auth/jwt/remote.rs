@@ -13,7 +13,7 @@ use super::key::Key;
 use super::key_file::{is_hmac, keys_of_set};
 use crate::auth::web::{AuthoritiesError, agent, body_of};
 use crate::clock::Clock;
-use crate::config::Jwt;
+use crate::config::{Jwt, masked_url};
 
 /// A JSON Web Key Set at a URL.
 pub(super) struct RemoteKeys {
@@ -120,7 +120,7 @@ impl RemoteKeys {
             && let Err(error) = self.ask()
         {
             tracing::warn!(
-                url = self.url,
+                url = masked_url(&self.url),
                 error,
                 "the keys of tokens cannot be fetched"
             );
@@ -142,7 +142,7 @@ impl RemoteKeys {
             .agent
             .get(&self.url)
             .header("accept", "application/json");
-        let response = request.call().map_err(|error| error.to_string())?;
+        let response = request.call().map_err(|it| masked_url(&it.to_string()))?;
         let mut keys = keys_of_set(&body_of(response, SET_BYTES_MAX)?)?;
         // What is published is no secret.
         keys.retain(|key| !is_hmac(key.algorithm));

@@ -13,7 +13,7 @@ use crate::auth::acl::{OwnRulesError, Rule, own_rules};
 use crate::auth::namespace::namespace_of;
 use crate::auth::web::read_authorities;
 use crate::clock::Clock;
-use crate::config::Jwt;
+use crate::config::{Jwt, masked_url};
 
 /// Checks tokens.
 pub struct Tokens {
@@ -124,9 +124,9 @@ impl Tokens {
         if let (Some(remote), Some(url)) = (&remote, &config.jwks_url)
             && let Err(problem) = remote.fetch()
         {
+            let url = masked_url(url);
             tracing::warn!(url, problem, "the keys of tokens cannot be fetched");
             if before.is_some() && remote.believed().is_none() {
-                let url = url.clone();
                 return Err(KeyError::Fetch { url, problem });
             }
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::config::{Broken, Config, ConfigError, Listener, Loader, Origin};
+use crate::config::{Broken, Config, ConfigError, Listener, Loader, Origin, is_secret};
 
 /// Arguments of `tidewire run` and `tidewire check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -106,10 +106,15 @@ impl RunArguments {
             match value.into_string() {
                 Ok(value) => environment.push((name, value)),
                 Err(value) if name.starts_with("TIDEWIRE_") => {
+                    let found = if is_secret(&name) {
+                        "a secret".to_owned()
+                    } else {
+                        format!("{value:?}")
+                    };
                     return Err(ConfigError::Value {
                         origin: Origin::Environment(name.clone()),
                         key: name,
-                        found: format!("{value:?}"),
+                        found,
                         expected: "UTF-8".into(),
                     });
                 }
