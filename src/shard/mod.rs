@@ -50,7 +50,7 @@ pub use connect::{Accepted, Handshake, refusal};
 pub use durable::StoreWork;
 pub use explain::text_of;
 pub use mail::{Mail, Member, Recheck, Reconfiguration};
-pub use mount::client_id_of;
+pub use mount::{client_id_of, mounted};
 pub use out::OutBuffer;
 pub use run::SentRun;
 pub use slots::Key;

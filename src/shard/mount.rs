@@ -13,10 +13,7 @@ use tidewire_protocol::topic::{Subscribable, TopicFilter};
 ///
 /// # Errors
 /// The reason to refuse a topic that does not exist there, or becomes too long.
-pub(super) fn mounted<'t>(
-    mount_point: Option<&str>,
-    topic: &'t str,
-) -> Result<Cow<'t, str>, ReasonCode> {
+pub fn mounted<'t>(mount_point: Option<&str>, topic: &'t str) -> Result<Cow<'t, str>, ReasonCode> {
     let Some(mount_point) = mount_point.filter(|_| !is_sys(topic.as_bytes())) else {
         return Ok(topic.into());
     };

@@ -79,6 +79,101 @@ fn acl_test_says_which_rule_decides() {
 }
 
 #[test]
+fn acl_test_asks_about_the_topics_of_the_broker_as_the_broker_does() {
+    let files = Directory::new();
+    let config = "[[auth.namespaces]]\nname = \"acme\"\nusers = [\"alice\"]\n\
+                  certificates = [\"gate\"]\n[[acl.rules]]\nactions = [\"all\"]\n\
+                  topics = [\"acme/s/#\", \"plant/acme/t\"]\n";
+    let config = files.write("config.toml", config);
+    for (words, status, said) in [
+        ("--user bob publish acme/s/1", 0, "publish acme/s/1: acl"),
+        (
+            "--user alice publish acme/s/1",
+            1,
+            "publish acme/acme/s/1: no",
+        ),
+        (
+            "--user alice publish s/1",
+            0,
+            "publish acme/s/1: acl.rules.0",
+        ),
+        (
+            "--user alice publish s/1",
+            0,
+            "of the client are below acme/\n",
+        ),
+        (
+            "--certificate gate subscribe $share/g/s/#",
+            0,
+            "share acme/s/#",
+        ),
+        (
+            "--user bob --namespace acme receive s/1",
+            0,
+            "receive acme/s/1",
+        ),
+        (
+            "--user alice --namespace other publish s/1",
+            1,
+            "other/s/1: no",
+        ),
+        (
+            "--user alice --mount-point plant/ will t",
+            0,
+            "will plant/acme/t",
+        ),
+        (
+            "--user alice publish $delayed/3/s/1",
+            0,
+            "publish acme/s/1: acl",
+        ),
+        (
+            "publish $delayed/3/acme/s/1",
+            0,
+            "publish acme/s/1: acl.rules.0",
+        ),
+        ("publish $delayed/acme/s/1", 1, "lacks its seconds"),
+        ("publish $delayed/3/$SYS/a", 1, "no client publishes"),
+        ("will $delayed/3/acme/s/1", 1, "no client publishes"),
+        ("--user alice publish $x", 1, "$x does not exist below"),
+        ("--namespace a/b publish x", 2, "must be one level"),
+        ("--mount-point a publish x", 2, "ending with `/`"),
+    ] {
+        let mut arguments = vec!["acl", "test", "-c", config.to_str().unwrap()];
+        arguments.extend(words.split(' '));
+        let (code, out) = tidewire(&arguments);
+        assert!(
+            code == status && out.contains(said),
+            "{words}: {code} {out}"
+        );
+    }
+}
+
+#[test]
+fn acl_test_takes_the_mount_point_that_all_listeners_have() {
+    let files = Directory::new();
+    let listener = |mount_point: &str| {
+        format!("[[listeners]]\nbind = \"127.0.0.1:0\"\nmount_point = \"{mount_point}\"\n")
+    };
+    let said = |config: String| {
+        let config = files.write("config.toml", &config);
+        tidewire(&[
+            "acl",
+            "test",
+            "-c",
+            config.to_str().unwrap(),
+            "publish",
+            "x",
+        ])
+        .1
+    };
+    assert!(said(listener("a/")).contains("allowed: publish a/x"));
+    let both = said(listener("a/") + &listener("b/"));
+    assert!(both.contains("(a/, b/): --mount-point says"), "{both}");
+    assert!(both.contains("allowed: publish x"), "{both}");
+}
+
+#[test]
 fn check_and_run_refuse_a_malformed_acl_file_with_status_2() {
     let files = Directory::new();
     let acl = files.write("acl", "topic a\nnonsense\n");

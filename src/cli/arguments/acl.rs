@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use tidewire_protocol::topic::Topic;
+
 use super::RunArguments;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, is_namespace};
 
 /// What is asked about the rules.
 #[derive(Subcommand, Clone, Debug)]
@@ -34,6 +36,14 @@ pub struct AclTestArguments {
     /// Name in the client's certificate
     #[arg(long, value_name = "NAME")]
     pub certificate: Option<String>,
+    /// Namespace of the client, instead of that of its user or certificate in the configuration
+    ///
+    /// Needed where a token, the authentication server, or the O or OU of a certificate names it.
+    #[arg(long, value_name = "NAME", value_parser = namespace)]
+    pub namespace: Option<String>,
+    /// Mount point of the client's listener, if listeners have several; "" for none
+    #[arg(long, value_name = "PREFIX/", value_parser = mount_point)]
+    pub mount_point: Option<String>,
     /// Where the client is
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<IpAddr>,
@@ -78,6 +88,20 @@ impl AclTestArguments {
         }
         Ok(config)
     }
+}
+
+fn namespace(name: &str) -> Result<String, &'static str> {
+    let problem = "must be one level of a topic, without wildcards, `/` and `$`";
+    is_namespace(name).then(|| name.to_owned()).ok_or(problem)
+}
+
+fn mount_point(prefix: &str) -> Result<String, &'static str> {
+    let is_topic = Topic::parse(prefix, usize::MAX).is_ok();
+    let is_usual = !prefix.starts_with('$') && prefix.ends_with('/');
+    let problem = "must be levels of a topic without wildcards and `$`, ending with `/`";
+    (prefix.is_empty() || (is_topic && is_usual))
+        .then(|| prefix.to_owned())
+        .ok_or(problem)
 }
 
 const EXIT_CODES: &str = "\
