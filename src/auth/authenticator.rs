@@ -223,6 +223,7 @@ fn check_token(tokens: &Tokens, credentials: &Credentials, clock: Clock) -> Verd
             ground: Ground::Token(claims.key_mark),
             user_name: Some(claims.user_name),
             client_id: claims.client_id,
+            groups: claims.groups,
             namespace: claims.namespace,
             own_rules: claims.rules,
             expires_at_ms: claims

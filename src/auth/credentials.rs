@@ -47,6 +47,8 @@ pub struct Proof {
     pub password_mark: Option<u64>,
     /// The only client id that the client may have, if there is one.
     pub client_id: Option<Arc<str>>,
+    /// The groups that it names.
+    pub groups: Arc<[Box<str>]>,
     /// The namespace that it names.
     pub namespace: Option<Arc<str>>,
     /// Rules that come before all others.
@@ -78,6 +80,7 @@ impl Proof {
         identity.user_name = self.user_name;
         identity.password_mark = self.password_mark;
         identity.client_id = self.client_id.or_else(|| identity.client_id.take());
+        identity.groups = self.groups;
         identity.namespace = self.namespace;
         identity.own_rules = self.own_rules;
         identity.is_superuser = self.is_superuser;

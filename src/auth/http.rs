@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::acl::{Rule, own_rules};
 use super::credentials::{Credentials, Denial, Proof, Verdict};
-use super::identity::Ground;
+use super::identity::{Ground, groups_of};
 use super::namespace::namespace_of;
 use super::scram::sign;
 use super::web::{self, AuthoritiesError, agent, read_authorities};
@@ -41,6 +41,7 @@ pub struct HttpBackEnd {
 enum Answer {
     Allow {
         is_superuser: bool,
+        groups: Arc<[Box<str>]>,
         namespace: Option<Arc<str>>,
         rules: Option<Arc<[Rule]>>,
         /// By the broker's clock.
@@ -127,12 +128,14 @@ impl HttpBackEnd {
         match answer {
             Answer::Allow {
                 is_superuser,
+                groups,
                 namespace,
                 rules,
                 expires_at_ms,
             } => Verdict::Allowed(Box::new(Proof {
                 ground: Ground::Server,
                 user_name: credentials.user_name.as_deref().map(Into::into),
+                groups,
                 namespace,
                 own_rules: rules,
                 is_superuser,
@@ -213,6 +216,10 @@ fn read_answer(body: &[u8], now_ms: u64) -> Result<Answer, String> {
         None => None,
         Some(rules) => Some(own_rules(rules).map_err(|error| error.to_string())?.into()),
     };
+    let groups = match answer.get("groups") {
+        None | Some(Value::Null) => Arc::default(),
+        Some(names) => groups_of(names).ok_or("`groups` is no array of strings")?,
+    };
     let namespace = match answer.get("namespace") {
         None | Some(Value::Null) => None,
         Some(name) => {
@@ -231,6 +238,7 @@ fn read_answer(body: &[u8], now_ms: u64) -> Result<Answer, String> {
     match answer.get("result").and_then(Value::as_str) {
         Some("allow") => Ok(Answer::Allow {
             is_superuser,
+            groups,
             namespace,
             rules,
             expires_at_ms,
@@ -251,6 +259,7 @@ mod tests {
     fn only_a_clear_answer_is_one() {
         let allowed = |is_superuser| Answer::Allow {
             is_superuser,
+            groups: Arc::default(),
             namespace: None,
             rules: None,
             expires_at_ms: None,
@@ -272,6 +281,8 @@ mod tests {
             r#"{"result":true}"#,
             r#"{"result":"allow","is_superuser":"false"}"#,
             r#"{"result":"allow","acl":{}}"#,
+            r#"{"result":"allow","groups":"staff"}"#,
+            r#"{"result":"allow","groups":["staff",7]}"#,
             r#"{"result":"allow","namespace":7}"#,
             r#"{"result":"allow","namespace":"a/b"}"#,
             r#"{"result":"allow","expires_seconds":"60"}"#,

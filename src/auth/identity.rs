@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::EnhancedAuthentication;
 use super::acl::{Rule, Subject};
 use crate::config::{Authentication, SessionTakeover};
@@ -91,6 +93,12 @@ impl Identity {
             is_superuser: self.is_superuser,
         }
     }
+}
+
+/// The groups in an array of strings; `None` if it is anything else.
+pub(super) fn groups_of(names: &Value) -> Option<Arc<[Box<str>]>> {
+    let name = |it: &Value| it.as_str().map(Into::into);
+    names.as_array()?.iter().map(name).collect()
 }
 
 /// Whether a client may take the session of its client id from who had it last.

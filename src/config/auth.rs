@@ -165,6 +165,8 @@ pub struct Jwt {
     pub client_id_claim: String,
     /// The claim with the namespace of the client, which every token needs then; empty reads none.
     pub namespace_claim: String,
+    /// The claim with the groups of the client; empty reads none.
+    pub groups_claim: String,
     /// The claim with the rules of the client; empty reads none.
     pub acl_claim: String,
 }
@@ -189,6 +191,7 @@ impl Default for Jwt {
             user_name_claim: "sub".into(),
             client_id_claim: "client_id".into(),
             namespace_claim: String::new(),
+            groups_claim: String::new(),
             acl_claim: "acl".into(),
         }
     }

@@ -325,6 +325,7 @@ keys!(JWT: "auth.jwt.", |config, _| Some(&mut config.auth.jwt), {
     user_name_claim ANY;
     client_id_claim ANY;
     namespace_claim ANY;
+    groups_claim ANY;
     acl_claim ANY;
 });
 

@@ -11,7 +11,7 @@ use tidewire_protocol::codec::{Connect, Packet, ProtocolVersion, ReasonCode};
 
 use super::broker::{Broker, connect, login, users};
 use super::http_server::HttpServer;
-use super::token_login::subscribe;
+use super::token_login::{staff_only, subscribe};
 
 fn broker(server: &HttpServer, lines: &str, change: impl FnOnce(&mut Config)) -> Broker {
     let url = server.url.clone();
@@ -51,6 +51,19 @@ fn the_server_decides_by_what_the_client_shows() {
         "address": "127.0.0.1", "certificate": null,
     });
     assert_eq!(*question, expected);
+}
+
+#[test]
+fn the_server_may_name_the_groups_that_rules_are_about() {
+    let server = HttpServer::start();
+    let broker = broker(&server, "", staff_only);
+    for (user, is_allowed) in [("worker", true), ("driver", false), ("carol", true)] {
+        let (mut client, found) = broker.connect(&login("c", user, "secret"));
+        assert_eq!(found, 0, "{user}");
+        let allowed = subscribe(&mut client, "staff/a") < 0x80;
+        assert_eq!(allowed, is_allowed, "{user}");
+    }
+    assert_eq!(codes(&broker, "grouped"), [0x88, 3]);
 }
 
 #[test]

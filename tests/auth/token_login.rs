@@ -165,6 +165,58 @@ fn the_rules_of_a_token_come_first_and_what_none_allows_is_refused() {
     assert_eq!(code(&broker, &login("c", "alice", &signed(&claims))), 0x86);
 }
 
+/// Everything below staff/ is for the members of staff, of whom carol is one.
+pub(crate) fn staff_only(config: &mut Config) {
+    let words = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect();
+    config.acl.groups.push(tidewire::config::AclGroup {
+        name: "staff".into(),
+        members: words(&["carol"]),
+    });
+    config.acl.rules.push(tidewire::config::AclRule {
+        groups: words(&["staff"]),
+        actions: vec![tidewire::config::AclAction::All],
+        topics: words(&["staff/#"]),
+        ..Default::default()
+    });
+}
+
+#[test]
+fn a_token_may_name_the_groups_that_rules_are_about() {
+    let broker = broker("", |config| {
+        config.auth.jwt.groups_claim = "roles".into();
+        staff_only(config);
+    });
+    let join = |user: &str, groups: Value| {
+        let mut claims = alice(60);
+        claims["sub"] = json!(user);
+        claims["roles"] = groups;
+        broker.connect(&login("c", user, &signed(&claims)))
+    };
+    for (user, groups, is_allowed) in [
+        ("alice", json!(["drivers", "staff"]), true),
+        ("alice", json!("staff"), true),
+        ("alice", json!(["drivers"]), false),
+        ("alice", json!([]), false),
+        ("carol", json!(["drivers"]), true),
+    ] {
+        let (mut client, found) = join(user, groups.clone());
+        assert_eq!(found, 0, "{user} {groups}");
+        let allowed = subscribe(&mut client, "staff/a") < 0x80;
+        assert_eq!(allowed, is_allowed, "{user} {groups}");
+    }
+    for groups in [
+        json!(7),
+        json!(null),
+        json!({"staff": true}),
+        json!(["staff", 7]),
+    ] {
+        assert_eq!(join("alice", groups.clone()).1, 0x86, "{groups}");
+    }
+    let (mut without, found) = broker.connect(&login("c", "alice", &signed(&alice(60))));
+    assert_eq!(found, 0);
+    assert!(subscribe(&mut without, "staff/a") >= 0x80);
+}
+
 #[test]
 fn a_token_may_name_the_namespace_and_then_every_token_has_to() {
     let broker = broker(&users(), |config| {

@@ -60,15 +60,13 @@ impl Who {
     }
 
     fn has_user(&self, subject: &Subject) -> bool {
-        let Some(user_name) = subject.user_name.as_deref() else {
-            return self.users.is_empty() && self.groups.is_empty();
-        };
-        if self.is_anonymous {
+        let user_name = subject.user_name.as_deref();
+        if self.is_anonymous && user_name.is_some() {
             return false;
         }
         let in_group = |group: &str| subject.groups.iter().any(|it| **it == *group);
         (self.users.is_empty() && self.groups.is_empty())
-            || self.users.iter().any(|it| **it == *user_name)
+            || user_name.is_some_and(|name| self.users.iter().any(|it| **it == *name))
             || self.groups.iter().any(|it| in_group(it))
     }
 }

@@ -10,6 +10,7 @@ use super::key::Key;
 use super::key_file::{KeyError, is_hmac, load, warn_if_open};
 use super::remote::RemoteKeys;
 use crate::auth::acl::{OwnRulesError, Rule, own_rules};
+use crate::auth::identity::groups_of;
 use crate::auth::namespace::namespace_of;
 use crate::auth::web::read_authorities;
 use crate::clock::Clock;
@@ -31,6 +32,8 @@ pub struct Claims {
     pub user_name: Arc<str>,
     /// The only client id that may show the token, if it names one.
     pub client_id: Option<Arc<str>>,
+    /// The groups of the client, if tokens name them.
+    pub groups: Arc<[Box<str>]>,
     /// The namespace of the client, if tokens name one.
     pub namespace: Option<Arc<str>>,
     /// What the client may do before all other rules.
@@ -177,6 +180,7 @@ impl Tokens {
             key_mark,
             user_name: name_of(&claims, &self.config.user_name_claim)?,
             client_id: self.client_id_of(&claims, client_id)?,
+            groups: self.groups_of(&claims)?,
             namespace: self.namespace_of(&claims)?,
             rules,
             expires_unix_ms,
@@ -270,6 +274,17 @@ impl Tokens {
         let namespace = name.and_then(namespace_of);
         let missing = || TokenError::Claim(claim.clone());
         namespace.ok_or_else(missing).map(Some)
+    }
+
+    fn groups_of(&self, claims: &Map<String, Value>) -> Result<Arc<[Box<str>]>, TokenError> {
+        let claim = &self.config.groups_claim;
+        let found = claims.get(claim).filter(|_| !claim.is_empty());
+        let groups = match found {
+            None => return Ok(Arc::default()),
+            Some(Value::String(group)) => Some(Arc::from([group.as_str().into()])),
+            Some(several) => groups_of(several),
+        };
+        groups.ok_or_else(|| TokenError::Claim(claim.clone()))
     }
 
     fn client_id_of(
