@@ -28,6 +28,7 @@ mod queues;
 mod report;
 mod runner;
 mod settings;
+mod warnings;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;

@@ -82,6 +82,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     for (list, rules) in lists {
         for (index, rule) in rules.iter().enumerate() {
             let checked = check_rule(rule, levels_max)
+                .and_then(|()| check_own_topics(rule, list))
                 .and_then(|()| check_topic(rule, list))
                 .and_then(|()| check_headers(rule, list));
             checked.map_err(|it| it.within(&format!("{list}.{index}")))?;
@@ -257,6 +258,20 @@ fn check_filter(key: &str, filter: &str, levels_max: usize) -> Result<(), Broken
     let syntax = ["$share/", "$exclusive/", "$delayed/"];
     let is_plain = !syntax.iter().any(|prefix| filter.starts_with(prefix));
     demand(key, is_plain, "must be a plain topic filter")
+}
+
+/// Topics of the broker's own are read by bridges, and never written.
+fn check_own_topics(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
+    if list == "out" || rule.topic.is_some() {
+        return Ok(());
+    }
+    for (index, filter) in rule.filters.iter().enumerate() {
+        let filter = format!("{}{filter}", rule.local_prefix);
+        let is_own = filter == "$SYS" || filter.starts_with("$SYS/");
+        let problem = "would make topics of the broker's own: what comes in cannot be below $SYS";
+        demand(&format!("filters.{index}"), !is_own, problem)?;
+    }
+    Ok(())
 }
 
 fn check_topic(rule: &BridgeRule, list: &str) -> Result<(), Broken> {

@@ -424,6 +424,13 @@ fn what_a_bridge_says_of_its_start_its_client_id_and_its_properties_is_checked()
             "`bridges.0.out.0.user_properties_add.0` is \"{5}\": {5} never exists",
         ),
         (
+            bridge(
+                "",
+                "[[bridges.in]]\nfilters = [\"+/x\"]\nlocal_prefix = \"$SYS/\"",
+            ),
+            "`bridges.0.in.0.filters.0` would make topics of the broker's own",
+        ),
+        (
             bridge("", "user_properties_rename = [\"x\"]"),
             "`bridges.0.out.0.user_properties_rename.0` must be NAME=TEXT",
         ),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tidewire::clock::Clock;
 
 use crate::client::{Client, Q0, Q1, Q2};
+use crate::durable::wait_for_state;
 use crate::federation::{bridge, wait_until_up};
 use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
@@ -50,6 +51,25 @@ fn the_queue_fills_before_the_first_connect_and_drains_in_order() {
     proxy.heal();
     assert_eq!(above.payloads(3_000), numbers(3_000));
     above.expect_silence();
+}
+
+#[test]
+fn acknowledgements_that_come_late_and_in_another_order_lose_and_double_nothing() {
+    for qos in [Q1, Q2] {
+        let central = Broker::tidewire(free_port(), "");
+        let proxy = Proxy::start(central.port);
+        let edge = Broker::tidewire(free_port(), &bridge(proxy.port, OUT));
+        wait_until_up(&edge);
+        proxy.delay_and_swap_answers(5);
+        let mut above = Client::connect(&central, "above");
+        above.subscribe("t/#");
+        let mut below = Client::connect(&edge, "below");
+        below.publish_all("t/1", &numbers(2_000), qos);
+        assert_eq!(above.payloads(2_000), numbers(2_000));
+        above.expect_silence();
+        assert!(proxy.swapped() > 10, "{}", proxy.swapped());
+        wait_for_state(&edge, "\"queue_messages\":0");
+    }
 }
 
 #[test]

@@ -24,6 +24,11 @@ struct State {
     is_mute: AtomicBool,
     /// So many more bytes of the broker pass, then the connection is cut; 0 = no limit.
     bytes_until_cut: AtomicUsize,
+    /// Acknowledgements of the broker that lie together change places.
+    swaps: AtomicBool,
+    swapped: AtomicUsize,
+    /// How long everything that the broker says is held, in milliseconds.
+    delay_ms: AtomicUsize,
 }
 
 impl Proxy {
@@ -85,6 +90,17 @@ impl Proxy {
         self.state.bytes_until_cut.store(bytes, Ordering::SeqCst);
     }
 
+    /// From now on the broker's acknowledgements come late and in another order.
+    pub(crate) fn delay_and_swap_answers(&self, delay_ms: usize) {
+        self.state.delay_ms.store(delay_ms, Ordering::SeqCst);
+        self.state.swaps.store(true, Ordering::SeqCst);
+    }
+
+    /// How many acknowledgements have overtaken another one.
+    pub(crate) fn swapped(&self) -> usize {
+        self.state.swapped.load(Ordering::SeqCst)
+    }
+
     /// How many connections have been carried.
     pub(crate) fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
@@ -97,6 +113,7 @@ fn copy(stream: &TcpStream) -> TcpStream {
 
 fn carry(mut from: TcpStream, mut to: TcpStream, is_answer: bool, state: &State) {
     let mut bytes = [0; 4_096];
+    let mut rest = Vec::new();
     while let Ok(count) = from.read(&mut bytes) {
         if count == 0 {
             break;
@@ -115,10 +132,49 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_answer: bool, state: &State)
             }
             continue;
         }
-        if to.write_all(&bytes[..count]).is_err() {
+        let delay_ms = state.delay_ms.load(Ordering::SeqCst) as u64;
+        if is_answer && delay_ms > 0 {
+            thread::sleep(Duration::from_millis(delay_ms));
+        }
+        let is_swapping = is_answer && state.swaps.load(Ordering::SeqCst);
+        rest.extend_from_slice(&bytes[..count]);
+        let passing = match is_swapping {
+            true => swap_acknowledgements(&mut rest, state),
+            false => std::mem::take(&mut rest),
+        };
+        if to.write_all(&passing).is_err() {
             break;
         }
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Takes the whole packets out of `bytes`; of two acknowledgements the second goes first.
+fn swap_acknowledgements(bytes: &mut Vec<u8>, state: &State) -> Vec<u8> {
+    let mut packets: Vec<Vec<u8>> = Vec::new();
+    while let Some(size) = packet_bytes(bytes) {
+        packets.push(bytes.drain(..size).collect());
+    }
+    let is_acknowledgement = |packet: &Vec<u8>| matches!(packet[0] >> 4, 4 | 5 | 7);
+    for pair in packets.chunks_exact_mut(2) {
+        if pair.iter().all(is_acknowledgement) {
+            pair.swap(0, 1);
+            state.swapped.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    packets.concat()
+}
+
+/// The size of the packet that `bytes` begins with, if it is whole.
+fn packet_bytes(bytes: &[u8]) -> Option<usize> {
+    let mut length = 0;
+    for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            let size = 2 + index + length;
+            return (bytes.len() >= size).then_some(size);
+        }
+    }
+    None
 }
