@@ -4,18 +4,15 @@
 kafka.py BROKER [MESSAGES]: BROKER is a tidewire built with `--features kafka`. Kafka's jars are those
 that tests/run has fetched. Everything shares the cores: the numbers are of this mixture.
 """
-import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-from load import cpu_seconds, fill, free_port, wait_until_open
+from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from load import fill, free_port, wait_until_open
 
-PAYLOAD = b"x" * 256
-PUBLISHERS = 4
 LIBS = os.path.join(os.path.dirname(__file__), "..", "..", "target", "kafka", "libs")
 
 
@@ -49,50 +46,11 @@ auto.create.topics.enable=true
     return server, port
 
 
-def start_tidewire(binary, directory, port, bridge):
-    path = os.path.join(directory, f"{port}.toml")
-    with open(path, "w") as file:
-        file.write(f'shards = 1\nsys_interval_seconds = 1\n[[listeners]]\nbind = "127.0.0.1:{port}"\n'
-                   f'{bridge}[limits]\nqueue_messages_max = 10000000\nqueue_bytes_max = 4000000000\n'
-                   '[store]\nengine = "memory"\n[log]\nlevel = "error"\n')
-    broker = subprocess.Popen([binary, "run", "-c", path], stdout=subprocess.DEVNULL)
-    wait_until_open(port)
-    return broker
-
-
 def bridge(kafka_port, rules):
     return (f'[[bridges]]\nname = "b"\nkind = "kafka"\nservers = ["kafka://127.0.0.1:{kafka_port}"]\n'
             'restart_base_ms = 100\nrestart_max_ms = 200\nqueue_messages_max = 10000000\n'
             'queue_bytes_max = 4000000000\n[bridges.kafka]\ncreate_topics = true\n'
             f'start = "earliest"\n{rules}')
-
-
-def state(port):
-    out = subprocess.run(["mosquitto_sub", "-p", str(port), "-t", "$SYS/bridges/b/state", "-C", "1",
-                          "-W", "10"], capture_output=True, text=True, check=False).stdout
-    return json.loads(out) if out.strip() else {"sent": 0, "received": 0}
-
-
-def measure(what, broker, port, key, count, base, kafka, act=lambda: None):
-    before = [cpu_seconds(it.pid) for it in (broker, kafka)]
-    begin = time.monotonic()
-    act()
-    while state(port)[key] - base < count and time.monotonic() - begin < 120:
-        time.sleep(0.05)
-    seconds = time.monotonic() - begin
-    done = state(port)[key] - base
-    ours, theirs = (cpu_seconds(it.pid) - was for it, was in zip((broker, kafka), before))
-    print(f"{what}: {done} of {count} in {seconds:.1f} s, {done / seconds:,.0f} msg/s, CPU-us per "
-          f"message tidewire {ours * 1e6 / count:.2f} kafka {theirs * 1e6 / count:.2f}", flush=True)
-
-
-def publish(port, count):
-    threads = [threading.Thread(target=fill, args=(port, f"t/{it}", 1, PAYLOAD, count // PUBLISHERS))
-               for it in range(PUBLISHERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def main():
@@ -103,14 +61,7 @@ def main():
         processes = [kafka]
         try:
             out = '[[bridges.out]]\nfilters = ["t/#"]\ntopic = "bench"\n'
-            port = free_port()
-            plain = start_tidewire(binary, directory, port, "")
-            processes.append(plain)
-            before, begin = cpu_seconds(plain.pid), time.monotonic()
-            publish(port, count)
-            seconds = time.monotonic() - begin
-            alone = (cpu_seconds(plain.pid) - before) * 1e6 / count
-            print(f"MQTT alone: {count / seconds:,.0f} msg/s, CPU-us per message {alone:.2f}")
+            measure_alone(binary, directory, count)
             port = free_port()
             broker = start_tidewire(binary, directory, port, bridge(kafka_port, out))
             processes.append(broker)

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fe2o3_amqp::link::delivery::DeliveryFut;
@@ -229,7 +229,12 @@ impl Lane {
         self.way.ports.leave(|boxes| boxes.troubles.push(text));
     }
 
-    fn detached(&self, end: LinkEnd, unsent: Option<Outgoing>) -> Result<End, Failure> {
+    fn detached(&mut self, end: LinkEnd, unsent: Option<Outgoing>) -> Result<End, Failure> {
+        // Outcomes may have come just before.
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(outcomes) = poll_settled(&mut self.unsettled, &mut context) {
+            self.settle(outcomes)?;
+        }
         match end {
             LinkEnd::Detached(_) if self.unsettled.is_empty() => Ok(End::Detached(unsent)),
             end => Err(end.into_failure()),

@@ -174,7 +174,7 @@ pub(super) fn a_link_that_the_server_detaches_is_attached_again(artemis: &Artemi
 }
 
 /// A node whose bridge `up` feeds the hub, so that subscribers outlive it.
-fn feeding(config: &str, hub: &Broker) -> String {
+pub(super) fn feeding(config: &str, hub: &Broker) -> String {
     format!(
         "{config}\n[[bridges]]\nname = \"on\"\nservers = [\"mqtt://127.0.0.1:{}\"]\n\
          restart_base_ms = 100\n[[bridges.out]]\nfilters = [\"#\"]",

@@ -4,6 +4,8 @@ mod artemis;
 mod inward;
 mod outward;
 mod party;
+#[cfg(feature = "amqp091")]
+mod rabbitmq;
 
 use artemis::Artemis;
 

@@ -2,7 +2,7 @@
 
 mod inward;
 mod kills;
-mod server;
+pub(crate) mod server;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};

@@ -34,7 +34,7 @@ impl RabbitMq {
         let directory = directory();
         let ports = [free_port(), free_port(), free_port()];
         let [port, _, epmd_port] = ports;
-        std::fs::write(directory.join("plugins"), "[].\n").expect("written");
+        std::fs::write(directory.join("plugins"), "[rabbitmq_amqp1_0].\n").expect("written");
         std::fs::write(
             directory.join("rabbitmq.conf"),
             "log.file.level = warning\n",

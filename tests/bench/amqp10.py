@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Measures the bridge over AMQP 1.0 to a server of its own on this machine: MQTT QoS 1 out, and in.
+
+amqp10.py BROKER artemis|rabbitmq [MESSAGES]: BROKER is a tidewire. Artemis is the one that tests/run has
+fetched, RabbitMQ that of the system. Messages are durable, and go to one queue. Everything shares the
+cores: the numbers are of this mixture.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from load import fill, free_port, wait_until_open
+
+ARTEMIS = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "target", "artemis",
+                                       "apache-artemis-2.44.0"))
+RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+
+def start_artemis(directory):
+    """Answers the process, and the port where everybody may do everything."""
+    port, etc = free_port(), os.path.join(directory, "etc")
+    os.mkdir(etc)
+    files = {
+        "bootstrap.xml": '<broker xmlns="http://activemq.apache.org/schema">'
+                         f'<jaas-security domain="a"/><server configuration="file:{etc}/broker.xml"/>'
+                         "</broker>",
+        "management.xml": '<management-context xmlns="http://activemq.apache.org/schema"/>',
+        "log4j2.properties": "rootLogger.level = ERROR\n",
+        "broker.xml": f"""<configuration xmlns="urn:activemq"><core xmlns="urn:activemq:core">
+<name>bench</name><security-enabled>false</security-enabled><journal-type>NIO</journal-type>
+<journal-pool-files>10</journal-pool-files><max-disk-usage>100</max-disk-usage>
+<paging-directory>data/paging</paging-directory><bindings-directory>data/bindings</bindings-directory>
+<journal-directory>data/journal</journal-directory>
+<large-messages-directory>data/large</large-messages-directory>
+<acceptors><acceptor name="a">tcp://127.0.0.1:{port}?protocols=AMQP</acceptor></acceptors>
+</core></configuration>""",
+    }
+    for name, text in files.items():
+        with open(os.path.join(etc, name), "w") as file:
+            file.write(text)
+    java = ["java", "-Xms1g", "-Xmx1g", "-XX:+UseParallelGC", "--add-opens",
+            "java.base/jdk.internal.misc=ALL-UNNAMED", f"-Dartemis.home={ARTEMIS}",
+            f"-Dartemis.instance={directory}", f"-Dartemis.instance.etc={etc}",
+            f"-Ddata.dir={directory}/data", f"-Dlog4j2.configurationFile={etc}/log4j2.properties",
+            "-Dlog4j2.disableJmx=true", "-cp", f"{ARTEMIS}/lib/*:{etc}"]
+    server = subprocess.Popen(java + ["org.apache.activemq.artemis.cli.Artemis", "run"], cwd=directory,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until_open(port)
+    return [server], port
+
+
+def start_rabbitmq(directory):
+    port, distribution, epmd_port = free_port(), free_port(), free_port()
+    with open(os.path.join(directory, "plugins"), "w") as file:
+        file.write("[rabbitmq_amqp1_0].\n")
+    epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(epmd_port)])
+    wait_until_open(epmd_port)
+    names = {"NODENAME": f"bench{port}@localhost", "NODE_IP_ADDRESS": "127.0.0.1", "NODE_PORT": port,
+             "DIST_PORT": distribution, "MNESIA_BASE": f"{directory}/data",
+             "LOG_BASE": f"{directory}/log", "PID_FILE": f"{directory}/pid",
+             "ENABLED_PLUGINS_FILE": f"{directory}/plugins",
+             "SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
+    environment = {f"RABBITMQ_{name}": str(value) for name, value in names.items()}
+    environment.update(HOME=directory, ERL_EPMD_ADDRESS="127.0.0.1", ERL_EPMD_PORT=str(epmd_port))
+    # The script becomes the virtual machine's parent: what it costs is read from its child.
+    script = subprocess.Popen([RABBITMQ], env=os.environ | environment, process_group=0,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until_open(port)
+    return [script, epmd], port
+
+
+class Machine:
+    """The process that burns the CPU time of a server."""
+
+    def __init__(self, server):
+        found = subprocess.run(["pgrep", "-g", str(server.pid), "beam.smp"], capture_output=True,
+                               text=True, check=False).stdout.split()
+        self.pid = int(found[0]) if found else server.pid
+
+
+def bridge(port, dialect, own, rules):
+    return (f'[[bridges]]\nname = "b"\nkind = "amqp10"\nservers = ["amqp://127.0.0.1:{port}"]\n'
+            'restart_base_ms = 100\nrestart_max_ms = 200\nqueue_messages_max = 10000000\n'
+            'queue_bytes_max = 4000000000\ninflight_max = 1000\nreceive_maximum = 1000\n'
+            f'[bridges.amqp10]\ndialect = "{dialect}"\ntarget = "queue"\n{own}{rules}')
+
+
+def main():
+    binary, kind = os.path.abspath(sys.argv[1]), sys.argv[2]
+    count = int(sys.argv[3]) if len(sys.argv) > 3 else 200_000
+    # RabbitMQ makes the queue of such an address by itself.
+    start, dialect, queue = {"artemis": (start_artemis, "artemis", "bench"),
+                             "rabbitmq": (start_rabbitmq, "plain", "/queue/bench")}[kind]
+    with tempfile.TemporaryDirectory() as directory:
+        processes, server_port = start(directory)
+        server = processes[0]
+        try:
+            measure_alone(binary, directory, count)
+            rules = f'[[bridges.out]]\nfilters = ["t/#"]\ntopic = "{queue}"\n'
+            out = bridge(server_port, dialect, "", rules)
+            port = free_port()
+            broker = start_tidewire(binary, directory, port, out)
+            processes.append(broker)
+            fill(port, "t/first", 1, PAYLOAD, 100)
+            while state(port)["sent"] < 100:
+                time.sleep(0.1)
+            machine = Machine(server)
+            measure(f"MQTT QoS 1 -> {kind}", broker, port, "sent", count, 100, machine,
+                    lambda: publish(port, count))
+            broker.kill()
+            broker.wait()
+            port = free_port()
+            rules = f'[[bridges.in]]\nfilters = ["{queue}"]\ntopic = "in"\n'
+            own = f'address = "{queue}"\n'
+            broker = start_tidewire(binary, directory, port, bridge(server_port, dialect, own, rules))
+            processes.append(broker)
+            measure(f"{kind} -> MQTT", broker, port, "received", count, 0, machine)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+            if kind == "rabbitmq":
+                subprocess.run(["kill", "-9", "--", f"-{server.pid}"], check=False)
+
+
+if __name__ == "__main__":
+    main()

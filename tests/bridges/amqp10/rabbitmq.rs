@@ -1,0 +1,157 @@
+//! A node of ours and RabbitMQ with its plugin for AMQP 1.0.
+
+use lapin::BasicProperties;
+use tidewire_protocol::codec::PublishProperties;
+
+use super::{STATE, bridge};
+use crate::client::{Client, Q0, Q1, Q2};
+use crate::faults::{first_seen, numbers};
+use crate::federation::wait_until_up;
+use crate::kill::through_kills;
+use crate::process::{Broker, free_port};
+use crate::rabbitmq::server::RabbitMq;
+
+const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
+const OWN: &str = "[bridges.amqp10]\ndialect = \"rabbitmq3\"";
+
+#[test]
+#[ignore = "needs RabbitMQ, which tests/run installs"]
+fn a_bridge_over_amqp_1_0_and_a_real_rabbitmq_exchange_what_the_guide_promises() {
+    let mut rabbit = RabbitMq::start();
+    every_qos_reaches_the_exchange_by_its_routing_key(&rabbit);
+    each_queue_has_a_link_of_its_own(&rabbit);
+    deliveries_have_the_topic_of_their_routing_key_and_leave_the_queue(&rabbit);
+    what_is_missing_over_there_is_said_in_its_words(&rabbit);
+    nothing_is_lost_on_the_way_out_while_the_server_is_killed(&mut rabbit);
+    nothing_is_lost_from_end_to_end_while_everything_is_killed(&mut rabbit);
+}
+
+fn every_qos_reaches_the_exchange_by_its_routing_key(rabbit: &RabbitMq) {
+    let there = rabbit.client();
+    there.queue("props", "t.props.#");
+    let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &format!("{OWN}\n{OUT}")));
+    wait_until_up(&ours);
+    let mut sender = Client::connect(&ours, "sender");
+    let properties = PublishProperties {
+        content_type: Some("text/plain"),
+        correlation_data: Some(b"id-1"),
+        message_expiry_seconds: Some(60),
+        ..PublishProperties::default()
+    };
+    for (qos, text, mode) in [(Q0, "zero", 1), (Q1, "one", 2), (Q2, "two", 2)] {
+        let topic = format!("t/props/x.y/{text}");
+        sender.publish_with(&topic, text, qos, false, &properties);
+        let got = there.get("props");
+        assert_eq!(got.payload, text);
+        assert_eq!(got.key, format!("t.props.x/y.{text}"));
+        let has = got.properties;
+        assert_eq!(*has.delivery_mode(), Some(mode));
+        assert_eq!(*has.content_type(), Some("text/plain".into()));
+        assert_eq!(*has.correlation_id(), Some("id-1".into()));
+        assert!(has.message_id().is_some());
+        assert!(has.expiration().is_some());
+    }
+    assert!(there.poll("props").is_none());
+}
+
+fn each_queue_has_a_link_of_its_own(rabbit: &RabbitMq) {
+    let there = rabbit.client();
+    for name in ["one.a", "one.b", "one.c"] {
+        there.queue(name, "nothing");
+    }
+    let lines = format!("{OWN}\ntarget = \"queue\"\nlinks_max = 2\n{OUT}\ntopic = \"one/{{2}}\"");
+    let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
+    wait_until_up(&ours);
+    let mut sender = Client::connect(&ours, "sender");
+    for number in 0..60 {
+        let topic = ["t/a", "t/b", "t/c"][number % 3];
+        sender.publish(topic, &number.to_string(), Q1);
+    }
+    for number in 0..60 {
+        let name = ["one.a", "one.b", "one.c"][number % 3];
+        assert_eq!(there.get(name).payload, number.to_string());
+    }
+}
+
+fn deliveries_have_the_topic_of_their_routing_key_and_leave_the_queue(rabbit: &RabbitMq) {
+    let there = rabbit.client();
+    there.queue("commands", "c.#");
+    let lines = format!("{OWN}\naddress = \"commands\"\n[[bridges.in]]\nfilters = [\"c/#\"]");
+    let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
+    wait_until_up(&ours);
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("c/#");
+    for (mode, qos) in [(1, Q0), (2, Q1)] {
+        let properties = BasicProperties::default()
+            .with_delivery_mode(mode)
+            .with_content_type("text/plain".into());
+        there.publish("c.x/y.1", "do", properties);
+        let message = receiver.expect("c/x.y/1", "do");
+        assert_eq!(message.qos, qos);
+        assert_eq!(message.content_type.as_deref(), Some("text/plain"));
+    }
+    drop(receiver);
+    ours.stop();
+    assert!(there.poll("commands").is_none());
+}
+
+fn what_is_missing_over_there_is_said_in_its_words(rabbit: &RabbitMq) {
+    let cases = [
+        (
+            format!("exchange = \"none\"\n{OWN}\n{OUT}"),
+            "no exchange 'none'",
+        ),
+        (
+            format!("virtual_host = \"none\"\n{OWN}\n{OUT}"),
+            "unauthorized-access",
+        ),
+        (
+            format!("user_name = \"guest\"\npassword = \"wrong\"\n{OWN}\n{OUT}"),
+            "SASL Auth",
+        ),
+        (
+            format!("{OWN}\naddress = \"none\"\n[[bridges.in]]\nfilters = [\"x\"]"),
+            "no queue 'none'",
+        ),
+    ];
+    for (lines, words) in cases {
+        let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
+        let mut watcher = Client::connect(&ours, "watcher");
+        watcher.subscribe(STATE);
+        let down = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
+        assert!(down.contains(words), "{down}\nnot: {words}");
+    }
+}
+
+fn nothing_is_lost_on_the_way_out_while_the_server_is_killed(rabbit: &mut RabbitMq) {
+    rabbit.client().queue("out", "t.out");
+    let lines = format!("inflight_max = 20\n{OWN}\n{OUT}");
+    let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
+    wait_until_up(&ours);
+    let mut sender = Client::connect(&ours, "sender");
+    let all = numbers(1_000);
+    sender.publish_all("t/out", &all[..400], Q1);
+    rabbit.kill();
+    sender.publish_all("t/out", &all[400..], Q1);
+    rabbit.start_again();
+    let there = rabbit.client();
+    assert_eq!(first_seen(all.len(), || there.get("out").payload), all);
+}
+
+fn nothing_is_lost_from_end_to_end_while_everything_is_killed(rabbit: &mut RabbitMq) {
+    rabbit.client().queue("ledger", "t.1");
+    let hub = Broker::tidewire(free_port(), "");
+    let mut receiver = Client::connect(&hub, "receiver");
+    receiver.subscribe("in/#");
+    let way_out = bridge(rabbit.port, &format!("{OWN}\n{OUT}"));
+    let way_in = format!(
+        "{OWN}\naddress = \"ledger\"\n[[bridges.in]]\nfilters = [\"t/1\"]\ntopic = \"in/1\""
+    );
+    let way_in = super::inward::feeding(&bridge(rabbit.port, &way_in), &hub);
+    let ways = [&*way_out, &*way_in];
+    let [mut all, mut came] = through_kills(ways, &mut receiver, || rabbit.restart());
+    // What was not accepted comes after what followed it.
+    all.sort_unstable();
+    came.sort_unstable();
+    assert_eq!(came, all);
+}
