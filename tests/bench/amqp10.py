@@ -56,7 +56,8 @@ def start_rabbitmq(directory):
     port, distribution, epmd_port = free_port(), free_port(), free_port()
     with open(os.path.join(directory, "plugins"), "w") as file:
         file.write("[rabbitmq_amqp1_0].\n")
-    epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(epmd_port)])
+    epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(epmd_port)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until_open(epmd_port)
     names = {"NODENAME": f"bench{port}@localhost", "NODE_IP_ADDRESS": "127.0.0.1", "NODE_PORT": port,
              "DIST_PORT": distribution, "MNESIA_BASE": f"{directory}/data",
@@ -65,7 +66,6 @@ def start_rabbitmq(directory):
              "SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
     environment = {f"RABBITMQ_{name}": str(value) for name, value in names.items()}
     environment.update(HOME=directory, ERL_EPMD_ADDRESS="127.0.0.1", ERL_EPMD_PORT=str(epmd_port))
-    # The script becomes the virtual machine's parent: what it costs is read from its child.
     script = subprocess.Popen([RABBITMQ], env=os.environ | environment, process_group=0,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until_open(port)
@@ -117,7 +117,8 @@ def main():
             own = f'address = "{queue}"\n'
             broker = start_tidewire(binary, directory, port, bridge(server_port, dialect, own, rules))
             processes.append(broker)
-            measure(f"{kind} -> MQTT", broker, port, "received", count, 0, machine)
+            measure(f"{kind} -> MQTT", broker, port, "received", count + 100, 0,
+                    machine)
         finally:
             for process in processes:
                 process.kill()

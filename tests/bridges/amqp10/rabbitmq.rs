@@ -4,11 +4,12 @@ use lapin::BasicProperties;
 use tidewire_protocol::codec::PublishProperties;
 
 use super::{STATE, bridge};
-use crate::client::{Client, Q0, Q1, Q2};
+use crate::client::{Client, Q0, Q1};
 use crate::faults::{first_seen, numbers};
 use crate::federation::wait_until_up;
 use crate::kill::through_kills;
 use crate::process::{Broker, free_port};
+use crate::rabbitmq::send_each_qos;
 use crate::rabbitmq::server::RabbitMq;
 
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
@@ -38,20 +39,10 @@ fn every_qos_reaches_the_exchange_by_its_routing_key(rabbit: &RabbitMq) {
         message_expiry_seconds: Some(60),
         ..PublishProperties::default()
     };
-    for (qos, text, mode) in [(Q0, "zero", 1), (Q1, "one", 2), (Q2, "two", 2)] {
-        let topic = format!("t/props/x.y/{text}");
-        sender.publish_with(&topic, text, qos, false, &properties);
-        let got = there.get("props");
-        assert_eq!(got.payload, text);
-        assert_eq!(got.key, format!("t.props.x/y.{text}"));
-        let has = got.properties;
-        assert_eq!(*has.delivery_mode(), Some(mode));
-        assert_eq!(*has.content_type(), Some("text/plain".into()));
-        assert_eq!(*has.correlation_id(), Some("id-1".into()));
+    send_each_qos(&mut sender, &there, &properties, |has| {
         assert!(has.message_id().is_some());
         assert!(has.expiration().is_some());
-    }
-    assert!(there.poll("props").is_none());
+    });
 }
 
 fn each_queue_has_a_link_of_its_own(rabbit: &RabbitMq) {

@@ -59,17 +59,8 @@ fn every_qos_reaches_the_exchange_with_its_properties(rabbit: &RabbitMq) {
         user_properties: UserProperties::from_pairs(&pairs),
         ..PublishProperties::default()
     };
-    for (qos, text, mode) in [(Q0, "zero", 1), (Q1, "one", 2), (Q2, "two", 2)] {
-        let topic = format!("t/props/x.y/{text}");
-        sender.publish_with(&topic, text, qos, false, &properties);
-        let got = there.get("props");
-        assert_eq!(got.payload, text);
-        assert_eq!(got.key, format!("t.props.x/y.{text}"));
-        let has = got.properties;
-        assert_eq!(*has.delivery_mode(), Some(mode));
-        assert_eq!(*has.content_type(), Some("text/plain".into()));
+    send_each_qos(&mut sender, &there, &properties, |has| {
         assert_eq!(*has.reply_to(), Some("answers/1".into()));
-        assert_eq!(*has.correlation_id(), Some("id-1".into()));
         let left: u64 = has
             .expiration()
             .as_ref()
@@ -83,6 +74,27 @@ fn every_qos_reaches_the_exchange_with_its_properties(rabbit: &RabbitMq) {
         assert_eq!(values.as_slice().len(), 2);
         assert_eq!(headers["d"], AMQPValue::LongString("e".into()));
         assert!(headers.contains_key("tidewire-path"), "{headers:?}");
+    });
+}
+
+/// Sends by each QoS to the queue `props`, which is bound by `t.props.#`.
+pub(crate) fn send_each_qos(
+    sender: &mut Client,
+    there: &server::Client,
+    properties: &PublishProperties<'_>,
+    check: impl Fn(&BasicProperties),
+) {
+    for (qos, text, mode) in [(Q0, "zero", 1), (Q1, "one", 2), (Q2, "two", 2)] {
+        let topic = format!("t/props/x.y/{text}");
+        sender.publish_with(&topic, text, qos, false, properties);
+        let got = there.get("props");
+        assert_eq!(got.payload, text);
+        assert_eq!(got.key, format!("t.props.x/y.{text}"));
+        let has = got.properties;
+        assert_eq!(*has.delivery_mode(), Some(mode));
+        assert_eq!(*has.content_type(), Some("text/plain".into()));
+        assert_eq!(*has.correlation_id(), Some("id-1".into()));
+        check(&has);
     }
     assert!(there.poll("props").is_none());
 }
