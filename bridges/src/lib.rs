@@ -28,7 +28,7 @@ pub use dial::{Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOr
 pub use failure::{Class, Failure};
 pub use note::Note;
 pub use ports::{PortSink, PortSource};
-pub use record::{Bookmark, Properties, Record};
+pub use record::{Bookmark, LastingId, Properties, Record};
 pub use template::{Context, Template, TemplateError};
 
 use std::future::Future;

@@ -1,5 +1,6 @@
 //! A message between two systems.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,9 @@ pub struct Record {
     /// Under which identifier an earlier process has sent it and had no answer.
     pub sent_as: Option<PacketId>,
     /// A name that is the same each time it is sent, for receivers that drop what comes twice.
-    pub uid: Option<String>,
+    pub uid: Option<Box<str>>,
+    /// Its identifier, if it outlives the process.
+    pub lasting: Option<LastingId>,
     /// The topic at the side that the record goes to, or came from.
     pub topic: String,
     /// What records that belong together have in common, where the protocol has such a thing.
@@ -35,6 +38,26 @@ pub struct Record {
     pub retain: bool,
     /// When it is no longer worth sending.
     pub expires_at: Option<Instant>,
+}
+
+/// Names a record from one process to the next, and is never used again.
+///
+/// # Shape
+/// The lower 10 bits are a lane; identifiers of a lane ascend in the order of submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastingId(pub NonZeroU64);
+
+impl LastingId {
+    /// Within which the order is known.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn lane(self) -> u16 {
+        (self.0.get() & 0x3FF) as u16
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn number(self) -> u64 {
+        self.0.get()
+    }
 }
 
 /// A place in a log at the remote, to be kept in the same step as the record that came from it.

@@ -1,8 +1,10 @@
 //! Which messages cross a bridge, and what they are on the other side.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use tidewire_bridges::mqtt::{decode_properties, encode_properties};
-use tidewire_bridges::{Context, Record, Template, TemplateError};
+use tidewire_bridges::{Context, LastingId, Record, Template, TemplateError};
 use tidewire_protocol::codec::QoS;
 use tidewire_protocol::topic::{Topic, matches};
 use tokio::time::{Duration, Instant};
@@ -133,6 +135,10 @@ impl Map {
         let mut record = Record {
             sequence: lent.sequence,
             sent_as: lent.sent_as,
+            lasting: lent
+                .stored
+                .and_then(|it| NonZeroU64::new(it.0))
+                .map(LastingId),
             topic: message.topic().to_owned(),
             payload: Bytes::from_owner(Payload(message.clone())),
             qos: message.qos().min(rule.qos_max),

@@ -166,8 +166,11 @@ pub(super) fn run_as<C>(
         }
         #[cfg(feature = "kafka")]
         Settings::Kafka(settings) => {
-            let connector = KafkaConnector::new(*settings);
+            let mut connector = KafkaConnector::new(*settings);
             if let Some(kept) = kept {
+                if let Some(remembered) = &kept.remembered {
+                    connector.remember_queue(&remembered.session);
+                }
                 let bookmarks = kept.bookmarks.iter();
                 connector.remember(bookmarks.map(|(name, next)| (&**name, *next)));
             }

@@ -15,7 +15,7 @@ use super::{BridgeError, dial};
 use crate::config::{Bridge, BridgeProtocol, Config, ServerOrder};
 #[cfg(feature = "kafka")]
 use crate::config::{
-    BridgeKafka, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,
+    KafkaAcks, KafkaCompression, KafkaGuarantee, KafkaIsolation, KafkaPartitioner, KafkaStart,
     SaslMechanism,
 };
 
@@ -79,8 +79,9 @@ pub(super) fn kafka(
     // Certificates are librdkafka's affair, but whether they can be read is seen here.
     dial::dial(bridge)?;
     let (source, own) = (bridge.clone(), &bridge.kafka);
+    let name = format!("{}.{node}", bridge.name);
     Ok(kafka::Settings {
-        name: format!("{}.{node}", bridge.name),
+        name: name.clone(),
         servers: dial::addresses(bridge).join(","),
         tls: bridge.is_encrypted().then(|| kafka::Tls {
             ca: bridge.ca.clone(),
@@ -95,7 +96,9 @@ pub(super) fn kafka(
         .to_owned(),
         connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
         ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
-        producer: bridge.sends().then(|| Arc::new(kafka_producer(own, map))),
+        producer: bridge
+            .sends()
+            .then(|| Arc::new(kafka_producer(bridge, map, &name))),
         consumer: bridge
             .receives()
             .then(|| Arc::new(kafka_consumer(bridge, map))),
@@ -103,7 +106,8 @@ pub(super) fn kafka(
 }
 
 #[cfg(feature = "kafka")]
-fn kafka_producer(own: &BridgeKafka, map: &Map) -> kafka::ProducerSettings {
+fn kafka_producer(bridge: &Bridge, map: &Map, name: &str) -> kafka::ProducerSettings {
+    let own = &bridge.kafka;
     kafka::ProducerSettings {
         topics: map.fixed_topics().map(|it| kafka::topic_of(&it)).collect(),
         acks: match own.acks {
@@ -134,7 +138,30 @@ fn kafka_producer(own: &BridgeKafka, map: &Map) -> kafka::ProducerSettings {
         inflight_max: usize::try_from(own.inflight_max).unwrap_or(usize::MAX),
         creates_topics: own.create_topics,
         has_tombstones: own.tombstones,
+        exactly_once: (own.guarantee == KafkaGuarantee::ExactlyOnce).then(|| {
+            let id = own.transactional_id.clone();
+            let topic = own.cursor_topic.clone();
+            Arc::new(kafka::ExactlyOnce {
+                transactional_id: id.map_or_else(|| name.to_owned(), |id| part_of(&id, bridge)),
+                cursor_topic: topic.unwrap_or_else(|| format!("{}-cursor", base_name(bridge))),
+            })
+        }),
     }
+}
+
+/// Each connection of a bridge has its own.
+#[cfg(feature = "kafka")]
+fn part_of(id: &str, bridge: &Bridge) -> String {
+    match bridge.name.split_once(':') {
+        Some((_, number)) => format!("{id}:{number}"),
+        None => id.to_owned(),
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn base_name(bridge: &Bridge) -> &str {
+    let parts = bridge.name.split_once(':');
+    parts.map_or(&*bridge.name, |(name, _)| name)
 }
 
 #[cfg(feature = "kafka")]

@@ -27,6 +27,12 @@ pub struct BridgeKafka {
     pub batch_bytes_max: u32,
     /// Bytes of a message.
     pub message_bytes_max: u32,
+    /// Whether a message may come twice.
+    pub guarantee: KafkaGuarantee,
+    /// Who sends transactions; `None` is the bridge's name and the node's.
+    pub transactional_id: Option<String>,
+    /// Where the last transaction is found again; `None` makes one of the bridge's name.
+    pub cursor_topic: Option<String>,
     /// Unacknowledged messages on the way out.
     pub inflight_max: u32,
     /// Whether the server may create topics.
@@ -57,6 +63,9 @@ impl Default for BridgeKafka {
             batch_messages_max: 10_000,
             batch_bytes_max: 917_504,
             message_bytes_max: 1_000_000,
+            guarantee: KafkaGuarantee::AtLeastOnce,
+            transactional_id: None,
+            cursor_topic: None,
             inflight_max: 10_000,
             create_topics: false,
             tombstones: true,
@@ -117,7 +126,16 @@ pub enum KafkaPartitioner {
     Random,
 }
 
-/// Where a consumer group without offsets begins.
+/// Whether a message may come to Kafka twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaGuarantee {
+    /// After a kill of this node.
+    AtLeastOnce,
+    /// Never, for who reads what is committed.
+    ExactlyOnce,
+}
+
+/// Where a partition begins that was never read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KafkaStart {
     /// With what there is.
@@ -187,6 +205,13 @@ pub(super) fn check(bridge: &Bridge) -> Result<(), Broken> {
     let own = &bridge.kafka;
     let fits = own.acks == KafkaAcks::All || !own.idempotence;
     demand("kafka.idempotence", fits, "needs acks = \"all\"")?;
+    let is_exact = own.guarantee == KafkaGuarantee::ExactlyOnce;
+    let fits = !is_exact || (own.idempotence && bridge.sends());
+    let problem = "= \"exactly_once\" needs idempotence, and `out` or `both`";
+    demand("kafka.guarantee", fits, problem)?;
+    let is_free = own.transactional_id.is_none() && own.cursor_topic.is_none();
+    let problem = "is for guarantee = \"exactly_once\", as is cursor_topic";
+    demand("kafka.transactional_id", is_exact || is_free, problem)?;
     let problem = "is of no use without `in` or `both`";
     let fits = bridge.receives() || own.topics.is_empty();
     demand("kafka.topics", fits, problem)?;

@@ -8,8 +8,8 @@ use tidewire_protocol::topic::{Topic, TopicFilter};
 use super::rules::{Broken, demand};
 use super::url::Scheme;
 use super::{
-    Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, QueueOverflow, Transport,
-    bridge_amqp10, bridge_amqp091, bridge_kafka,
+    Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, KafkaGuarantee,
+    QueueOverflow, Transport, bridge_amqp10, bridge_amqp091, bridge_kafka,
 };
 
 /// The first rule about bridges that does not hold.
@@ -27,6 +27,13 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         let problem = "names {node}, but node is not set: a node without a name gets another at \
                        every start, and the session at the other broker would be lost";
         demand("client_id", is_stable, problem).map_err(within)?;
+        let own = &bridge.kafka;
+        let is_known = own.guarantee == KafkaGuarantee::AtLeastOnce
+            || own.transactional_id.is_some()
+            || config.node.is_some();
+        let problem = "is missing, and node is not set: a node without a name gets another at every \
+                       start, and would not find its last transaction";
+        demand("kafka.transactional_id", is_known, problem).map_err(within)?;
         let is_new = names.insert(&bridge.name);
         demand("name", is_new, "is the name of an earlier bridge").map_err(within)?;
         if let Some(client_id) = &bridge.client_id {

@@ -243,6 +243,9 @@ keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {
     partitioner ANY;
     linger_ms (0, 60_000);
     batch_messages_max (1, 1_000_000);
+    guarantee ANY;
+    transactional_id ANY;
+    cursor_topic ANY;
     batch_bytes_max (1_024, 100_000_000);
     message_bytes_max (1_000, 100_000_000);
     inflight_max (1, 1_000_000);

@@ -40,8 +40,8 @@ pub use bridge::{
 pub use bridge_amqp10::{Amqp10Dialect, Amqp10Mechanism, Amqp10Node, BridgeAmqp10};
 pub use bridge_amqp091::{AmqpDeclare, AmqpExchangeKind, BridgeAmqp091};
 pub use bridge_kafka::{
-    BridgeKafka, KafkaAcks, KafkaCompression, KafkaIsolation, KafkaPartitioner, KafkaStart,
-    SaslMechanism,
+    BridgeKafka, KafkaAcks, KafkaCompression, KafkaGuarantee, KafkaIsolation, KafkaPartitioner,
+    KafkaStart, SaslMechanism,
 };
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};

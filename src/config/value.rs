@@ -10,9 +10,9 @@ use super::{
     AclAction, AclEffect, Amqp10Dialect, Amqp10Mechanism, Amqp10Node, AmqpDeclare,
     AmqpExchangeKind, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
     CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, KafkaAcks, KafkaCompression,
-    KafkaIsolation, KafkaPartitioner, LogLevel, Network, QueueOverflow, SaslMechanism, Secret,
-    ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace, Transport, UnixMode,
-    UnixOwner, WideSubscriptions,
+    KafkaGuarantee, KafkaIsolation, KafkaPartitioner, LogLevel, Network, QueueOverflow,
+    SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace,
+    Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -295,6 +295,7 @@ words! {
     KafkaCompression {
         "none" => None, "gzip" => Gzip, "snappy" => Snappy, "lz4" => Lz4, "zstd" => Zstd
     }
+    KafkaGuarantee { "at_least_once" => AtLeastOnce, "exactly_once" => ExactlyOnce }
     KafkaPartitioner { "murmur2" => Murmur2, "crc32" => Crc32, "random" => Random }
     KafkaIsolation {
         "read_committed" => ReadCommitted, "read_uncommitted" => ReadUncommitted

@@ -68,8 +68,20 @@ fn set_file(config: &mut ClientConfig, key: &str, file: Option<&Path>) {
 pub(super) fn producer(
     mut config: ClientConfig,
     settings: &ProducerSettings,
+    patience: Duration,
     events: &Arc<Events>,
 ) -> Result<Producer, Failure> {
+    if let Some(own) = &settings.exactly_once {
+        let ms = patience.as_millis().clamp(10_000, TRANSACTION_MS_MAX);
+        let ms = ms.to_string();
+        config
+            .set("transactional.id", &own.transactional_id)
+            .set("transaction.timeout.ms", &ms)
+            .set("message.timeout.ms", &ms);
+    } else {
+        // A record waits for as long as the caller does.
+        config.set("message.timeout.ms", "0");
+    }
     config
         .set("acks", &settings.acks)
         .set("enable.idempotence", settings.is_idempotent.to_string())
@@ -82,13 +94,12 @@ pub(super) fn producer(
         )
         .set("batch.size", settings.batch_bytes_max.to_string())
         .set("message.max.bytes", settings.message_bytes_max.to_string())
-        // The caller's window is the bound, and a record waits for as long as the caller does.
+        // The caller's window is the bound; a cursor comes on top.
         .set(
             "queue.buffering.max.messages",
-            settings.inflight_max.max(1).to_string(),
+            settings.inflight_max.saturating_add(1).to_string(),
         )
         .set("queue.buffering.max.kbytes", "2097151")
-        .set("message.timeout.ms", "0")
         .set(
             "allow.auto.create.topics",
             settings.creates_topics.to_string(),
@@ -177,4 +188,6 @@ fn of_config(error: KafkaError) -> Failure {
     Failure::refused(error)
 }
 
+/// What servers allow without being told otherwise.
+const TRANSACTION_MS_MAX: u128 = 900_000;
 const SLICE: Duration = Duration::from_millis(250);

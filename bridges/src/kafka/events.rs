@@ -35,6 +35,12 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// Of no record: nobody waits for it by itself.
+    pub(super) const CURSOR: Self = Self {
+        sequence: u64::MAX,
+        has_partition: true,
+    };
+
     pub(super) fn new(record: &Record) -> Self {
         Self {
             sequence: record.sequence,

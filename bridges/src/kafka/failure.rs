@@ -78,10 +78,27 @@ pub(super) fn of_group(error: &KafkaError) -> Failure {
     }
 }
 
+/// Why a transaction came to no end.
+pub(super) fn of_transaction(error: &KafkaError, id: &str) -> Failure {
+    let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+    let reason = format!("transactional id {id:?}: {}", words(code));
+    match code {
+        // Nobody gains if both come back again and again.
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
+            Failure::refused(format!("{reason}: another producer has it"))
+        }
+        _ if is_operators(code) => Failure::refused(reason),
+        _ => Failure::retry(reason),
+    }
+}
+
 /// The failure of a client that cannot go on, if it cannot.
 pub(super) fn of_client(error: &KafkaError, reason: &str) -> Option<Failure> {
     let code = error.rdkafka_error_code()?;
     let reason = format!("{}: {reason}", words(code));
+    if code == Code::Fatal && reason.contains("fenced") {
+        return Some(Failure::refused(reason));
+    }
     if is_end(code) {
         return Some(Failure::retry(reason));
     }

@@ -8,6 +8,7 @@ mod assign;
 mod bookmarks;
 mod client;
 mod convert;
+mod cursor;
 mod events;
 mod failure;
 mod offsets;
@@ -15,7 +16,10 @@ mod settings;
 mod sink;
 mod source;
 mod topics;
+mod transactions;
 
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,19 +29,21 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 pub use offsets::Position;
-pub use settings::{ConsumerSettings, ProducerSettings, Settings, Start, Tls};
+pub use settings::{ConsumerSettings, ExactlyOnce, ProducerSettings, Settings, Start, Tls};
 pub use sink::KafkaSink;
 pub use topics::{topic_of, topics_of};
 
 use assign::Assigner;
 use bookmarks::Bookmarks;
+use cursor::Cursor;
 use events::Events;
 use offsets::Offsets;
-use sink::Producer;
+use sink::{Producer, Window};
 use source::{Consumer, Reader};
+use transactions::Transactions;
 
 use crate::ports::{Ports, Working};
-use crate::{Connected, Connector, Failure, PortSource};
+use crate::{Connected, Connector, Failure, Note, PortSource};
 
 /// A Kafka client that connects again and again.
 pub struct KafkaConnector {
@@ -46,6 +52,10 @@ pub struct KafkaConnector {
     connections: u64,
     running: Option<Running>,
     bookmarks: Arc<Bookmarks>,
+    /// What the queue is known as, if an earlier process has said so.
+    remembered: Option<String>,
+    /// Of this process alone.
+    process: String,
 }
 
 /// The clients of a connection.
@@ -59,6 +69,7 @@ struct Running {
     ports: Arc<Ports>,
     clients: Clients,
     reader: Option<Working>,
+    writer: Option<Working>,
 }
 
 impl KafkaConnector {
@@ -69,7 +80,14 @@ impl KafkaConnector {
             connections: 0,
             running: None,
             bookmarks: Arc::default(),
+            remembered: None,
+            process: random_word(),
         }
+    }
+
+    /// An earlier process has noted what the queue is known as ([`Note::Begin`]).
+    pub fn remember_queue(&mut self, session: &str) {
+        self.remembered = Some(session.to_owned());
     }
 
     /// Begins where an earlier process was: up to there it has kept what it received.
@@ -82,12 +100,67 @@ impl KafkaConnector {
         let config = client::common(settings)?;
         let mut clients = Clients::default();
         if let Some(own) = &settings.producer {
-            clients.producer = Some(Arc::new(client::producer(config.clone(), own, events)?));
+            clients.producer = Some(Arc::new(client::producer(
+                config.clone(),
+                own,
+                settings.ack_timeout,
+                events,
+            )?));
         }
         if let Some(own) = &settings.consumer {
             clients.consumer = Some(Arc::new(client::consumer(config, own, events)?));
         }
         Ok(clients)
+    }
+
+    /// The way out by transactions, from where the last of them was.
+    async fn begin_writer(
+        &mut self,
+        (producer, of_producer): (Arc<Producer>, Arc<ProducerSettings>),
+        own: Arc<ExactlyOnce>,
+        events: &Arc<Events>,
+    ) -> Result<KafkaSink, Failure> {
+        let settings = Arc::clone(&self.settings);
+        let resumed = {
+            let (producer, own) = (Arc::clone(&producer), Arc::clone(&own));
+            let (settings, runtime) = (Arc::clone(&settings), Handle::current());
+            spawn_blocking(move || transactions::resume(&producer, &settings, &own, &runtime))
+        };
+        let found = resumed
+            .await
+            .unwrap_or_else(|error| Err(Failure::retry(error)))?;
+        let (queue, note) = match &self.remembered {
+            Some(queue) => (queue.clone(), None),
+            None => {
+                let session = self.process.clone();
+                (session.clone(), Some(Note::Begin { session }))
+            }
+        };
+        let cursor = match found {
+            Some(found) => found.carried_on(&queue, &self.process),
+            None => Cursor::new(&queue, &self.process),
+        };
+        let ports = Arc::new(Ports::default());
+        let writer = Transactions {
+            producer,
+            events: Arc::clone(events),
+            ports: Arc::clone(&ports),
+            settings: of_producer,
+            own,
+            cursor,
+            note,
+            ack_timeout: settings.ack_timeout,
+            runtime: Handle::current(),
+            waiting: VecDeque::new(),
+        };
+        let (sink, _) = ports.ends();
+        if let Some(running) = &mut self.running {
+            running.writer = Some(Working::begin(&ports, async move {
+                // A panic of it ends the connection as well.
+                let _ = spawn_blocking(move || writer.run()).await;
+            }));
+        }
+        Ok(KafkaSink::of_transactions(sink))
     }
 
     async fn end(&mut self) {
@@ -96,8 +169,8 @@ impl KafkaConnector {
         };
         running.ports.close("closed");
         running.ports.fail(Failure::retry("closed"));
-        if let Some(mut reader) = running.reader {
-            reader.end().await;
+        for mut working in running.reader.into_iter().chain(running.writer) {
+            working.end().await;
         }
         // The end commits offsets, leaves the group and waits for threads. A panic of the library
         // there is nobody's concern any more.
@@ -124,10 +197,19 @@ impl Connector for KafkaConnector {
             ports: Arc::clone(&ports),
             clients: clients.clone(),
             reader: None,
+            writer: None,
         });
         greet(clients.clone(), Arc::clone(&settings)).await?;
         let producer = clients.producer.zip(settings.producer.clone());
-        let sink = KafkaSink::new(producer, Arc::clone(&events), settings.ack_timeout);
+        let exactly_once = settings.producer.as_ref();
+        let exactly_once = exactly_once.and_then(|it| it.exactly_once.clone());
+        let sink = match (producer, exactly_once) {
+            (Some(producer), Some(own)) => self.begin_writer(producer, own, &events).await?,
+            (producer, _) => {
+                let events = Arc::clone(&events);
+                KafkaSink::new(Window::new(producer, events, settings.ack_timeout))
+            }
+        };
         let way_in = clients.consumer.zip(settings.consumer.clone());
         if let (Some(running), Some((consumer, own))) = (&mut self.running, way_in) {
             let reader = Reader {
@@ -159,6 +241,11 @@ impl Connector for KafkaConnector {
             self.settings = Arc::from(settings);
         }
     }
+}
+
+/// Different in each process, with near certainty.
+fn random_word() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// Waits for a server on a thread of its own, which ends soon after this is dropped.

@@ -66,6 +66,17 @@ pub struct ProducerSettings {
     pub creates_topics: bool,
     /// Whether an empty retained record is one without a value.
     pub has_tombstones: bool,
+    /// Transactions, if nothing may come twice.
+    pub exactly_once: Option<Arc<ExactlyOnce>>,
+}
+
+/// What makes transactions, and finds the last of them again.
+#[derive(Clone, Debug)]
+pub struct ExactlyOnce {
+    /// The same after a restart, and nobody else's.
+    pub transactional_id: String,
+    /// A topic with compaction for cursors.
+    pub cursor_topic: String,
 }
 
 /// The way in; texts are librdkafka's.

@@ -12,13 +12,24 @@ use super::events::{Ear, Events, Sent};
 use super::settings::ProducerSettings;
 use super::topics::topic_of;
 use crate::progress::Progress;
-use crate::{Failure, Record, Settled, Sink};
+use crate::{Failure, Note, PortSink, Record, Settled, Sink};
 
 /// The client of a way out.
 pub(super) type Producer = ThreadedProducer<Ear>;
 
 /// The way out of one connection.
-pub struct KafkaSink {
+pub struct KafkaSink(Way);
+
+/// How records get there.
+enum Way {
+    /// One by one.
+    Window(Box<Window>),
+    /// In transactions, through their thread.
+    Transactions(PortSink),
+}
+
+/// Records that librdkafka has, and those that wait for room there.
+pub(super) struct Window {
     producer: Option<(Arc<Producer>, Arc<ProducerSettings>)>,
     events: Arc<Events>,
     ack_timeout: Duration,
@@ -31,6 +42,16 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
+    pub(super) fn new(window: Window) -> Self {
+        Self(Way::Window(Box::new(window)))
+    }
+
+    pub(super) fn of_transactions(ports: PortSink) -> Self {
+        Self(Way::Transactions(ports))
+    }
+}
+
+impl Window {
     pub(super) fn new(
         producer: Option<(Arc<Producer>, Arc<ProducerSettings>)>,
         events: Arc<Events>,
@@ -112,6 +133,36 @@ impl KafkaSink {
 }
 
 impl Sink for KafkaSink {
+    fn submit(&mut self, records: Vec<Record>) {
+        match &mut self.0 {
+            Way::Window(it) => it.submit(records),
+            Way::Transactions(it) => it.submit(records),
+        }
+    }
+
+    async fn settled(&mut self) -> Result<Vec<Settled>, Failure> {
+        match &mut self.0 {
+            Way::Window(it) => it.settled().await,
+            Way::Transactions(it) => it.settled().await,
+        }
+    }
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        match &mut self.0 {
+            Way::Window(_) => Vec::new(),
+            Way::Transactions(it) => it.take_notes(),
+        }
+    }
+
+    fn keep(&mut self, count: usize) {
+        match &mut self.0 {
+            Way::Window(_) => {}
+            Way::Transactions(it) => it.keep(count),
+        }
+    }
+}
+
+impl Window {
     fn submit(&mut self, records: Vec<Record>) {
         self.waiting.extend(records);
         self.pump();

@@ -96,7 +96,7 @@ impl<C: Connector> Runner<C> {
                 Ok(mut record) => {
                     // MQTT has no names of messages.
                     let is_named = self.kind != BridgeKind::Mqtt;
-                    record.uid = is_named.then(|| self.naming.name(lent));
+                    record.uid = is_named.then(|| self.naming.name(lent).into());
                     records.push(record);
                 }
                 Err(why) => {

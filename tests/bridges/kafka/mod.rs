@@ -54,6 +54,9 @@ const STEPS: &[(&str, Step)] = steps![
     inward::a_topic_that_was_made_anew_is_read_from_its_beginning,
     inward::partitions_change_hands_without_loss,
     exactly::records_are_taken_exactly_once_over_kills_of_this_node,
+    exactly::a_transaction_leaves_out_what_kafka_refuses_and_keeps_the_order,
+    exactly::of_two_with_one_transactional_id_the_later_one_sends,
+    exactly::messages_are_sent_exactly_once_over_kills_of_either_side,
     outward::nothing_is_lost_or_repeated_while_the_server_is_killed_and_started_again,
     inward::nothing_is_lost_from_end_to_end_while_everything_is_killed,
 ];
