@@ -31,8 +31,8 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         let is_known = own.guarantee == KafkaGuarantee::AtLeastOnce
             || own.transactional_id.is_some()
             || config.node.is_some();
-        let problem = "is missing, and node is not set: a node without a name gets another at every \
-                       start, and would not find its last transaction";
+        let problem = "is missing, and node is not set: a node without a name gets another at \
+                       every start, and would not find its last transaction";
         demand("kafka.transactional_id", is_known, problem).map_err(within)?;
         let is_new = names.insert(&bridge.name);
         demand("name", is_new, "is the name of an earlier bridge").map_err(within)?;

@@ -62,7 +62,10 @@ fn header_of(record: &Record, priority: u8) -> Header {
 
 fn properties_of(record: &Record, place: Place) -> Result<AmqpProperties, Failure> {
     let mut properties = AmqpProperties {
-        message_id: record.uid.clone().map(MessageId::String),
+        message_id: record
+            .uid
+            .as_deref()
+            .map(|it| MessageId::String(it.to_owned())),
         to: place.to,
         subject: place.subject,
         ..AmqpProperties::default()

@@ -82,13 +82,10 @@ pub(super) fn of_group(error: &KafkaError) -> Failure {
 pub(super) fn of_transaction(error: &KafkaError, id: &str) -> Failure {
     let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
     let reason = format!("transactional id {id:?}: {}", words(code));
-    match code {
-        // Nobody gains if both come back again and again.
-        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
-            Failure::refused(format!("{reason}: another producer has it"))
-        }
-        _ if is_operators(code) => Failure::refused(reason),
-        _ => Failure::retry(reason),
+    if is_fenced(code) || is_operators(code) {
+        Failure::refused(reason)
+    } else {
+        Failure::retry(reason)
     }
 }
 
@@ -96,7 +93,8 @@ pub(super) fn of_transaction(error: &KafkaError, id: &str) -> Failure {
 pub(super) fn of_client(error: &KafkaError, reason: &str) -> Option<Failure> {
     let code = error.rdkafka_error_code()?;
     let reason = format!("{}: {reason}", words(code));
-    if code == Code::Fatal && reason.contains("fenced") {
+    // Nobody gains if both come back again and again.
+    if is_fenced(code) {
         return Some(Failure::refused(reason));
     }
     if is_end(code) {
@@ -104,6 +102,11 @@ pub(super) fn of_client(error: &KafkaError, reason: &str) -> Option<Failure> {
     }
     let is_refusal = matches!(code, Code::Authentication | Code::SaslAuthenticationFailed);
     is_refusal.then(|| Failure::refused(reason))
+}
+
+/// Another producer has our transactional id.
+fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced)
 }
 
 /// Somebody has to change the server or the configuration.
@@ -191,6 +194,7 @@ mod tests {
         let of = |code| of_client(&KafkaError::Global(code), "why").map(|it| it.class);
         assert_eq!(of(Code::Authentication), Some(Class::Refused));
         assert_eq!(of(Code::Fatal), Some(Class::Retry));
+        assert_eq!(of(Code::Fenced), Some(Class::Refused));
         assert_eq!(of(Code::AllBrokersDown), None);
     }
 }

@@ -39,7 +39,8 @@ pub(super) struct Transactions {
     pub(super) waiting: VecDeque<Record>,
 }
 
-/// Ends what an earlier producer of the id has left open, fences it, and reads how far it came. Blocks.
+/// Ends what an earlier producer of the id has left open, fences it, and reads how far it came.
+/// Blocks.
 ///
 /// # Errors
 /// The server does not let us, or the cursor cannot be read.
@@ -86,9 +87,8 @@ impl Transactions {
         }
         while self.is_open()? {
             self.take_submitted();
-            if self.waiting.is_empty() {
-                self.wait();
-            } else if !self.transact()? {
+            // A transaction that was undone is tried again after a while.
+            if self.waiting.is_empty() || !self.transact()? {
                 self.wait();
             }
         }
@@ -121,10 +121,7 @@ impl Transactions {
 
     fn settle(&self, ends: impl Iterator<Item = (u64, Result<(), Failure>)>) {
         let settled = ends.map(|(sequence, result)| Settled { sequence, result });
-        let settled: Vec<Settled> = settled.collect();
-        if !settled.is_empty() {
-            self.ports.leave(|boxes| boxes.settled.extend(settled));
-        }
+        self.ports.leave(|boxes| boxes.settled.extend(settled));
     }
 
     /// Sends what waits in one transaction; false if it was undone, and has to be tried again.

@@ -138,5 +138,5 @@ pub(super) fn of_two_with_one_transactional_id_the_later_one_sends(kafka: &Kafka
     wait_until_up(&second);
     Client::connect(&first, "sender").publish("t/1", "of a zombie", Q1);
     let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
-    assert!(said.contains("another producer has it"), "{said}");
+    assert!(said.contains("fenced by a newer instance"), "{said}");
 }

@@ -7,6 +7,7 @@ use super::party::{Reader, Writer, wait_for_group};
 use super::server::Kafka;
 use super::{STATE, bridge};
 use crate::client::{Client, Q1};
+use crate::faults::numbers;
 use crate::federation::wait_until_up;
 use crate::kill::through_kills;
 use crate::process::{Broker, free_port};
