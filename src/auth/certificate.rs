@@ -32,22 +32,25 @@ pub(super) fn attributes_of(certificate: &[u8], kind: &[u8]) -> Vec<String> {
     wanted.map(|(_, text)| text).collect()
 }
 
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
+    /// Two times.
+    pub(super) validity: &'a [u8],
     /// A sequence of sets of attributes.
     subject: &'a [u8],
-    extensions: Option<&'a [u8]>,
+    pub(super) extensions: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
-    fn read(certificate: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(certificate: &'a [u8]) -> Option<Self> {
         let mut outer = Der(certificate);
         let mut whole = Der(outer.take(SEQUENCE)?);
         let mut fields = Der(whole.take(SEQUENCE)?);
         fields.take_if(VERSION);
         fields.take(INTEGER)?;
-        for _ in ["signature", "issuer", "validity"] {
+        for _ in ["signature", "issuer"] {
             fields.take(SEQUENCE)?;
         }
+        let validity = fields.take(SEQUENCE)?;
         let subject = fields.take(SEQUENCE)?;
         fields.take(SEQUENCE)?;
         fields.take_if(ISSUER_ID);
@@ -57,6 +60,7 @@ impl<'a> Fields<'a> {
             None => None,
         };
         Some(Self {
+            validity,
             subject,
             extensions,
         })
@@ -121,6 +125,21 @@ fn escaped(text: &str) -> String {
 }
 
 fn alternative_names(extensions: &[u8], kind: u8) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    for value in values_of(extensions, ALTERNATIVE_NAMES)? {
+        let mut names = Der(Der(value).take(SEQUENCE)?);
+        while !names.0.is_empty() {
+            let (tag, name) = names.next()?;
+            if tag == kind {
+                found.push(text_of(IA5_STRING, name)?);
+            }
+        }
+    }
+    Some(found)
+}
+
+/// What the extensions of one kind hold.
+pub(super) fn values_of<'a>(extensions: &'a [u8], kind: &[u8]) -> Option<Vec<&'a [u8]>> {
     let mut list = Der(extensions);
     let mut found = Vec::new();
     while !list.0.is_empty() {
@@ -128,15 +147,8 @@ fn alternative_names(extensions: &[u8], kind: u8) -> Option<Vec<String>> {
         let identifier = extension.take(OBJECT_IDENTIFIER)?;
         extension.take_if(BOOLEAN);
         let value = extension.take(OCTET_STRING)?;
-        if identifier != ALTERNATIVE_NAMES {
-            continue;
-        }
-        let mut names = Der(Der(value).take(SEQUENCE)?);
-        while !names.0.is_empty() {
-            let (tag, name) = names.next()?;
-            if tag == kind {
-                found.push(text_of(IA5_STRING, name)?);
-            }
+        if identifier == kind {
+            found.push(value);
         }
     }
     Some(found)

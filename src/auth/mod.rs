@@ -17,6 +17,7 @@ mod namespace;
 mod password;
 mod password_file;
 mod scram;
+mod validity;
 mod web;
 mod workers;
 
@@ -34,6 +35,7 @@ pub use password_file::{
     LineError, PasswordFile, PasswordFileError, User, UserNameError, check_user_name,
 };
 pub use scram::{ClientFirst, Exchange, ScramError, ScramVerifier, ScramVerifierError};
+pub use validity::{Moment, Validity, next_update};
 pub use web::AuthoritiesError;
 
 /// Whether clients may publish to a topic: the broker's own topics and the prefixes that are

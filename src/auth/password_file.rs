@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
@@ -100,14 +99,6 @@ impl PasswordFile {
             source,
         };
         let text = std::fs::read_to_string(file).map_err(refused)?;
-        let mode = std::fs::metadata(file)
-            .map_err(refused)?
-            .permissions()
-            .mode();
-        if mode & OTHERS != 0 {
-            let file = file.display();
-            tracing::warn!(%file, "everyone on this machine can read the password file");
-        }
         Self::parse(file, &text)
     }
 
@@ -253,8 +244,6 @@ fn is_remark(line: &str) -> bool {
     line.trim().is_empty() || line.starts_with('#')
 }
 
-/// Permission bits of those who are neither owner nor in the group.
-const OTHERS: u32 = 0o007;
 const USER_NAME_BYTES_MAX: usize = 65_535;
 
 #[cfg(test)]

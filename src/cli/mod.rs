@@ -16,4 +16,5 @@ pub mod reload;
 pub mod run;
 pub mod store;
 pub mod subscribe;
+mod warnings;
 mod watch;

@@ -8,6 +8,7 @@ use super::arguments::RunArguments;
 use super::control::{Asked, Control, Wish};
 use super::files;
 use super::pid_file::{PidFile, PidFileError};
+use super::warnings;
 use super::watch::Watch;
 use crate::auth::acl::{Acl, AclError};
 use crate::auth::{KeyError, PasswordFile, PasswordFileError, Tokens};
@@ -95,6 +96,7 @@ pub fn run(arguments: &RunArguments) -> Result<(), RunError> {
         let pid_file = config.pid_file.clone();
         let control_socket = config.control_socket.clone();
         warn_of_memory(store.engine);
+        warnings::log(arguments.config.as_deref(), &config);
         let mut server = Server::start(config)?;
         // Not before: a second broker by mistake must not take the file of the first.
         let _pid_file = pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -153,7 +155,10 @@ async fn reload(
         let reloaded = arguments
             .config_with(files::check)
             .map_err(ReloadError::from)
-            .and_then(|config| server.reload(config));
+            .and_then(|config| {
+                warnings::log(arguments.config.as_deref(), &config);
+                server.reload(config)
+            });
         (server, named, reloaded)
     });
     let (server, named, reloaded) = reloading.await.map_err(io::Error::other)?;
@@ -212,6 +217,7 @@ pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
         tokens,
         rules,
     } = validate(&config)?;
+    warnings::show(arguments.config.as_deref(), &config)?;
     let listeners = config.listeners.len();
     let mut out = io::stdout().lock();
     writeln!(out, "configuration is valid: {listeners} listener(s)")?;

@@ -260,6 +260,11 @@ impl JwtAlgorithm {
         }
     }
 
+    /// Whether signer and broker share a secret.
+    pub fn is_hmac(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+
     const ALL: [Self; 12] = [
         Self::Hs256,
         Self::Hs384,

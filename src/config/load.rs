@@ -253,6 +253,20 @@ impl Loader {
     }
 }
 
+/// Whether a configuration file holds a secret itself, and not only where to find one.
+pub fn file_holds_secret(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let Ok(tree) = DeTable::parse(&text) else {
+        return false;
+    };
+    let mut leaves = Vec::new();
+    flatten("", tree.get_ref(), &mut leaves);
+    leaves.iter().any(|leaf| {
+        let shown = leaf.found.show();
+        is_secret(&leaf.path) || masked_url(&shown) != shown
+    })
+}
+
 /// Adds the entry at `index` if it is the next one; `None` if there would be a gap.
 fn reach<T: Default>(list: &mut Vec<T>, index: usize) -> Option<()> {
     if index == list.len() {

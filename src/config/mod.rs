@@ -49,13 +49,14 @@ pub use listener::{
     Certificate, CertificateAs, CertificateName, ClientCertificates, Listener, Transport, UnixMode,
     UnixOwner,
 };
-pub use load::Loader;
+pub use load::{Loader, file_holds_secret};
 pub use log::{Log, LogLevel};
 pub use masking::is_secret;
 pub(crate) use masking::masked_url;
 pub use mqtt::{Mqtt, ShareStrategy};
 pub use network::Network;
 pub use rules::Broken;
+pub(crate) use rules::is_on_this_machine;
 pub use store::{Flushes, StoreConfig, StoreEngine};
 
 /// Everything an operator decides.

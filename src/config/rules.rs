@@ -6,7 +6,7 @@ use tidewire_protocol::topic::Topic;
 
 use super::{
     AclRule, CertificateAs, ClientCertificates, Config, Jwt, Limits, Listener, Mqtt, Namespace,
-    ShareStrategy, Transport, is_namespace,
+    Secret, ShareStrategy, Transport, is_namespace,
 };
 
 /// A rule that does not hold.
@@ -52,6 +52,13 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         url.starts_with("http://") || url.starts_with("https://"),
         "must begin with http:// or https://",
     )?;
+    let authorization = config.auth.http.authorization.as_ref();
+    let can_be_sent = |it: &Secret| it.0.bytes().all(|it| matches!(it, b' '..=b'~'));
+    demand(
+        "auth.http.authorization",
+        authorization.is_none_or(can_be_sent),
+        "must be visible ASCII characters and spaces: no header can hold others",
+    )?;
     check_limits(&config.limits)?;
     super::bridge_rules::check(config)
 }
@@ -92,7 +99,8 @@ fn check_namespaces(namespaces: &[Namespace]) -> Result<(), Broken> {
     Ok(())
 }
 
-fn is_on_this_machine(url: &str) -> bool {
+/// Whether a URL of plain HTTP leads to no other machine.
+pub(crate) fn is_on_this_machine(url: &str) -> bool {
     let authority = url.strip_prefix("http://");
     let authority = authority.and_then(|it| it.split(['/', '?', '#']).next());
     authority.is_some_and(|it| {

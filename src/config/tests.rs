@@ -671,6 +671,11 @@ fn a_secret_is_never_shown() {
         let said = refusal(text);
         assert!(!said.contains("hunter2"), "{said}");
     }
+    let said = refusal("[auth.http]\nauthorization = \"Bearer hunter2\\n\"\n");
+    assert!(
+        said.contains("no header can hold") && !said.contains("hunter2"),
+        "{said}"
+    );
     for (name, value) in [
         ("TIDEWIRE_AUTH_HTTP_URL", "ftp://u:hunter2@a"),
         ("TIDEWIRE_AUTH_JWT_JWKS_URL", "http://u:hunter2@a"),

@@ -3,7 +3,6 @@
 //! Owns the reading of certificate files and the choice by server name. Knows no listener.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,7 +206,6 @@ fn is_certificate_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 
 fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = pem_items(certificate)?;
-    warn_if_open(key);
     let bytes = fs::read(key).map(Zeroizing::new);
     let bytes = bytes.map_err(|error| pem_error(key)(pem::Error::Io(error)))?;
     let private = PrivateKeyDer::from_pem_slice(&bytes).map_err(pem_error(key))?;
@@ -222,18 +220,6 @@ fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsErro
     certified.keys_match().map_err(refused)?;
     Ok(certified)
 }
-
-/// Says so where everybody could speak for the broker.
-fn warn_if_open(key: &Path) {
-    let mode = fs::metadata(key).map(|it| it.permissions().mode());
-    if mode.is_ok_and(|mode| mode & OTHERS != 0) {
-        let file = key.display();
-        tracing::warn!(%file, "everyone on this machine can read the private key");
-    }
-}
-
-/// Permission of those who are neither owner nor group, to read.
-const OTHERS: u32 = 0o004;
 
 /// All of one kind in a PEM file, which has to hold one at least.
 fn pem_items<T: PemObject>(path: &Path) -> Result<Vec<T>, TlsError> {

@@ -19,6 +19,7 @@ mod read;
 mod rechecked;
 mod slow;
 mod tls;
+mod warnings;
 mod websocket;
 #[path = "../wire/mod.rs"]
 mod wire;

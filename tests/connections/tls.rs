@@ -219,18 +219,3 @@ fn a_flood_of_slow_handshakes_ends_at_the_deadline_and_others_are_served() {
     }
     broker.serves();
 }
-
-#[test]
-fn a_private_key_that_everyone_can_read_is_warned_of() {
-    use std::os::unix::fs::PermissionsExt;
-    let authority = Authority::new();
-    let listener = authority.listener();
-    let key = listener.certificates[0].key.clone();
-    for (mode, lines) in [(0o600, 0), (0o644, 1)] {
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
-        let broker = Broker::start(|config| config.listeners = vec![listener.clone()]);
-        let line = format!("can read the private key file={}", key.display());
-        assert_eq!(crate::broker::logged(&line).len(), lines, "{mode:o}");
-        drop(broker);
-    }
-}

@@ -283,6 +283,30 @@ fn a_watched_file_is_read_again_once_it_is_whole() {
     broker.expect("configuration not reloaded, nothing is changed");
 }
 
+#[test]
+fn a_file_that_others_can_read_is_warned_of_once_at_the_start_and_once_by_each_reload() {
+    let files = Directory::new();
+    let users = files.write("users", &super::broker::users(&["alice"]));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&users, mode).unwrap();
+    let socket = files.path("control");
+    let config = format!(
+        "control_socket = {socket:?}\nsys_interval_seconds = 0\n[[listeners]]\n\
+         bind = \"127.0.0.1:0\"\n[auth]\npassword_file = {users:?}\n[store]\nengine = \"memory\"\n"
+    );
+    let config = files.write("config.toml", &config);
+    let config = config.to_str().unwrap();
+    let (mut broker, mut said) = Process::start_saying(config);
+    for _ in 0..2 {
+        assert_eq!(tidewire(&["reload", "-c", config]).0, 0);
+        said.extend(broker.lines_before("configuration reloaded"));
+    }
+    let warnings = said
+        .iter()
+        .filter(|it| it.contains("can read the password file"));
+    assert_eq!(warnings.count(), 3, "{said:#?}");
+}
+
 /// A broker of its own, ended with the test.
 struct Process {
     child: std::process::Child,
@@ -291,6 +315,11 @@ struct Process {
 
 impl Process {
     fn start(config: &str) -> Self {
+        Self::start_saying(config).0
+    }
+
+    /// And what it says before it is ready.
+    fn start_saying(config: &str) -> (Self, Vec<String>) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
             .args(["run", "-c", config])
             .stdout(std::process::Stdio::piped())
@@ -312,16 +341,20 @@ impl Process {
             });
         }
         let mut this = Self { child, log };
-        this.expect("is ready");
-        this
+        let said = this.lines_before("is ready");
+        (this, said)
     }
 
     /// A line with this text comes.
     fn expect(&mut self, text: &str) {
+        self.lines_before(text);
+    }
+
+    fn lines_before(&mut self, text: &str) -> Vec<String> {
         let mut said = Vec::new();
         while let Ok(line) = self.log.recv_timeout(std::time::Duration::from_secs(20)) {
             if line.contains(text) {
-                return;
+                return said;
             }
             said.push(line);
         }

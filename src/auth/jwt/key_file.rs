@@ -1,7 +1,6 @@
 //! Key files: secrets, PEM and JSON Web Key Sets.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -81,18 +80,9 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     })
 }
 
-/// Says so where everybody could sign tokens.
-pub(super) fn warn_if_open(file: &Path) {
-    let mode = std::fs::metadata(file).map(|it| it.permissions().mode());
-    if mode.is_ok_and(|mode| mode & OTHERS != 0) {
-        let file = file.display();
-        tracing::warn!(%file, "everyone on this machine can read the secret of tokens");
-    }
-}
-
 fn key_of_file(algorithm: JwtAlgorithm, bytes: &[u8]) -> Result<Key, &'static str> {
     let is_pem = bytes.trim_ascii_start().starts_with(b"-----BEGIN");
-    if is_hmac(algorithm) {
+    if algorithm.is_hmac() {
         // A public key is no secret: who knows it could sign.
         if is_pem {
             return Err("is PEM, and HMAC needs a secret");
@@ -192,14 +182,6 @@ fn key_of_entry(algorithm: JwtAlgorithm, entry: &Map<String, Value>) -> Option<K
     }
 }
 
-/// Whether signer and broker share a secret.
-pub(super) fn is_hmac(algorithm: JwtAlgorithm) -> bool {
-    matches!(
-        algorithm,
-        JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512
-    )
-}
-
 const SEQUENCE: u8 = 0x30;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const BIT_STRING: u8 = 0x03;
@@ -209,5 +191,3 @@ const EC_PUBLIC_KEY: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
 const ED25519: &[u8] = &[0x2B, 0x65, 0x70];
 /// The first byte of a point with both coordinates.
 const UNCOMPRESSED: u8 = 4;
-/// Permission bits of those who are neither owner nor group.
-const OTHERS: u32 = 0o004;

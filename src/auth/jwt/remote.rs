@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use ureq::Agent;
 
 use super::key::Key;
-use super::key_file::{is_hmac, keys_of_set};
+use super::key_file::keys_of_set;
 use crate::auth::web::{AuthoritiesError, agent, body_of};
 use crate::clock::Clock;
 use crate::config::{Jwt, masked_url};
@@ -145,7 +145,7 @@ impl RemoteKeys {
         let response = request.call().map_err(|it| masked_url(&it.to_string()))?;
         let mut keys = keys_of_set(&body_of(response, SET_BYTES_MAX)?)?;
         // What is published is no secret.
-        keys.retain(|key| !is_hmac(key.algorithm));
+        keys.retain(|key| !key.algorithm.is_hmac());
         if keys.is_empty() {
             return Err("the key set has secrets only".into());
         }

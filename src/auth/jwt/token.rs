@@ -7,7 +7,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::{Map, Value};
 
 use super::key::Key;
-use super::key_file::{KeyError, is_hmac, load, warn_if_open};
+use super::key_file::{KeyError, load};
 use super::remote::RemoteKeys;
 use crate::auth::acl::{OwnRulesError, Rule, own_rules};
 use crate::auth::identity::groups_of;
@@ -95,13 +95,6 @@ impl Tokens {
         let keys = load(config)?;
         let authorities = config.jwks_ca_file.as_deref().map(read_authorities);
         authorities.transpose()?;
-        if keys.iter().any(|key| is_hmac(key.algorithm)) {
-            let files = [&config.key_file, &config.jwks_file];
-            files
-                .into_iter()
-                .flatten()
-                .for_each(|file| warn_if_open(file));
-        }
         Ok(Some(Self {
             keys,
             remote: None,
