@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle as Task, spawn_local};
 
 use crate::auth::acl::{Acl, AclError};
@@ -30,6 +30,7 @@ use crate::net::door::{OpenDoor, OpenError, PlannedDoor, plan_doors};
 use crate::net::driver::Driver;
 use crate::net::handshake::Arrival;
 use crate::net::mailbox::Mailbox;
+use crate::net::room::Room;
 use crate::prefix_limits::PrefixLimits;
 use crate::retained::Retained;
 use crate::shard::{Mail, Shard, Shared, client_id_of, home_of};
@@ -54,6 +55,7 @@ pub struct Server {
     shared: Arc<Shared>,
     mailboxes: Arc<[Mailbox]>,
     doors: watch::Sender<Doors>,
+    connections: Arc<Room>,
 }
 
 /// All open listeners.
@@ -127,9 +129,7 @@ impl Server {
             (0..shards).map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
         let (phase, phases) = watch::channel(Phase::Starting);
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let connections = Arc::new(Semaphore::new(
-            limits.connections_max.min(Semaphore::MAX_PERMITS),
-        ));
+        let connections = Arc::new(Room::new(limits.connections_max));
         let bridges = Bridges::start(&shared, &mailboxes, clock, queues)?;
         let mut threads = Vec::new();
         for (shard, arrivals) in restored.into_iter().zip(receivers) {
@@ -167,6 +167,7 @@ impl Server {
             shared,
             mailboxes,
             doors,
+            connections,
         })
     }
 
@@ -222,12 +223,13 @@ fn share(
         shards,
         config,
     });
-    limit_namespaces(&shared);
+    limit_retained(&shared);
     shared
 }
 
-/// How much the namespaces of the configuration may retain.
-fn limit_namespaces(shared: &Shared) {
+/// How much may be retained, in all and in the namespaces of the configuration.
+fn limit_retained(shared: &Shared) {
+    let all = &shared.config.limits;
     let listeners = &shared.config.listeners;
     let mount_points = listeners.iter().filter_map(|it| it.mount_point.as_deref());
     let mount_points: BTreeSet<&str> = mount_points.chain([""]).collect();
@@ -242,8 +244,9 @@ fn limit_namespaces(shared: &Shared) {
         mount_points.iter().filter_map(limit_below)
     });
     let limits = PrefixLimits::new(limits);
-    shared.retained.limit(limits.clone());
-    shared.store.limit_retained(limits);
+    let (count_max, bytes_max) = (all.retained_messages_max, all.retained_bytes_max);
+    shared.retained.limit(count_max, bytes_max, limits.clone());
+    shared.store.limit_retained(count_max, bytes_max, limits);
 }
 
 /// What the store says goes into the mailbox of the shard that it concerns.
@@ -333,7 +336,7 @@ struct ShardThread {
     doors: watch::Receiver<Doors>,
     homes: Vec<mpsc::Sender<Arrival>>,
     arrivals: mpsc::Receiver<Arrival>,
-    connections: Arc<Semaphore>,
+    connections: Arc<Room>,
     /// Told once whether the thread can serve.
     ready: std::sync::mpsc::Sender<io::Result<()>>,
     phases: watch::Receiver<Phase>,
@@ -408,7 +411,7 @@ impl ShardThread {
 struct Accepting {
     driver: Rc<Driver>,
     homes: Vec<mpsc::Sender<Arrival>>,
-    connections: Arc<Semaphore>,
+    connections: Arc<Room>,
     tasks: Vec<(Arc<OpenDoor>, Task<()>)>,
 }
 

@@ -273,9 +273,9 @@ const ACKNOWLEDGEMENTS_BUDGET_BYTES: usize = 8_192;
 mod tests {
     use std::time::Duration;
 
+    use crate::net::room::Room;
     use tokio::io::AsyncReadExt;
     use tokio::net::UnixStream;
-    use tokio::sync::Semaphore;
     use tokio::task::spawn_local;
 
     use super::*;
@@ -322,7 +322,7 @@ mod tests {
         let entrance = open.expect("a listener").enter();
         let (near, far) = UnixStream::pair().expect("pair");
         far.try_write(CONNECT).expect("sent");
-        let (room, peer) = (Arc::new(Semaphore::new(1)), Cell::new(PeerAddress::Unix));
+        let (room, peer) = (Arc::new(Room::new(1)), Cell::new(PeerAddress::Unix));
         let permit = entrance.door.admit(&room, PeerAddress::Unix).expect("room");
         let arrival = shake_hands(entrance, Socket::unix(near), permit, &peer).await;
         let store = Arc::new(Store::memory());

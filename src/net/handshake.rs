@@ -20,6 +20,7 @@ use super::door::Entrance;
 use super::login::{LoginError, log_in, shown};
 use super::peer_limits::{PeerPermit, PeerRefusal};
 use super::proxy_protocol::{ProxyError, read_header};
+use super::room::{Place, Room};
 use super::socket::{PeerAddress, Socket};
 use super::tls::Tls;
 use super::transport::Transport;
@@ -73,7 +74,7 @@ pub(crate) struct Arrival {
 /// A place among the connections of the broker, the listener and the peer, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    _broker: OwnedSemaphorePermit,
+    _broker: Place,
     _listener: Option<OwnedSemaphorePermit>,
     namespace: Option<OwnedSemaphorePermit>,
     peer: Option<Box<PeerPermit>>,
@@ -274,7 +275,7 @@ impl Door {
     /// once it has told.
     pub(crate) fn admit(
         &self,
-        broker: &Arc<Semaphore>,
+        broker: &Arc<Room>,
         peer: PeerAddress,
     ) -> Result<Permit, AdmitError> {
         let peer = match peer {
@@ -287,7 +288,7 @@ impl Door {
         let listener = self.room.as_ref().map(place).transpose();
         Ok(Permit {
             _listener: listener.map_err(|_| AdmitError::ListenerFull)?,
-            _broker: place(broker).map_err(|_| AdmitError::BrokerFull)?,
+            _broker: broker.take().map_err(|_| AdmitError::BrokerFull)?,
             peer,
             namespace: None,
         })

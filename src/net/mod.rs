@@ -14,6 +14,7 @@ pub(crate) mod mailbox;
 mod peer_limits;
 pub mod proxy_protocol;
 mod recheck;
+pub(crate) mod room;
 pub mod socket;
 pub mod tls;
 pub mod transport;

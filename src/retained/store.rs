@@ -23,8 +23,8 @@ pub struct Retained {
     parts: Box<[RwLock<TopicTrie>]>,
     count: AtomicUsize,
     bytes: AtomicUsize,
-    count_max: usize,
-    bytes_max: usize,
+    count_max: AtomicUsize,
+    bytes_max: AtomicUsize,
     /// Locked after a part.
     prefixes: Mutex<PrefixLimits>,
     has_prefixes: AtomicBool,
@@ -70,8 +70,8 @@ impl Retained {
             parts: (0..PARTS).map(|_| RwLock::default()).collect(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            count_max,
-            bytes_max,
+            count_max: AtomicUsize::new(count_max),
+            bytes_max: AtomicUsize::new(bytes_max),
             prefixes: Mutex::default(),
             has_prefixes: AtomicBool::new(false),
             hasher: DefaultHashBuilder::default(),
@@ -189,9 +189,10 @@ impl Retained {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Limits how many topics below some prefixes may have a message, besides the limits over all.
-    /// Those that are there stay.
-    pub fn limit(&self, mut limits: PrefixLimits) {
+    /// Limits what is kept from now on, in all and below some prefixes. What is there stays.
+    pub fn limit(&self, count_max: usize, bytes_max: usize, mut limits: PrefixLimits) {
+        self.count_max.store(count_max, Ordering::Relaxed);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
         if self.prefixes.lock().has_limits_of(&limits) {
             return;
         }
@@ -225,22 +226,22 @@ impl Retained {
     /// Takes room for one message that replaces `old_bytes`.
     fn reserve(&self, count: usize, new: usize, old_bytes: usize) -> Result<(), RetainedFull> {
         let relaxed = Ordering::Relaxed;
+        let (count_max, bytes_max) = (self.count_max.load(relaxed), self.bytes_max.load(relaxed));
         let grow_count = |present: usize| {
             // A replacement needs no room, whatever the limit is now.
-            (count == 0 || present < self.count_max).then_some(present + count)
+            (count == 0 || present < count_max).then_some(present + count)
         };
         if self
             .count
             .fetch_update(relaxed, relaxed, grow_count)
             .is_err()
         {
-            return Err(RetainedFull::Count {
-                count_max: self.count_max,
-            });
+            return Err(RetainedFull::Count { count_max });
         }
         let grow_bytes = |present: usize| {
             let after = present.saturating_sub(old_bytes).saturating_add(new);
-            (after <= self.bytes_max).then_some(after)
+            // Above a lower limit, what makes it less is welcome.
+            (after <= bytes_max.max(present)).then_some(after)
         };
         if self
             .bytes
@@ -248,9 +249,7 @@ impl Retained {
             .is_err()
         {
             self.count.fetch_sub(count, relaxed);
-            return Err(RetainedFull::Bytes {
-                bytes_max: self.bytes_max,
-            });
+            return Err(RetainedFull::Bytes { bytes_max });
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 use crate::log_limit::LogKind;
@@ -14,6 +14,7 @@ use crate::net::door::{Entrance, OpenDoor};
 use crate::net::driver::Driver;
 use crate::net::handshake::{Arrival, Permit, shake_hands};
 use crate::net::listener::{Bound, TcpOptions};
+use crate::net::room::Room;
 use crate::net::socket::Socket;
 
 /// Takes connections in until it is aborted.
@@ -21,7 +22,7 @@ pub(super) async fn accept(
     driver: Rc<Driver>,
     open: Arc<OpenDoor>,
     homes: Vec<mpsc::Sender<Arrival>>,
-    connections: Arc<Semaphore>,
+    connections: Arc<Room>,
 ) {
     let listener = match open.listening().and_then(Bound::into_listener) {
         Ok(listener) => listener,

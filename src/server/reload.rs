@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{Doors, Server, StartError, authenticator, limit_namespaces};
+use super::{Doors, Server, StartError, authenticator, limit_retained};
 use crate::auth::acl::Acl;
 use crate::bridge::{BridgeError, BridgeOrder};
 use crate::config::{Config, ConfigError};
@@ -57,7 +57,8 @@ impl Server {
         });
         let plan = self.bridges.plan(&shared).map_err(StartError::from)?;
         self.shared = Arc::clone(&shared);
-        limit_namespaces(&shared);
+        limit_retained(&shared);
+        self.connections.limit(shared.config.limits.connections_max);
         self.authenticator = authenticator;
         let news = Arc::new(Reconfiguration {
             shared: Arc::clone(&shared),
@@ -128,10 +129,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         "auth.hashing_threads" auth.hashing_threads;
         "auth.http.requests_max" auth.http.requests_max;
         "limits.logins_waiting_max" limits.logins_waiting_max;
-        "limits.connections_max" limits.connections_max;
         "limits.mailbox_bytes_max" limits.mailbox_bytes_max;
-        "limits.retained_messages_max" limits.retained_messages_max;
-        "limits.retained_bytes_max" limits.retained_bytes_max;
     }
     waiting
 }

@@ -34,6 +34,13 @@ pub(super) struct RetainedMax {
     pub(super) bytes: u64,
 }
 
+/// How much may be retained in all, and below some prefixes of topics.
+#[derive(Debug)]
+pub(super) struct RetainedLimits {
+    pub(super) all: RetainedMax,
+    pub(super) prefixes: PrefixLimits,
+}
+
 /// The result of a transaction that was committed.
 #[derive(Debug)]
 pub(super) struct Committed {
@@ -203,7 +210,9 @@ impl Commit<'_> {
             let count_after = self.totals.retained_count + 1 - old_count;
             let bytes_after = self.totals.retained_bytes.saturating_sub(old_bytes) + bytes;
             let has_room = old_count == 1 || count_after <= self.retained_max.count;
-            let has_room = has_room && bytes_after <= self.retained_max.bytes;
+            // Above a lower limit, what makes it less is welcome.
+            let bytes_max = self.retained_max.bytes.max(self.totals.retained_bytes);
+            let has_room = has_room && bytes_after <= bytes_max;
             if !has_room || (old_count == 0 && self.prefixes.take(&key).is_err()) {
                 refused.push(topic.clone());
                 continue;

@@ -46,7 +46,7 @@ pub use recovery::{
 };
 pub use report::{Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket};
 
-use commit::RetainedMax;
+use commit::{RetainedLimits, RetainedMax};
 use disk_reserve::DiskReserve;
 use environment::{Environment, Presence};
 use id::IdCounters;
@@ -76,7 +76,7 @@ struct Durable {
     questions: Arc<Inbox>,
     overlay: Arc<Mutex<Overlay>>,
     gauges: Arc<Gauges>,
-    new_prefixes: Arc<Mutex<Option<PrefixLimits>>>,
+    new_limits: Arc<Mutex<Option<RetainedLimits>>>,
     pending_bytes_max: usize,
     environment: Mutex<Option<Arc<Environment>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -184,7 +184,7 @@ impl Store {
             config: config.clone(),
             retained_max,
             prefixes: PrefixLimits::default(),
-            new_prefixes: Arc::clone(&durable.new_prefixes),
+            new_limits: Arc::clone(&durable.new_limits),
             clock,
             index,
             totals,
@@ -309,11 +309,15 @@ impl Store {
         })
     }
 
-    /// Limits how many topics below some prefixes may have a retained message, besides the limits
-    /// over all, from the next commit on. Those that are there stay.
-    pub fn limit_retained(&self, limits: PrefixLimits) {
+    /// Limits what is retained, in all and below some prefixes of topics, from the next commit on.
+    /// What is there stays.
+    pub fn limit_retained(&self, count_max: usize, bytes_max: usize, prefixes: PrefixLimits) {
         if let Some(durable) = &self.durable {
-            *durable.new_prefixes.lock() = Some(limits);
+            let all = RetainedMax {
+                count: count_max as u64,
+                bytes: bytes_max as u64,
+            };
+            *durable.new_limits.lock() = Some(RetainedLimits { all, prefixes });
         }
     }
 
@@ -360,7 +364,7 @@ impl Durable {
             questions: Arc::default(),
             overlay: Arc::default(),
             gauges: Arc::default(),
-            new_prefixes: Arc::default(),
+            new_limits: Arc::default(),
             pending_bytes_max: config.pending_bytes_max,
             environment: Mutex::new(Some(environment)),
             threads: Mutex::default(),

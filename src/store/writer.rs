@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::batch::{Batch, Prepared};
 use super::changes::NewMessage;
-use super::commit::{Commit, Committed, RetainedMax, Room, Totals, is_full};
+use super::commit::{Commit, Committed, RetainedLimits, RetainedMax, Room, Totals, is_full};
 use super::disk_reserve::DiskReserve;
 use super::environment::{Environment, Table};
 use super::error::StoreError;
@@ -41,7 +41,7 @@ pub(super) struct Writer {
     pub(super) retained_max: RetainedMax,
     pub(super) prefixes: PrefixLimits,
     /// To be counted and used from now on.
-    pub(super) new_prefixes: Arc<Mutex<Option<PrefixLimits>>>,
+    pub(super) new_limits: Arc<Mutex<Option<RetainedLimits>>>,
     pub(super) clock: Clock,
     pub(super) index: Index,
     pub(super) totals: Totals,
@@ -90,7 +90,7 @@ impl Writer {
             let submitted = self.pending.take(operations_max, bytes_max);
             answer(&self.pending.settled(), &self.gauges, &self.reports);
             let mut waiters = Waiters::default();
-            let committed = self.count_prefixes();
+            let committed = self.take_limits();
             if let Err(error) = committed.and_then(|()| self.commit(submitted, &mut waiters)) {
                 self.fail(error, &waiters);
                 return;
@@ -131,12 +131,13 @@ impl Writer {
     }
 
     /// Begins to keep the limits that were given meanwhile.
-    fn count_prefixes(&mut self) -> Result<(), StoreError> {
-        let Some(limits) = self.new_prefixes.lock().take() else {
+    fn take_limits(&mut self) -> Result<(), StoreError> {
+        let Some(limits) = self.new_limits.lock().take() else {
             return Ok(());
         };
-        if !limits.has_limits_of(&self.prefixes) {
-            self.prefixes = count_retained(&self.environment, &limits)?;
+        self.retained_max = limits.all;
+        if !limits.prefixes.has_limits_of(&self.prefixes) {
+            self.prefixes = count_retained(&self.environment, &limits.prefixes)?;
         }
         Ok(())
     }

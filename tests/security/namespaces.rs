@@ -22,7 +22,7 @@ fn broker(acl: &str, change: impl FnOnce(&mut Config)) -> Broker {
     })
 }
 
-fn keep_store(config: &mut Config, files: &Directory) {
+pub(crate) fn keep_store(config: &mut Config, files: &Directory) {
     config.store.engine = StoreEngine::Lmdb;
     config.store.directory = files.path("store");
 }

@@ -7,6 +7,7 @@ use tidewire_protocol::codec::ReasonCode;
 
 use super::broker::{Broker, login, users};
 use super::client::{Client, Q1, connect};
+use super::namespaces::keep_store;
 
 const RULES: &str = "topic read b\nuser alice\ntopic a/#\n";
 
@@ -164,6 +165,46 @@ fn users_and_limits_hold_from_the_reload_on() {
     let mut alice = broker.login("alice", "alice");
     assert!(!alice.publish("a/1", Q1).is_error());
     assert_eq!(alice.publish("a/1/2", Q1), ReasonCode::TopicNameInvalid);
+}
+
+#[test]
+fn limits_of_connections_and_of_what_is_retained_hold_from_the_reload_on() {
+    for is_durable in [false, true] {
+        let mut broker = Broker::with(
+            "topic #
+",
+            |config, files| {
+                if is_durable {
+                    keep_store(config, files);
+                }
+            },
+        );
+        let mut anyone = broker.anonymous("anyone");
+        let _second = broker.anonymous("second");
+        let mut retained = |topic: &str| !anyone.retain(topic).is_error();
+        let mut limit = |connections: usize, messages: usize, bytes: usize| {
+            let waiting = broker.reload_with(|config, _| {
+                config.limits.connections_max = connections;
+                config.limits.retained_messages_max = messages;
+                config.limits.retained_bytes_max = bytes;
+            });
+            assert_eq!(waiting, Ok(Vec::new()));
+            let mut third = broker.open();
+            third.send_connect(&connect("third"));
+            third.receive() != super::client::Got::Closed
+        };
+        assert!(retained("a") && retained("b"));
+        assert!(!limit(1, 1, 1 << 20), "two are connected already");
+        assert!(!retained("c"));
+        assert!(retained("b"), "what is there may be replaced");
+        assert!(limit(3, 3, 1 << 20));
+        assert!(retained("c") && !retained("d"));
+        limit(100, 10, 1);
+        assert!(!retained("d"));
+        assert!(retained("c"), "what takes no more room may come");
+        limit(100, 10, 1 << 20);
+        assert!(retained("d"));
+    }
 }
 
 /// With `TIDEWIRE_RELOAD_CLIENTS=1000` the clients of the proof; fewer in every run.
