@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use crate::client::{Client, Connect, Out};
 use crate::filling::{drain, fill, publish_while};
 use crate::program::{Directory, Program};
+use crate::record::shim;
 
 const NO_WATERMARK: &str = "[store]\ndisk_free_bytes_min = 0\n";
 /// More than any disk has left.
@@ -23,15 +24,7 @@ struct Faults {
 
 impl Faults {
     fn new(directory: &Directory) -> Self {
-        let shim = directory.0.join("fault.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/durability/fault.c");
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let status = Command::new(compiler)
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&shim, &source])
-            .status()
-            .expect("a C compiler");
-        assert!(status.success());
+        let shim = shim(&directory.0, "tests/durability/fault.c");
         let faults = directory.0.join("faults");
         fs::create_dir(&faults).unwrap();
         let (faults_text, shim) = (faults.display(), shim.display());

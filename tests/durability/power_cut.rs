@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::kill::{Parties, check_nothing_waits};
 use crate::party::Random;
 use crate::program::{Directory, Program};
-use crate::record::{Flush, cut, read, shim};
+use crate::record::{Flush, cut, read, recording_shim};
 
 /// Seldom idle.
 const LINES: &str = "[store]\ncommit_interval_milliseconds = 0\n";
@@ -26,7 +26,7 @@ impl Recorded {
     fn new() -> Self {
         let directory = Directory::new();
         Self {
-            shim: shim(&directory.0),
+            shim: recording_shim(&directory.0),
             directory,
             image: Vec::new(),
         }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use super::kill::{CHILD, Said, UNFLUSHED, verify};
-use super::record::{Flush, Record, cut, read, shim};
+use super::record::{Flush, Record, cut, read, recording_shim};
 use super::support::Directory;
 
 const SEED: u64 = 0x5EED_CAFE_F00D;
@@ -42,7 +42,7 @@ fn recorded(rounds: u64, is_flushed: bool) -> Vec<Record> {
         .args(["--exact", name, "--ignored", "--nocapture"])
         .env(CHILD, work.0.join("store"))
         .env("TIDEWIRE_TEST_STORE_ROUNDS", rounds.to_string())
-        .env("LD_PRELOAD", shim(&work.0))
+        .env("LD_PRELOAD", recording_shim(&work.0))
         .env("POWER_CUT_LOG", &log);
     if !is_flushed {
         command.env(UNFLUSHED, "1");

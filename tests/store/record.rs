@@ -22,10 +22,15 @@ pub(crate) enum Flush {
     DoesNothing,
 }
 
-/// Compiles the shim; answers what to preload.
-pub(crate) fn shim(directory: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store/power_cut.c");
-    let shim = directory.join("power_cut.so");
+/// Compiles the shim that records; answers what to preload.
+pub(crate) fn recording_shim(directory: &Path) -> PathBuf {
+    shim(directory, "tests/store/power_cut.c")
+}
+
+/// Compiles a shim; answers what to preload.
+pub(crate) fn shim(directory: &Path, source: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let shim = directory.join("shim.so");
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let status = Command::new(compiler)
         .args(["-shared", "-fPIC", "-O1", "-pthread", "-o"])
