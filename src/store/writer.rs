@@ -71,6 +71,28 @@ struct Refused {
     retained: Vec<Box<str>>,
 }
 
+/// What the system says of the disk at one time.
+#[derive(Debug)]
+struct Disk {
+    /// Of the data file.
+    file_bytes: u64,
+    /// `None` if the file system does not say.
+    free_bytes: Option<u64>,
+}
+
+impl Disk {
+    fn of(environment: &Environment) -> Self {
+        Self {
+            file_bytes: environment.file_bytes(),
+            free_bytes: environment.disk_free_bytes(),
+        }
+    }
+
+    fn has_less_than(&self, bytes: u64) -> bool {
+        self.free_bytes.is_some_and(|free| free < bytes)
+    }
+}
+
 impl Writer {
     /// Runs until the inbox is closed and empty, or a commit fails.
     pub(super) fn run(mut self) {
@@ -182,7 +204,7 @@ impl Writer {
     }
 
     fn write(&mut self, prepared: &Prepared) -> Result<Committed, heed::Error> {
-        let room = self.room();
+        let room = self.room(&Disk::of(&self.environment));
         let commit = Commit {
             environment: &self.environment,
             epoch: self.clock.epoch(),
@@ -196,15 +218,14 @@ impl Writer {
     }
 
     /// What was promised earlier may use half of the reserve; the rest is for deletes.
-    fn room(&self) -> Room {
+    fn room(&self, disk: &Disk) -> Room {
         let map_bytes = self.environment.map_bytes();
-        let file_bytes = self.environment.file_bytes();
-        let is_growing = !self.is_disk_below(self.config.disk_free_bytes_min.max(DISK_KEPT));
+        let is_growing = !disk.has_less_than(self.config.disk_free_bytes_min.max(DISK_KEPT));
         Room {
             // A file that cannot grow keeps a part of itself for deletes.
             used_bytes_max: match is_growing {
                 true => map_bytes,
-                false => map_bytes.min(file_bytes / 8 * 7),
+                false => map_bytes.min(disk.file_bytes / 8 * 7),
             },
             used_bytes_max_promised: map_bytes + self.environment.reserve_bytes() / 2,
         }
@@ -354,14 +375,14 @@ impl Writer {
     /// Whether durable publishes are still welcome.
     fn measure_room(&mut self, used_bytes: u64) {
         let map_bytes = self.environment.map_bytes();
-        let file_bytes = self.environment.file_bytes();
-        self.disk_reserve.keep(file_bytes);
+        self.disk_reserve.keep(self.environment.file_bytes());
+        let disk = Disk::of(&self.environment);
         let is_map_full = used_bytes >= map_bytes / 10 * 9;
-        let unused_bytes = file_bytes.saturating_sub(used_bytes);
-        let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH
-            && self.is_disk_below(self.config.disk_free_bytes_min);
-        let is_exhausted = used_bytes > self.room().used_bytes_max_promised
-            || is_disk_full && self.is_disk_below(self.config.disk_free_bytes_min / EXHAUSTED_PART);
+        let unused_bytes = disk.file_bytes.saturating_sub(used_bytes);
+        let free_bytes_min = self.config.disk_free_bytes_min;
+        let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH && disk.has_less_than(free_bytes_min);
+        let is_exhausted = used_bytes > self.room(&disk).used_bytes_max_promised
+            || is_disk_full && disk.has_less_than(free_bytes_min / EXHAUSTED_PART);
         self.gauges
             .is_exhausted
             .store(is_exhausted, Ordering::Relaxed);
@@ -388,12 +409,7 @@ impl Writer {
             heed::Error::Io(error) => error.raw_os_error() == Some(Errno::IO.raw_os_error()),
             _ => false,
         };
-        is_full(error) || is_cut_short && self.is_disk_below(DISK_KEPT)
-    }
-
-    fn is_disk_below(&self, bytes: u64) -> bool {
-        let free_bytes = self.environment.disk_free_bytes();
-        free_bytes.is_some_and(|free| free < bytes)
+        is_full(error) || is_cut_short && Disk::of(&self.environment).has_less_than(DISK_KEPT)
     }
 
     fn answer(&self, waiters: Waiters) {
