@@ -119,7 +119,9 @@ impl Queue {
             });
             true
         });
-        fences.retain(|it| it.1 > 0);
+        if count > 0 {
+            fences.retain(|it| it.1 > 0);
+        }
         count
     }
 }

@@ -163,21 +163,21 @@ impl Queue {
 
     /// What to read back next, and the batch that has to be committed before; `None` if nothing
     /// is to be read or it is on its way. While messages keep coming, those before are read.
-    pub fn to_load(&self, committed: Ticket) -> Option<(Vec<MessageId>, Ticket)> {
+    pub fn to_load(&mut self, committed: Ticket) -> Option<(Vec<MessageId>, Ticket)> {
         if !self.deliveries.is_empty() || self.is_loading {
             return None;
         }
-        let first = self.fences.front()?.0;
-        let readable = self
-            .fences
-            .iter()
-            .take_while(|(fence, _)| *fence <= committed.max(first));
-        let count = readable
-            .map(|(_, count)| count)
-            .sum::<usize>()
-            .min(LOAD_MAX);
-        let ids = self.backlog.iter().take(count).map(|it| it.id).collect();
-        Some((ids, first))
+        let (first, mut count) = self.fences.pop_front()?;
+        // Those that can be read become one, so that each is added once.
+        while let Some((fence, more)) = self.fences.front().copied()
+            && fence <= committed
+        {
+            self.fences.pop_front();
+            count += more;
+        }
+        self.fences.push_front((first, count));
+        let readable = self.backlog.iter().take(count.min(LOAD_MAX));
+        Some((readable.map(|it| it.id).collect(), first))
     }
 
     fn count_in(&mut self, fence: Ticket, count: usize) {
@@ -460,6 +460,8 @@ mod tests {
             shown(queue.to_load(Ticket(3))),
             Some((vec![100, 101, 102], Ticket(2)))
         );
+        // And is not added up again each time.
+        assert_eq!(queue.fences, [(Ticket(2), 3), (Ticket(4), 1)]);
         queue.begin_load(3);
         queue.push(delivery(104), &limits, Ticket(5));
         queue.end_load([100, 101, 102].map(delivery).to_vec());
