@@ -15,9 +15,7 @@ use super::{Mail, Shard};
 use crate::exchange::{BridgeId, ShardId};
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
-use crate::queue::{
-    Bookmark, BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Pushed, Stored, Wanted,
-};
+use crate::queue::{Bookmark, BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Stored, Wanted};
 use crate::store::{Load, Loaded, Operation, QueueId, Ticket};
 
 /// What a bridge asks its home shard for.
@@ -185,15 +183,8 @@ impl Shard {
         let message = outgoing.message();
         let queue = self.bridges.entry(bridge).or_default();
         let id = stored.map(|it| it.id);
-        match queue.push(message, id, self.durable.fence(), now_ms) {
-            Pushed::Queued => {}
-            Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
-            Pushed::Rejected => {
-                self.was_rejected = true;
-                self.metrics.messages_dropped.add(1);
-            }
-            Pushed::DroppedNewest | Pushed::Disconnect => self.metrics.messages_dropped.add(1),
-        }
+        let pushed = queue.push(message, id, self.durable.fence(), now_ms);
+        self.note_pushed(pushed);
         self.lend_to_bridge(bridge, now_ms);
     }
 

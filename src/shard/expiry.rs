@@ -9,8 +9,13 @@ impl Shard {
     pub(super) fn watch_expiry(&mut self, key: Key, now_ms: u64) {
         let session = self.sessions.lookup_mut(key);
         let due_ms = session.and_then(|it| it.queue.arm_expiry(now_ms));
+        self.watch(due_ms, Timer::QueueExpiry(key));
+    }
+
+    /// Sets a timer if something is due.
+    pub(super) fn watch(&mut self, due_ms: Option<u64>, timer: Timer) {
         if let Some(due_ms) = due_ms {
-            self.timers.add(due_ms, Timer::QueueExpiry(key));
+            self.timers.add(due_ms, timer);
         }
     }
 
@@ -18,9 +23,7 @@ impl Shard {
     pub(super) fn watch_expiry_of_group(&mut self, id: GroupId, now_ms: u64) {
         let group = self.groups.get_mut(&id);
         let due_ms = group.and_then(|it| it.waiting.arm_expiry(now_ms));
-        if let Some(due_ms) = due_ms {
-            self.timers.add(due_ms, Timer::GroupExpiry(id));
-        }
+        self.watch(due_ms, Timer::GroupExpiry(id));
     }
 
     pub(super) fn drop_expired(&mut self, key: Key, now_ms: u64) {
@@ -29,9 +32,7 @@ impl Shard {
         };
         let next_ms = session.queue.drop_expired(now_ms);
         self.settle_dropped(key);
-        if let Some(next_ms) = next_ms {
-            self.timers.add(next_ms, Timer::QueueExpiry(key));
-        }
+        self.watch(next_ms, Timer::QueueExpiry(key));
     }
 
     pub(super) fn drop_expired_of_group(&mut self, id: GroupId, now_ms: u64) {
@@ -42,8 +43,6 @@ impl Shard {
         for stored in group.waiting.take_dropped() {
             self.settle_stored(Some(stored));
         }
-        if let Some(next_ms) = next_ms {
-            self.timers.add(next_ms, Timer::GroupExpiry(id));
-        }
+        self.watch(next_ms, Timer::GroupExpiry(id));
     }
 }

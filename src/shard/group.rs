@@ -10,12 +10,13 @@ use tidewire_protocol::codec::{PublishProperties, QoS};
 use tidewire_protocol::session::InFlight;
 
 use super::client::Session;
+use super::timers::Timer;
 use super::{Key, Mail, Member, Shard, key_of};
 use crate::auth::acl::Action;
 use crate::config::{Mqtt, ShareStrategy};
 use crate::exchange::{GroupId, ReceiverId, ShardId};
 use crate::message::Message;
-use crate::queue::{Delivery, Pushed, Queue, Stored};
+use crate::queue::{Delivery, Queue, Stored};
 
 /// One share group at its home.
 #[derive(Debug, Default)]
@@ -211,17 +212,11 @@ impl Shard {
             stored,
         };
         let (limits, fence) = (&self.shared.config.limits, self.durable.fence());
-        match group.waiting.push(delivery, limits, fence) {
-            Pushed::Queued => {}
-            Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
-            // A share has no one consumer that is slow.
-            Pushed::DroppedNewest | Pushed::Disconnect => self.metrics.messages_dropped.add(1),
-            Pushed::Rejected => {
-                self.metrics.messages_dropped.add(1);
-                self.was_rejected = true;
-            }
-        }
-        self.watch_expiry_of_group(id, now_ms);
+        // A share has no one consumer that is slow and could be disconnected.
+        let pushed = group.waiting.push(delivery, limits, fence);
+        let due_ms = group.waiting.arm_expiry(now_ms);
+        self.note_pushed(pushed);
+        self.watch(due_ms, Timer::GroupExpiry(id));
         self.lend(id, now_ms);
     }
 
@@ -283,22 +278,22 @@ impl Shard {
 
     /// A session ends with messages in flight that groups have lent: QoS 2 messages go to nobody
     /// else [MQTT-4.8.2-5].
-    pub(super) fn end_lent(&mut self, session: &Session) {
-        let mut returned: Vec<((GroupId, ShardId), Vec<Delivery>)> = Vec::new();
+    pub(super) fn end_lent(&mut self, session: &mut Session) {
         for (_, in_flight) in session.outbound.iter() {
-            let InFlight::Published(qos, delivery) = in_flight else {
-                continue;
-            };
+            if let InFlight::Published(QoS::ExactlyOnce, delivery) = in_flight
+                && delivery.group.is_some()
+            {
+                self.settle_stored(delivery.stored);
+            }
+        }
+        let mut returned: Vec<((GroupId, ShardId), Vec<Delivery>)> = Vec::new();
+        for delivery in session.outbound.take_at_least_once(|it| it.group.is_some()) {
             let Some(lender) = delivery.group else {
                 continue;
             };
-            if qos == QoS::ExactlyOnce {
-                self.settle_stored(delivery.stored);
-                continue;
-            }
             match returned.iter_mut().find(|(it, _)| *it == lender) {
-                Some((_, deliveries)) => deliveries.push(delivery.clone()),
-                None => returned.push((lender, vec![delivery.clone()])),
+                Some((_, deliveries)) => deliveries.push(delivery),
+                None => returned.push((lender, vec![delivery])),
             }
         }
         for ((group, home), deliveries) in returned {

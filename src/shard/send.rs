@@ -6,6 +6,7 @@ use tidewire_protocol::session::InFlight;
 use super::client::{Connection, Session};
 use super::durable::Durable;
 use super::in_flight::put_in_flight;
+use super::timers::Timer;
 use super::{Key, Mail, Shard, Shared};
 use crate::auth::acl::Action;
 use crate::exchange::{GroupId, ShardId};
@@ -37,24 +38,30 @@ impl Shard {
         let fence = self.durable.fence();
         let connection = session.connection;
         let pushed = session.queue.push(delivery, limits, fence);
-        self.settle_dropped(key);
-        self.watch_expiry(key, now_ms);
-        match pushed {
-            Pushed::Queued => {}
-            Pushed::DroppedOldest(count) => self.metrics.messages_dropped.add(count as u64),
-            Pushed::DroppedNewest => self.metrics.messages_dropped.add(1),
-            Pushed::Rejected => {
-                self.metrics.messages_dropped.add(1);
-                self.was_rejected = true;
-            }
-            Pushed::Disconnect => {
-                self.metrics.messages_dropped.add(1);
-                if let Some(connection) = connection {
-                    self.disconnect(connection, ReasonCode::QuotaExceeded, "queue full", now_ms);
-                }
-            }
+        let dropped = session.queue.take_dropped();
+        let due_ms = session.queue.arm_expiry(now_ms);
+        for stored in dropped {
+            self.settle_stored(Some(stored));
+        }
+        self.watch(due_ms, Timer::QueueExpiry(key));
+        self.note_pushed(pushed);
+        if pushed == Pushed::Disconnect
+            && let Some(connection) = connection
+        {
+            self.disconnect(connection, ReasonCode::QuotaExceeded, "queue full", now_ms);
         }
         self.send_waiting(key, now_ms);
+    }
+
+    /// Counts what a full queue has dropped; its publisher is told of what was rejected.
+    pub(super) fn note_pushed(&mut self, pushed: Pushed) {
+        let dropped = match pushed {
+            Pushed::Queued => 0,
+            Pushed::DroppedOldest(count) => count as u64,
+            Pushed::DroppedNewest | Pushed::Rejected | Pushed::Disconnect => 1,
+        };
+        self.metrics.messages_dropped.add(dropped);
+        self.was_rejected |= pushed == Pushed::Rejected;
     }
 
     /// Moves waiting messages into the window while there is room.
@@ -226,7 +233,7 @@ fn transmit(
     }
     let payload_bytes = delivery.message.payload().len();
     if delivery.qos == QoS::AtMostOnce {
-        write_delivery(connection, &delivery, None, false, now_ms);
+        write_delivery(connection, &delivery, Written::Unnumbered, now_ms);
         return Transmitted::Settled {
             gone: Gone::of(&delivery),
             payload_bytes,
@@ -244,10 +251,10 @@ fn transmit(
         {
             connection.holds_publish = true;
             let start = connection.out.tail().len();
-            write_overtaken(connection, delivery, packet_id, now_ms);
+            write_delivery(connection, delivery, Written::Overtaken(packet_id), now_ms);
             durable.hold(key, connection, start);
         } else {
-            write_delivery(connection, delivery, Some(packet_id), false, now_ms);
+            write_delivery(connection, delivery, Written::First(packet_id), now_ms);
         }
     }
     Transmitted::InFlight { payload_bytes }
@@ -316,7 +323,7 @@ fn resend(
     };
     let payload_bytes = delivery.message.payload().len();
     if may_have(session, delivery) && takes(connection, delivery, now_ms) {
-        write_delivery(connection, delivery, Some(packet_id), true, now_ms);
+        write_delivery(connection, delivery, Written::Again(packet_id), now_ms);
         return Transmitted::InFlight { payload_bytes };
     }
     // The client has made its maximum smaller, or may not receive the topic any more. It may have
@@ -343,36 +350,37 @@ fn write_pubrel(connection: &mut Connection, packet_id: PacketId) {
     encode(&packet, connection.version, out).expect("a PUBREL is small");
 }
 
-fn write_delivery(
-    connection: &mut Connection,
-    delivery: &Delivery,
-    packet_id: Option<PacketId>,
-    dup: bool,
-    now_ms: u64,
-) {
-    let header = header_of(delivery, packet_id, dup, now_ms);
-    let message = &delivery.message;
-    let topic = message.topic_bytes();
-    let is_written =
-        connection.write_publish(&header, topic, message.forwarded(), message.payload());
-    debug_assert!(is_written, "the caller has asked");
+/// How a PUBLISH leaves.
+#[derive(Clone, Copy)]
+enum Written {
+    /// With QoS 0.
+    Unnumbered,
+    First(PacketId),
+    /// It waits for a commit, while others go ahead of it.
+    Overtaken(PacketId),
+    Again(PacketId),
 }
 
-/// Writes a delivery that waits for a commit, while others go ahead of it.
-fn write_overtaken(
-    connection: &mut Connection,
-    delivery: &Delivery,
-    packet_id: PacketId,
-    now_ms: u64,
-) {
-    let header = header_of(delivery, Some(packet_id), false, now_ms);
+impl Written {
+    fn packet_id(self) -> Option<PacketId> {
+        match self {
+            Self::Unnumbered => None,
+            Self::First(id) | Self::Overtaken(id) | Self::Again(id) => Some(id),
+        }
+    }
+}
+
+fn write_delivery(connection: &mut Connection, delivery: &Delivery, how: Written, now_ms: u64) {
+    let dup = matches!(how, Written::Again(_));
+    let header = header_of(delivery, how.packet_id(), dup, now_ms);
     let message = &delivery.message;
-    let is_written = connection.write_overtaken_publish(
-        &header,
-        message.topic_bytes(),
-        message.forwarded(),
-        message.payload(),
-    );
+    let (topic, forwarded) = (message.topic_bytes(), message.forwarded());
+    let is_written = match how {
+        Written::Overtaken(_) => {
+            connection.write_overtaken_publish(&header, topic, forwarded, message.payload())
+        }
+        _ => connection.write_publish(&header, topic, forwarded, message.payload()),
+    };
     debug_assert!(is_written, "the caller has asked");
 }
 

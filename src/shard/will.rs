@@ -102,10 +102,10 @@ impl Shard {
         for filter in filters {
             self.remove_subscription(key, &filter);
         }
-        let Some(session) = self.sessions.remove(key) else {
+        let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
-        self.end_lent(&session);
+        self.end_lent(&mut session);
         if let Some(queue) = store {
             self.durable.record(Operation::RemoveSession { queue });
         }
