@@ -163,6 +163,7 @@ impl Shard {
         if publish.properties.has_forwarded() {
             publish.properties.encode_forwarded(&mut forwarded);
         }
+        let session = self.session_of(key);
         let header = Header {
             qos: publish.qos,
             retain: publish.retain,
@@ -170,14 +171,12 @@ impl Shard {
                 .properties
                 .message_expiry_seconds
                 .map(|seconds| now_ms + u64::from(seconds) * 1_000),
-            publisher: self
-                .session_of(key)
-                .map_or(0, |session| publisher_of(self.receiver(session))),
+            publisher: session.map_or(0, |session| publisher_of(self.receiver(session))),
         };
         let mut outgoing = Outgoing::borrowed(topic, &forwarded, publish.payload, header);
         outgoing.origin = Some(Origin {
             connection: key,
-            session: self.session_of(key),
+            session,
             packet_id: publish.packet_id,
         });
         let reason = match delay_seconds {
