@@ -9,11 +9,11 @@ use tidewire_protocol::codec::PacketId;
 use super::client::{Connection, Session};
 use super::in_flight::Unkept;
 use super::{BridgeReport, Key, Mail, Shard};
-use crate::exchange::{BridgeId, GroupId, ShardId};
+use crate::exchange::{BridgeId, GroupId};
 use crate::message::Message;
 use crate::queue::{Delivery, Stored};
 use crate::store::{
-    Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Report, RequestId,
+    Lane, Load, MessageId, MessageIds, Operation, QueueId, Receiver, Report, RequestId,
     SessionRecord, Store, Ticket, WillRecord,
 };
 
@@ -148,18 +148,17 @@ impl Durable {
         });
     }
 
-    /// Takes out who has published what the store refuses.
-    pub(super) fn take_refused(
-        &mut self,
+    /// Who has published what the store refuses.
+    pub(super) fn publishers_of(
+        &self,
         messages: &[MessageId],
         retained: &[Box<str>],
     ) -> Vec<Origin> {
+        let messages: HashSet<MessageId> = messages.iter().copied().collect();
+        let topics: HashSet<&[u8]> = retained.iter().map(|it| it.as_bytes()).collect();
         let is_refused = |it: &Unconfirmed| match &it.published {
             Published::Message(id) => messages.contains(id),
-            Published::Retained(message) => {
-                let topic = message.topic_bytes();
-                retained.iter().any(|it| it.as_bytes() == topic)
-            }
+            Published::Retained(message) => topics.contains(message.topic_bytes()),
         };
         let refused = self.unconfirmed.iter().filter(|it| is_refused(it));
         refused.map(|it| it.origin).collect()
@@ -473,61 +472,6 @@ impl Shard {
         }
     }
 
-    /// Asks for the next waiting messages of a session.
-    pub(super) fn load_waiting(&mut self, key: Key) {
-        let Some(session) = self.sessions.lookup_mut(key) else {
-            return;
-        };
-        let to_load = session.queue.to_load(self.durable.committed);
-        let (Some(queue), Some((ids, fence))) = (session.store, to_load) else {
-            return;
-        };
-        let count = ids.len();
-        let load = Load::Messages { queue, ids };
-        if self.durable.ask(Asker::Queue(key), fence, load).is_some() {
-            session.queue.begin_load(count);
-        }
-    }
-
-    fn queue_loaded(&mut self, key: Key, messages: Vec<Loaded>, now_ms: u64) {
-        let Some(session) = self.sessions.lookup_mut(key) else {
-            return;
-        };
-        let deliveries = messages.into_iter().map(|it| loaded_delivery(it, None));
-        session.queue.end_load(deliveries.collect());
-        self.send_waiting(key, now_ms);
-        self.watch_expiry(key, now_ms);
-    }
-
-    /// Asks for the next waiting messages of a share group.
-    pub(super) fn load_for_group(&mut self, id: GroupId, ids: Vec<MessageId>, fence: Ticket) {
-        let Some(group) = self.groups.get_mut(&id) else {
-            return;
-        };
-        let Some(queue) = group.waiting.store() else {
-            return;
-        };
-        let count = ids.len();
-        let load = Load::Messages { queue, ids };
-        if self.durable.ask(Asker::Group(id), fence, load).is_some() {
-            group.waiting.begin_load(count);
-        }
-    }
-
-    fn group_loaded(&mut self, id: GroupId, messages: Vec<Loaded>, now_ms: u64) {
-        let lender = (id, self.id);
-        let Some(group) = self.groups.get_mut(&id) else {
-            return;
-        };
-        let deliveries = messages
-            .into_iter()
-            .map(|it| loaded_delivery(it, Some(lender)));
-        group.waiting.end_load(deliveries.collect());
-        self.purge_group(id);
-        self.lend(id, now_ms);
-        self.watch_expiry_of_group(id, now_ms);
-    }
-
     /// A receiver is done with a stored message.
     pub(super) fn settle_stored(&mut self, stored: Option<Stored>) {
         if let Some(stored) = stored {
@@ -541,23 +485,3 @@ impl Shard {
 
 /// Room kept for the operations of the next turn.
 const OPERATIONS_EXPECTED_MAX: usize = 1_024;
-
-pub(super) fn loaded_delivery(loaded: Loaded, group: Option<(GroupId, ShardId)>) -> Delivery {
-    let Loaded {
-        id,
-        message,
-        receiver,
-    } = loaded;
-    Delivery {
-        message,
-        qos: receiver.qos,
-        retain: receiver.retain,
-        subscription_ids: receiver.subscription_ids,
-        group,
-        stored: Some(Stored {
-            queue: receiver.queue,
-            id,
-            order: id,
-        }),
-    }
-}

@@ -17,6 +17,7 @@ mod expiry;
 mod explain;
 mod group;
 mod in_flight;
+mod loading;
 mod mail;
 mod mount;
 mod out;

@@ -18,7 +18,7 @@ impl Shard {
         retained: &[Box<str>],
         now_ms: u64,
     ) {
-        for origin in self.durable.take_refused(messages, retained) {
+        for origin in self.durable.publishers_of(messages, retained) {
             self.refuse_published(origin, now_ms);
         }
     }

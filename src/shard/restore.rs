@@ -7,7 +7,8 @@ use tidewire_protocol::codec::{PacketId, QoS, Subscription};
 use tidewire_protocol::session::InFlight;
 
 use super::client::{Session, WillMessage};
-use super::durable::{Asker, loaded_delivery};
+use super::durable::Asker;
+use super::loading::loaded_delivery;
 use super::mount::{NAME_SEPARATOR, client_id_of};
 use super::rights::may_leave;
 use super::timers::Timer;
