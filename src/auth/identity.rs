@@ -101,13 +101,12 @@ pub(super) fn groups_of(names: &Value) -> Option<Arc<[Box<str>]>> {
     names.as_array()?.iter().map(name).collect()
 }
 
-/// Whether a client may take the session of its client id from who had it last.
+/// Whether a client may take the session of its client id from who had it last. By user name, and
+/// as well by the name in the certificate; `None` for what was not proved.
 pub fn may_take_over(rule: SessionTakeover, owner: Option<&str>, newcomer: Option<&str>) -> bool {
     match rule {
         SessionTakeover::Anyone => true,
-        SessionTakeover::NotOtherUsers => {
-            owner.is_none() || newcomer.is_none() || owner == newcomer
-        }
+        SessionTakeover::NotOtherUsers => owner.is_none() || owner == newcomer,
         SessionTakeover::SameUser => owner == newcomer,
     }
 }
@@ -122,7 +121,7 @@ mod tests {
         for (owner, newcomer, allowed) in [
             (Some("a"), Some("a"), [true, true, true]),
             (Some("a"), Some("b"), [true, false, false]),
-            (Some("a"), None, [true, true, false]),
+            (Some("a"), None, [true, false, false]),
             (None, Some("a"), [true, true, false]),
             (None, None, [true, true, true]),
         ] {

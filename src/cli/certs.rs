@@ -170,10 +170,10 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         let settings = TlsSettings {
-            client_crl: None,
             certificates: vec![(out.join("server.crt"), out.join("server.key"))],
             client_ca: Some(out.join("ca.crt")),
             client_certificates: ClientCertificates::Required,
+            ..TlsSettings::default()
         };
         assert!(Tls::new(&settings).is_ok());
         let again = write_development_certificates(&out, &[]);

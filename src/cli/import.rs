@@ -267,9 +267,11 @@ impl Import {
             "allow_anonymous",
             "max_connections",
             "set_tcp_nodelay",
+            "tls_version",
         ];
         let is_half_a_level = option.name == "mount_point" && !option.value.ends_with('/');
-        if !known.contains(&option.name) || is_half_a_level {
+        let is_old = option.name == "tls_version" && tls_version(option.value).is_none();
+        if !known.contains(&option.name) || is_half_a_level || is_old {
             return Ok(false);
         }
         if self.listeners.is_empty() {
@@ -291,6 +293,11 @@ impl Import {
             "use_subject_as_username" if option.flag()? => listener.name = Some("subject"),
             "use_identity_as_username" | "use_subject_as_username" => listener.name = None,
             "allow_anonymous" => listener.table.set("allow_anonymous", option.flag()?),
+            "tls_version" => {
+                if let Some(version) = tls_version(option.value) {
+                    listener.table.set("tls_version_min", quoted(version));
+                }
+            }
             "max_connections" if option.value.starts_with('-') => {}
             "max_connections" => listener.table.set("connections_max", option.number()?),
             _ => listener.table.set("nodelay", option.flag()?),
@@ -451,6 +458,12 @@ fn seconds(text: &str) -> Option<u64> {
 
 /// What `limits.packet_bytes_max` may be at least; mosquitto allows less.
 const PACKET_BYTES_MIN: usize = 128;
+
+/// The oldest version of TLS; those before 1.2 are not spoken here.
+fn tls_version(value: &str) -> Option<&str> {
+    let version = value.strip_prefix("tlsv")?;
+    matches!(version, "1.2" | "1.3").then_some(version)
+}
 
 #[cfg(test)]
 mod tests;

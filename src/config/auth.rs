@@ -78,6 +78,11 @@ impl Auth {
         self.http.url.is_some() || (self.jwt.is_on() && !self.jwt.acl_claim.is_empty())
     }
 
+    /// Whether credentials are checked in any way.
+    pub fn has_logins(&self) -> bool {
+        self.password_file.is_some() || self.has_more_than_passwords()
+    }
+
     /// Whether user names are proved by more than the password file.
     pub fn has_more_than_passwords(&self) -> bool {
         self.jwt.is_on() || self.http.url.is_some()

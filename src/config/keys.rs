@@ -108,6 +108,8 @@ macro_rules! keys {
 
 /// Not an integer, or any integer of its type.
 const ANY: Range = (0, u64::MAX);
+/// A list with an entry: without one a condition of a rule would hold for everybody.
+const SOME: Range = (1, u64::MAX);
 /// Limits that zero would turn into a broker that serves nobody.
 const POSITIVE: Range = (1, u64::MAX);
 /// The greatest packet: remaining length and fixed header.
@@ -131,6 +133,8 @@ keys!(LISTENER: "listeners.#.", |config, at| config.listeners.get_mut(at.outer),
     client_ca ANY;
     client_certificates ANY;
     client_crl ANY;
+    tls_version_min ANY;
+    alpn ANY;
     certificate_name ANY;
     certificate_as ANY;
     unix_peer_as_user ANY;
@@ -366,14 +370,14 @@ keys!(ACL_GROUP: "acl.groups.#.", |config, at| config.acl.groups.get_mut(at.oute
 
 keys!(ACL_RULE: "acl.rules.#.", |config, at| config.acl.rules.get_mut(at.outer), {
     effect ANY;
-    users ANY;
-    groups ANY;
-    clients ANY;
-    certificates ANY;
-    addresses ANY;
+    users SOME;
+    groups SOME;
+    clients SOME;
+    certificates SOME;
+    addresses SOME;
     anonymous ANY;
-    actions ANY;
-    topics ANY;
+    actions SOME;
+    topics SOME;
 });
 
 keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {

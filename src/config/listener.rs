@@ -27,6 +27,10 @@ pub struct Listener {
     pub client_certificates: ClientCertificates,
     /// Certificates that their authorities have revoked, a PEM file.
     pub client_crl: Option<PathBuf>,
+    /// The oldest version of TLS that clients may speak.
+    pub tls_version_min: TlsVersion,
+    /// Protocols that clients may ask for by ALPN; `None` has those of the transport.
+    pub alpn: Option<Vec<String>>,
     /// Which name of a client certificate counts.
     pub certificate_name: CertificateName,
     /// What the name of a client certificate stands for.
@@ -74,6 +78,8 @@ impl Default for Listener {
             client_ca: None,
             client_certificates: ClientCertificates::Off,
             client_crl: None,
+            tls_version_min: TlsVersion::default(),
+            alpn: None,
             certificate_name: CertificateName::CommonName,
             certificate_as: CertificateAs::Nothing,
             unix_peer_as_user: false,
@@ -182,6 +188,16 @@ impl fmt::Display for UnixOwner {
             None => Ok(()),
         }
     }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2.
+    #[default]
+    V1_2,
+    /// 1.3.
+    V1_3,
 }
 
 /// Which name of a client certificate counts.

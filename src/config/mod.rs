@@ -46,8 +46,8 @@ pub use bridge_kafka::{
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
 pub use listener::{
-    Certificate, CertificateAs, CertificateName, ClientCertificates, Listener, Transport, UnixMode,
-    UnixOwner,
+    Certificate, CertificateAs, CertificateName, ClientCertificates, Listener, TlsVersion,
+    Transport, UnixMode, UnixOwner,
 };
 pub use load::{Loader, file_holds_secret};
 pub use log::{Log, LogLevel};

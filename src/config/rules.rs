@@ -6,7 +6,7 @@ use tidewire_protocol::topic::Topic;
 
 use super::{
     AclRule, CertificateAs, ClientCertificates, Config, Jwt, Limits, Listener, Mqtt, Namespace,
-    Secret, ShareStrategy, Transport, is_namespace,
+    Secret, ShareStrategy, TlsVersion, Transport, is_namespace,
 };
 
 /// A rule that does not hold.
@@ -150,8 +150,36 @@ fn check_listener(listener: &Listener) -> Result<(), Broken> {
     )?;
     let owned = listener.transport == Transport::Unix || listener.unix_owner.is_none();
     demand("unix_owner", owned, "is for the transport unix")?;
+    let encrypted = listener.transport.is_encrypted();
+    let shown = "is for the transports tls and wss";
+    demand("alpn", encrypted || listener.alpn.is_none(), shown)?;
+    let version = listener.tls_version_min == TlsVersion::default();
+    demand("tls_version_min", encrypted || version, shown)?;
+    let is_name = |it: &String| (1..=255).contains(&it.len());
+    let named = listener.alpn.iter().flatten().all(is_name);
+    demand("alpn", named, "must be names of 1 to 255 bytes")?;
     let origins = websocket || listener.origins.is_empty();
-    demand("origins", origins, "is for the transports ws and wss")
+    demand("origins", origins, "is for the transports ws and wss")?;
+    let needed =
+        "must be origins as browsers send them, such as https://app.example:8443, or \"*\"";
+    demand(
+        "origins",
+        listener.origins.iter().all(|it| is_origin(it)),
+        needed,
+    )
+}
+
+/// A scheme and an authority, and nothing after it: anything else equals no origin.
+fn is_origin(text: &str) -> bool {
+    let authority = text
+        .split_once("://")
+        .map(|(scheme, rest)| (scheme.is_empty(), rest));
+    text == "*"
+        || text == "null"
+        || authority.is_some_and(|(has_no_scheme, authority)| {
+            let is_odd = |it: char| matches!(it, '/' | '?' | '#' | '@') || it.is_whitespace();
+            !has_no_scheme && !authority.is_empty() && !authority.contains(is_odd)
+        })
 }
 
 fn check_mount_point(listener: &Listener) -> Result<(), Broken> {

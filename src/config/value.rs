@@ -11,7 +11,7 @@ use super::{
     AmqpExchangeKind, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
     CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, KafkaAcks, KafkaCompression,
     KafkaGuarantee, KafkaIsolation, KafkaPartitioner, LogLevel, Network, QueueOverflow,
-    SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TokenPlace,
+    SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TlsVersion, TokenPlace,
     Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
@@ -208,9 +208,12 @@ impl<T: Value> Value for Option<T> {
 
 impl<T: Value> Value for Vec<T> {
     fn read(found: &Found, range: Range) -> Option<Self> {
+        // What is empty where it has to name something would mean everything.
+        let may_be_empty = range.0 == 0;
         match found {
+            Found::List(items) if items.is_empty() && !may_be_empty => None,
             Found::List(items) => items.iter().map(|item| T::read(item, range)).collect(),
-            Found::Word(word) if word.is_empty() => Some(Self::new()),
+            Found::Word(word) if word.is_empty() => may_be_empty.then(Self::new),
             Found::Word(word) => word
                 .split(',')
                 .map(|item| T::read(&Found::Word(item.trim().to_owned()), range))
@@ -225,7 +228,8 @@ impl<T: Value> Value for Vec<T> {
     }
 
     fn expected(range: Range) -> String {
-        format!("a list, each {}", T::expected(range))
+        let count = if range.0 == 0 { "" } else { " of at least one" };
+        format!("a list{count}, each {}", T::expected(range))
     }
 }
 
@@ -275,6 +279,7 @@ words! {
         "hash_property" => HashProperty
     }
     Authentication { "password" => Password, "jwt" => Jwt, "http" => Http }
+    TlsVersion { "1.2" => V1_2, "1.3" => V1_3 }
     TokenPlace { "password" => Password, "user_name" => UserName }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
     BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091, "amqp10" => Amqp10, "kafka" => Kafka }

@@ -219,6 +219,7 @@ impl House<'_> {
     ) -> Arc<Door> {
         let config = self.config;
         let anonymous = anonymous(listener, config, bound.local_address());
+        let needs_login = matches!(anonymous, Anonymous::Refused);
         let is_unix = listener.transport == Transport::Unix;
         if listener.proxy_protocol && listener.proxy_trusted.is_empty() && !is_unix {
             tracing::warn!(
@@ -232,10 +233,11 @@ impl House<'_> {
             tls,
             websocket: WebSocketSettings {
                 path: listener.path.clone(),
-                origins: match (listener.origins.as_slice(), anonymous) {
-                    ([], Anonymous::FromThisMachine) => Origins::Local,
-                    ([], _) => Origins::Any,
-                    (origins, _) => Origins::Listed(origins.to_vec()),
+                origins: match listener.origins.as_slice() {
+                    [] if !needs_login && is_local(bound.local_address()) => Origins::Local,
+                    [] => Origins::Any,
+                    origins if origins.iter().any(|it| it == "*") => Origins::Any,
+                    origins => Origins::Listed(origins.to_vec()),
                 },
                 // A frame is not kept, so the bound of a packet is enough for it.
                 frame_bytes_max: (config.limits.packet_bytes_max as u64).max(FRAME_BYTES_MIN),
@@ -277,14 +279,20 @@ fn bound(listener: &config::Listener) -> Result<Bound, OpenError> {
 }
 
 fn anonymous(listener: &config::Listener, config: &Config, address: &LocalAddress) -> Anonymous {
-    let is_local = match address {
-        LocalAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
-        LocalAddress::Unix(_) => true,
-    };
+    let is_checked = listener.auth.as_ref().is_none_or(|order| !order.is_empty());
+    let has_logins = listener.client_ca.is_some() || is_checked && config.auth.has_logins();
+    let is_shown = !listener.proxy_protocol && is_local(address);
     match listener.allow_anonymous.or(config.allow_anonymous) {
         Some(true) => Anonymous::Allowed,
-        None if is_local => Anonymous::FromThisMachine,
+        None if is_shown && !has_logins => Anonymous::FromThisMachine,
         Some(false) | None => Anonymous::Refused,
+    }
+}
+
+fn is_local(address: &LocalAddress) -> bool {
+    match address {
+        LocalAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
+        LocalAddress::Unix(_) => true,
     }
 }
 
@@ -310,6 +318,12 @@ fn tls_of(listener: &config::Listener) -> Result<Option<Tls>, TlsError> {
             .collect(),
         client_ca: listener.client_ca.clone(),
         client_crl: listener.client_crl.clone(),
+        version_min: listener.tls_version_min,
+        alpn: match &listener.alpn {
+            Some(protocols) => protocols.clone(),
+            None if listener.transport.is_websocket() => vec!["http/1.1".into()],
+            None => vec!["mqtt".into(), "x-amzn-mqtt-ca".into()],
+        },
         client_certificates: match listener.client_certificates {
             config::ClientCertificates::Off => ClientCertificates::Off,
             config::ClientCertificates::Optional => ClientCertificates::Optional,

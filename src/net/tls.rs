@@ -19,9 +19,11 @@ use rustls::server::{
     danger::ClientCertVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, version};
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
+
+use crate::config::TlsVersion;
 
 /// The files and rules of a TLS listener.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,6 +37,10 @@ pub struct TlsSettings {
     pub client_crl: Option<PathBuf>,
     /// Whether clients are asked for a certificate.
     pub client_certificates: ClientCertificates,
+    /// The oldest version that clients may speak.
+    pub version_min: TlsVersion,
+    /// Protocols to choose from by ALPN; empty chooses none, whatever clients offer.
+    pub alpn: Vec<String>,
 }
 
 /// Whether clients are asked for a certificate.
@@ -110,8 +116,6 @@ pub(crate) struct Tls {
 impl Tls {
     /// Reads the files and builds the configuration shared by all connections of a listener.
     ///
-    /// No ALPN protocol is set, so clients may offer any or none.
-    ///
     /// # Errors
     /// A file is missing, empty, malformed, or a key does not fit its certificate.
     pub(crate) fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
@@ -161,16 +165,24 @@ fn server_config(
     if keys.is_empty() {
         return Err(TlsError::NoCertificate);
     }
+    let versions: &[_] = match settings.version_min {
+        TlsVersion::V1_2 => &[&version::TLS12, &version::TLS13],
+        TlsVersion::V1_3 => &[&version::TLS13],
+    };
     let builder = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    Ok(Arc::new(
-        builder.with_cert_resolver(Arc::new(ByServerName { keys })),
-    ))
+    let mut config = builder.with_cert_resolver(Arc::new(ByServerName { keys }));
+    config.alpn_protocols = settings
+        .alpn
+        .iter()
+        .map(|it| it.as_bytes().to_vec())
+        .collect();
+    Ok(Arc::new(config))
 }
 
 /// Chooses a certificate by the server name the client asks for.

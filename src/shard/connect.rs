@@ -281,8 +281,15 @@ impl Shard {
             return true;
         };
         let rule = self.shared.config.auth.session_takeover;
-        let (owner, newcomer) = (&session.user_name, &identity.user_name);
-        may_take_over(rule, owner.as_deref(), newcomer.as_deref())
+        let certificate = &session.rights.subject().certificate;
+        let proofs = [
+            (&session.user_name, &identity.user_name),
+            (certificate, &identity.certificate),
+        ];
+        let may_have = |(owner, newcomer): (&Option<Arc<str>>, &Option<Arc<str>>)| {
+            may_take_over(rule, owner.as_deref(), newcomer.as_deref())
+        };
+        proofs.into_iter().all(may_have)
     }
 
     /// [MQTT-3.1.4-3]: the older connection with this client id ends with 0x8E.

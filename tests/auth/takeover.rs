@@ -78,6 +78,6 @@ fn the_configuration_says_who_may_take_a_session_over() {
     let anonymous = connect("shared");
     assert!(takes_over(SessionTakeover::Anyone, &bob));
     assert!(!takes_over(SessionTakeover::NotOtherUsers, &bob));
-    assert!(takes_over(SessionTakeover::NotOtherUsers, &anonymous));
+    assert!(!takes_over(SessionTakeover::NotOtherUsers, &anonymous));
     assert!(!takes_over(SessionTakeover::SameUser, &anonymous));
 }

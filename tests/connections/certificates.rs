@@ -119,7 +119,7 @@ impl Authority {
             .with_protocol_versions(wish.versions)
             .unwrap()
             .with_root_certificates(roots);
-        let config = match wish.certificate {
+        let mut config = match wish.certificate {
             None => builder.with_no_client_auth(),
             Some(pair) => {
                 let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
@@ -127,6 +127,7 @@ impl Authority {
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
+        config.alpn_protocols = wish.alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(wish.host.to_owned()).unwrap();
         let session = ClientConnection::new(Arc::new(config), name).unwrap();
         let socket = open(broker.addresses[wish.listener]).stream;
@@ -145,6 +146,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) host: &'a str,
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
     pub(crate) certificate: Option<&'a Certificate>,
+    pub(crate) alpn: &'a [&'a str],
 }
 
 impl Default for Wish<'_> {
@@ -154,6 +156,7 @@ impl Default for Wish<'_> {
             host: "localhost",
             versions: &BOTH,
             certificate: None,
+            alpn: &[],
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use tidewire::config::Listener;
+use tidewire::config::{Config, Listener};
 
 use crate::broker::{Broker, listener, log_length, log_line, log_line_since};
 use crate::client::connect;
@@ -134,24 +134,50 @@ fn the_announced_address_is_the_one_that_is_limited() {
 }
 
 #[test]
-fn only_clients_of_this_machine_may_be_anonymous_behind_a_local_proxy() {
-    let proxied = Listener {
+fn behind_a_proxy_nobody_is_of_this_machine() {
+    let proxied = |allow_anonymous| Listener {
         proxy_protocol: true,
         proxy_trusted: vec!["127.0.0.1".parse().unwrap()],
+        allow_anonymous,
         ..listener()
     };
-    let broker = Broker::start(|config| config.listeners = vec![listener(), proxied]);
-    let local = then_connect(b"PROXY TCP4 127.0.0.1 127.0.0.1 1024 1883\r\n");
-    answer(&broker, &local).expect("accepted");
-    let mut client = crate::broker::open(broker.addresses[1]);
-    client.send(&then_connect(
-        b"PROXY TCP4 192.0.2.9 127.0.0.1 1024 1883\r\n",
-    ));
-    let connack = client.packet();
-    assert_eq!(
-        (connack.first, connack.body[1]),
-        (0x20, 0x87),
-        "not authorized"
-    );
+    let broker = Broker::start(|config| {
+        config.listeners = vec![proxied(None), proxied(Some(true))];
+    });
+    for header in [
+        "PROXY TCP4 192.0.2.9 127.0.0.1 1024 1883\r\n",
+        "PROXY TCP4 127.0.0.1 127.0.0.1 1025 1883\r\n",
+        "PROXY UNKNOWN\r\n",
+    ] {
+        let reason = |at: usize| {
+            let mut client = crate::broker::open(broker.addresses[at]);
+            client.send(&then_connect(header.as_bytes()));
+            let connack = client.packet();
+            assert_eq!(connack.first, 0x20);
+            connack.body[1]
+        };
+        assert_eq!([reason(0), reason(1)], [0x87, 0], "{header}");
+    }
     assert!(log_line("peer=192.0.2.9:1024 ").contains("anonymous clients are not allowed"));
+}
+
+#[test]
+fn whoever_is_of_this_machine_needs_a_login_as_soon_as_there_is_one() {
+    let reason = |change: fn(&mut Config)| {
+        let broker = Broker::start(change);
+        let mut client = broker.open();
+        client.send(&then_connect(b""));
+        client.packet().body[1]
+    };
+    assert_eq!(reason(|_| {}), 0);
+    let checked = |config: &mut Config| {
+        config.auth.http.url = Some("https://127.0.0.1:1/".into());
+    };
+    assert_eq!(reason(checked), 0x87);
+    // Nothing is checked at this listener.
+    let unchecked = |config: &mut Config| {
+        config.auth.http.url = Some("https://127.0.0.1:1/".into());
+        config.listeners[0].auth = Some(Vec::new());
+    };
+    assert_eq!(reason(unchecked), 0);
 }

@@ -12,6 +12,7 @@ fn broker(authority: &Authority, wanted: ClientCertificates) -> Broker {
         config.listeners = vec![Listener {
             client_ca: Some(authority.file.clone()),
             client_certificates: wanted,
+            allow_anonymous: Some(true),
             ..authority.listener()
         }];
     })

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use rcgen::ExtendedKeyUsagePurpose;
-use tidewire::config::{Certificate, ClientCertificates, Config, Listener};
+use tidewire::config::{Certificate, ClientCertificates, Config, Listener, TlsVersion, Transport};
 
 use crate::broker::{Broker, listener, log_line};
 use crate::certificates::{Authority, TLS_1_2, TLS_1_3, TlsStream, Wish, der};
@@ -38,6 +38,69 @@ fn both_versions_of_tls_are_spoken() {
         let spoken = client.stream.conn.protocol_version().unwrap();
         assert_eq!(spoken, versions[0].version);
     }
+}
+
+#[test]
+fn a_listener_may_demand_the_newer_version() {
+    let authority = Authority::new();
+    let broker = Broker::start(with_listeners(vec![Listener {
+        tls_version_min: TlsVersion::V1_3,
+        ..authority.listener()
+    }]));
+    let open = |versions| {
+        let wish = Wish {
+            versions,
+            ..Wish::default()
+        };
+        authority.open(&broker, wish)
+    };
+    open(&TLS_1_3).connect("new");
+    let mut old = open(&TLS_1_2);
+    assert!(old.stream.write_all(&connect("old")).is_err());
+    assert!(log_line(&port_of(&old)).contains("tls handshake"));
+}
+
+#[test]
+fn a_client_that_asks_for_another_protocol_is_refused() {
+    let authority = Authority::new();
+    let broker = Broker::start(with_listeners(vec![
+        authority.listener(),
+        Listener {
+            alpn: Some(Vec::new()),
+            ..authority.listener()
+        },
+        Listener {
+            transport: Transport::Wss,
+            ..authority.listener()
+        },
+    ]));
+    let open = |listener, alpn: &[&str]| {
+        let wish = Wish {
+            listener,
+            alpn,
+            ..Wish::default()
+        };
+        authority.open(&broker, wish)
+    };
+    for (listener, alpn, chosen) in [
+        (0, &[][..], None),
+        (0, &["h2", "mqtt"], Some("mqtt")),
+        (0, &["x-amzn-mqtt-ca"], Some("x-amzn-mqtt-ca")),
+        (1, &["h2"], None),
+        (2, &["h2", "http/1.1"], Some("http/1.1")),
+    ] {
+        let mut client = open(listener, alpn);
+        client
+            .stream
+            .conn
+            .complete_io(&mut client.stream.sock)
+            .unwrap();
+        let found = client.stream.conn.alpn_protocol();
+        assert_eq!(found, chosen.map(str::as_bytes), "{listener} {alpn:?}");
+    }
+    let mut other = open(0, &["h2", "http/1.1"]);
+    assert!(other.stream.write_all(&connect("other")).is_err());
+    assert!(log_line(&port_of(&other)).contains("tls handshake"));
 }
 
 #[test]

@@ -258,6 +258,14 @@ fn pages_of_other_machines_are_refused_where_the_machine_is_the_credential() {
     assert_eq!(status_of(&broker, &of("https://evil.example")), "403");
     let broker = start(|listener| listener.allow_anonymous = Some(false));
     assert_eq!(status_of(&broker, &of("https://any.example")), "101");
+    // Said or not, nobody needs a login here.
+    let broker = start(|listener| listener.allow_anonymous = Some(true));
+    assert_eq!(status_of(&broker, &of("https://evil.example")), "403");
+    let broker = start(|listener| {
+        listener.allow_anonymous = Some(true);
+        listener.origins = vec!["*".into()];
+    });
+    assert_eq!(status_of(&broker, &of("https://any.example")), "101");
     let broker = start(|listener| listener.origins = vec!["https://good.example".into()]);
     assert_eq!(status_of(&broker, &of("https://good.example")), "101");
     assert_eq!(status_of(&broker, &of("http://good.example")), "403");

@@ -46,6 +46,9 @@ pub enum AclLineError {
     /// Nothing after `topic` or its access.
     #[error("expected `[read|write|readwrite|deny] FILTER`")]
     NoFilter,
+    /// The word before the filter.
+    #[error("expected `read`, `write`, `readwrite` or `deny` before a filter with spaces")]
+    Access,
     /// `topic` with `%u` or `%c`.
     #[error("%u and %c are for `pattern`")]
     NameInTopic,
@@ -146,7 +149,8 @@ fn read_line(line: &str) -> Result<Line<'_>, AclLineError> {
     let (access, filter) = match rest.split_once(char::is_whitespace) {
         Some((word, filter)) => match access(word) {
             Some(access) => (access, filter.trim_start()),
-            None => (READ_WRITE, rest),
+            // As mosquitto: a misspelled denial is no topic with a space.
+            None => return Err(AclLineError::Access),
         },
         None if access(rest).is_some() => return Err(AclLineError::NoFilter),
         None => (READ_WRITE, rest),

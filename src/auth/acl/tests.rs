@@ -250,6 +250,14 @@ fn an_acl_file_that_is_empty_or_malformed_is_refused_with_its_line() {
             "acl:1: expected `[read|write|readwrite|deny] FILTER`",
         ),
         ("user\n", "acl:1: expected `user NAME`"),
+        (
+            "topic dney secret/#\n",
+            "acl:1: expected `read`, `write`, `readwrite` or `deny`",
+        ),
+        (
+            "pattern READ a\n",
+            "acl:1: expected `read`, `write`, `readwrite` or `deny`",
+        ),
         ("topic read a/#/b\n", "acl:1: the topic filter is not valid"),
         ("pattern a%c\n", "acl:1: %u and %c must be whole levels"),
         ("topic a/%u\n", "acl:1: %u and %c are for `pattern`"),

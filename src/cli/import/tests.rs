@@ -3,7 +3,7 @@ use std::path::Path;
 use super::import;
 use crate::config::{
     BridgeProtocol, BridgeRetain, BridgeStart, CertificateAs, CertificateName, Config, Loader,
-    StoreEngine, Transport,
+    StoreEngine, TlsVersion, Transport,
 };
 
 fn translate(text: &str) -> (String, Config) {
@@ -57,7 +57,7 @@ fn rights_names_and_the_store_are_found_again() {
          persistence true\npersistence_location /var/lib/mosquitto/\n\
          listener 8883\ncafile ca.crt\ncertfile server.crt\nkeyfile server.key\ncrlfile ca.crl\n\
          require_certificate true\nuse_subject_as_username true\nmount_point plant/7/\n\
-         listener 1883\nmount_point half\n",
+         tls_version tlsv1.3\nlistener 1883\nmount_point half\n",
     );
     assert_eq!(config.acl.file.unwrap(), Path::new("/etc/mosquitto/acl"));
     assert_eq!(config.pid_file.unwrap(), Path::new("/run/m.pid"));
@@ -70,12 +70,13 @@ fn rights_names_and_the_store_are_found_again() {
     );
     let listener = &config.listeners[0];
     assert_eq!(listener.client_crl.as_deref(), Some(Path::new("ca.crl")));
+    assert_eq!(listener.tls_version_min, TlsVersion::V1_3);
     assert_eq!(listener.certificate_as, CertificateAs::UserName);
     assert_eq!(listener.certificate_name, CertificateName::Subject);
     assert_eq!(listener.mount_point.as_deref(), Some("plant/7/"));
     let (text_without, _) = translate("listener 1883\nuse_identity_as_username true\n");
     assert!(text_without.contains("# names of certificates need require_certificate"));
-    assert!(text.contains("# line 16, without counterpart here: mount_point half"));
+    assert!(text.contains("# line 17, without counterpart here: mount_point half"));
 }
 
 #[test]
