@@ -19,8 +19,8 @@ pub struct PasswordFile {
     users: Vec<User>,
     /// User name to its place in `users`.
     places: HashMap<Box<str>, usize>,
-    /// The first verifier: those of unknown users look like it.
-    model: Option<ScramVerifier>,
+    /// Who has a verifier: those of unknown users look like one of these.
+    models: Vec<usize>,
     /// Decides what an unknown user looks like; as secret as the hashes that it comes from.
     secret: Box<[u8]>,
 }
@@ -130,12 +130,13 @@ impl PasswordFile {
         if users.is_empty() {
             return Err(PasswordFileError::Empty(file.to_owned()));
         }
-        let model = users.iter().find_map(|user: &User| user.verifier.clone());
+        let has_verifier = |(place, user): (usize, &User)| user.verifier.as_ref().map(|_| place);
+        let models = users.iter().enumerate().filter_map(has_verifier).collect();
         let secret = digest::digest(&digest::SHA256, text.as_bytes());
         Ok(Self {
             users,
             places,
-            model,
+            models,
             secret: secret.as_ref().into(),
         })
     }
@@ -146,8 +147,8 @@ impl PasswordFile {
     /// its change tells who exists.
     pub fn has(&self, user_name: &str, password: &[u8]) -> bool {
         let known = self.places.get(user_name).copied();
-        let place = known.unwrap_or_else(|| self.decoy_place(user_name));
-        let user = self.users.get(place);
+        let place = known.or_else(|| self.choice(user_name, self.users.len()));
+        let user = place.and_then(|place| self.users.get(place));
         let is_right = user.is_some_and(|user| user.hash.is_of(password));
         is_right && known.is_some()
     }
@@ -168,15 +169,18 @@ impl PasswordFile {
     /// What SCRAM checks the proof of a user against; one that no proof fits to for users who are
     /// unknown or have none. `None` if nobody has one.
     pub fn verifier(&self, user_name: &str) -> Option<ScramVerifier> {
-        let decoy = self.model.as_ref()?.decoy(&self.secret, user_name);
-        let place = self.places.get(user_name);
-        let user = place.and_then(|place| self.users.get(*place));
-        Some(user.and_then(|user| user.verifier.clone()).unwrap_or(decoy))
+        let verifier_at = |place: usize| self.users.get(place)?.verifier.as_ref();
+        let model = *self
+            .models
+            .get(self.choice(user_name, self.models.len())?)?;
+        let decoy = verifier_at(model)?.decoy(&self.secret, user_name);
+        let own = self.places.get(user_name).copied().and_then(verifier_at);
+        Some(own.cloned().unwrap_or(decoy))
     }
 
     /// Whether anyone can log in by SCRAM.
     pub fn has_verifiers(&self) -> bool {
-        self.model.is_some()
+        !self.models.is_empty()
     }
 
     /// How many users there are, at least one.
@@ -184,10 +188,11 @@ impl PasswordFile {
         self.users.len()
     }
 
-    fn decoy_place(&self, user_name: &str) -> usize {
+    /// One of `count`, always the same for a name; `None` of none.
+    fn choice(&self, user_name: &str, count: usize) -> Option<usize> {
         let [a, b, c, d, ..] = sign(&self.secret, user_name.as_bytes());
         let number = u32::from_be_bytes([a, b, c, d]);
-        usize::try_from(number).unwrap_or(0) % self.users.len()
+        usize::try_from(number).unwrap_or(0).checked_rem(count)
     }
 }
 
@@ -281,8 +286,8 @@ mod tests {
         let mut places = [0, 0];
         for number in 0..100 {
             let name = format!("nobody-{number}");
-            let place = file.decoy_place(&name);
-            assert_eq!(place, file.decoy_place(&name));
+            let place = file.choice(&name, 2).expect("one of two");
+            assert_eq!(Some(place), file.choice(&name, 2));
             places[place] += 1;
         }
         assert!(places.iter().all(|count| *count > 20), "{places:?}");
@@ -298,6 +303,16 @@ mod tests {
             assert!(decoy.starts_with("SCRAM-SHA-256$4096:"), "{decoy}");
             assert_ne!(decoy, VERIFIER);
         }
+        // As many iterations as anyone has.
+        let other = VERIFIER.replace("$4096:", "$8192:");
+        let text = format!("alice:{SHA512}:{VERIFIER}\ndora:{SHA512}:{other}");
+        let file = parse(&text).expect("valid");
+        let has_many = |name: &usize| {
+            let decoy = file.verifier(&name.to_string()).expect("some").to_string();
+            decoy.starts_with("SCRAM-SHA-256$8192:")
+        };
+        let many = (0..100).filter(has_many).count();
+        assert!((20..80).contains(&many), "{many}");
         let file = parse(&format!("bob:{SHA512}")).expect("valid");
         assert!(!file.has_verifiers());
         assert_eq!(file.verifier("bob"), None);

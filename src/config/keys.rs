@@ -385,6 +385,12 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     connections_per_address_max ANY;
     connects_per_second_per_address ANY;
     connects_burst_per_address POSITIVE;
+    connections_per_network_max ANY;
+    connects_per_second_per_network ANY;
+    connects_burst_per_network POSITIVE;
+    network_ipv4_bits (0, 32);
+    network_ipv6_bits (0, 64);
+    banned_addresses ANY;
     connect_seconds (1, 3600);
     connect_bytes_max PACKET;
     connecting_bytes_max ANY;

@@ -1,5 +1,7 @@
 //! Every limit of the broker in one struct.
 
+use super::Network;
+
 /// What no client may exceed; one value is shared by all listeners.
 ///
 /// # Units
@@ -16,6 +18,18 @@ pub struct Limits {
     pub connects_per_second_per_address: u32,
     /// Connections that such an address may open at once before the rate holds.
     pub connects_burst_per_address: u32,
+    /// Open connections of one network, 0 = unlimited.
+    pub connections_per_network_max: u32,
+    /// Connections that one network may open per second, 0 = unlimited.
+    pub connects_per_second_per_network: u32,
+    /// Connections that one network may open at once.
+    pub connects_burst_per_network: u32,
+    /// Bits of an IPv4 address that tell its network.
+    pub network_ipv4_bits: u32,
+    /// Bits of an IPv6 address that tell its network.
+    pub network_ipv6_bits: u32,
+    /// Who is closed before TLS.
+    pub banned_addresses: Vec<Network>,
     /// Seconds from accepting a connection to the end of its CONNECT, handshakes included.
     pub connect_seconds: u32,
     /// Bytes of one CONNECT packet, its will included.
@@ -96,6 +110,12 @@ impl Default for Limits {
             connections_per_address_max: 0,
             connects_per_second_per_address: 0,
             connects_burst_per_address: 100,
+            connections_per_network_max: 0,
+            connects_per_second_per_network: 0,
+            connects_burst_per_network: 1_000,
+            network_ipv4_bits: 24,
+            network_ipv6_bits: 48,
+            banned_addresses: Vec::new(),
             connect_seconds: 10,
             connect_bytes_max: 256 << 10,
             connecting_bytes_max: 64 << 20,

@@ -82,10 +82,22 @@ pub(crate) fn plan_doors(
 }
 
 fn has_same_room(one: &Limits, other: &Limits) -> bool {
-    one.connections_per_address_max == other.connections_per_address_max
-        && one.connects_per_second_per_address == other.connects_per_second_per_address
-        && one.connects_burst_per_address == other.connects_burst_per_address
-        && one.connecting_bytes_max == other.connecting_bytes_max
+    let room = |it: &Limits| {
+        let addresses = [
+            it.connections_per_address_max,
+            it.connects_per_second_per_address,
+            it.connects_burst_per_address,
+        ];
+        let networks = [
+            it.connections_per_network_max,
+            it.connects_per_second_per_network,
+            it.connects_burst_per_network,
+            it.network_ipv4_bits,
+            it.network_ipv6_bits,
+        ];
+        (addresses, networks, it.connecting_bytes_max)
+    };
+    room(one) == room(other)
 }
 
 /// Reads the certificates and keys of a listener, without listening.

@@ -77,8 +77,12 @@ pub(crate) struct Permit {
     _broker: Place,
     _listener: Option<OwnedSemaphorePermit>,
     namespace: Option<OwnedSemaphorePermit>,
-    peer: Option<Box<PeerPermit>>,
+    peer: Option<Box<Places>>,
 }
+
+/// In the counts of an address and its network. Boxed, since every idle connection keeps it and
+/// most brokers count neither.
+type Places = (Option<PeerPermit>, Option<PeerPermit>);
 
 /// Why there is no place for one more connection.
 #[derive(Debug, thiserror::Error)]
@@ -294,12 +298,22 @@ impl Door {
         })
     }
 
-    fn admit_address(&self, address: IpAddr) -> Result<Option<Box<PeerPermit>>, PeerRefusal> {
-        let WaitingRoom { logins, peers, .. } = &*self.waiting_room;
-        if logins.is_address_banned(address, &self.limits) {
+    fn admit_address(&self, address: IpAddr) -> Result<Option<Box<Places>>, PeerRefusal> {
+        let room = &*self.waiting_room;
+        let is_listed = self
+            .limits
+            .banned_addresses
+            .iter()
+            .any(|it| it.has(address));
+        if is_listed {
+            return Err(PeerRefusal::Listed);
+        }
+        if room.logins.is_address_banned(address, &self.limits) {
             return Err(PeerRefusal::Banned);
         }
-        peers.admit(address)
+        let places = (room.peers.admit(address)?, room.networks.admit(address)?);
+        let is_counted = places.0.is_some() || places.1.is_some();
+        Ok(is_counted.then(|| Box::new(places)))
     }
 
     /// Bytes of everything that a client sends before its CONNACK.

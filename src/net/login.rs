@@ -130,13 +130,25 @@ pub(super) async fn log_in(
     let failed = match &identity {
         Err(LoginError::Password { .. }) => user_name,
         // Its user name may be the token itself.
-        Err(LoginError::Token(_)) => Some(""),
+        Err(LoginError::Token(error)) if error.is_forged() => Some(""),
         Err(LoginError::Enhanced { user_name, .. }) => Some(user_name.as_str()),
         _ => None,
     };
     if let Some(user_name) = failed {
         let address = address_of(transport);
-        logins.failed(address, user_name, &door.limits);
+        let bans = logins.failed(address, user_name, &door.limits);
+        let seconds = door.limits.login_ban_seconds;
+        if let Some(network) = bans.network {
+            tracing::warn!(%network, seconds, "too many failed logins: the address is banned");
+        }
+        if bans.user {
+            let user_name = shown(user_name);
+            tracing::warn!(
+                ?user_name,
+                seconds,
+                "too many failed logins: the user is banned"
+            );
+        }
     }
     let mut identity = identity?;
     if identity.namespace.is_none() {

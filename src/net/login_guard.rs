@@ -23,6 +23,13 @@ pub(crate) struct LoginGuard {
     clients: Mutex<Tally<Box<str>>>,
 }
 
+/// Who is banned by one more failure, and was not before.
+#[derive(Debug, Default)]
+pub(crate) struct NewBans {
+    pub(crate) network: Option<IpAddr>,
+    pub(crate) user: bool,
+}
+
 /// How often something happened to each key lately.
 struct Tally<K> {
     counts: HashMap<K, Count>,
@@ -91,17 +98,28 @@ impl LoginGuard {
         Duration::from_millis(longest.min(limits.login_delay_milliseconds_max.into()))
     }
 
-    /// Counts a login that failed.
-    pub(crate) fn failed(&self, address: Option<IpAddr>, user_name: &str, limits: &Limits) {
+    /// Counts a login that failed; answers who is banned from now on.
+    pub(crate) fn failed(
+        &self,
+        address: Option<IpAddr>,
+        user_name: &str,
+        limits: &Limits,
+    ) -> NewBans {
+        let mut bans = NewBans::default();
         let now_ms = self.clock.now_ms();
         let ends_ms = now_ms + u64::from(limits.login_ban_seconds) * 1_000;
         if let Some(address) = address.filter(|_| counts_addresses(limits)) {
             let network = network_of(address);
-            self.addresses.lock().add(network, now_ms, ends_ms);
+            let failures = self.addresses.lock().add(network, now_ms, ends_ms);
+            let is_banned = failures == limits.login_failures_per_address_max
+                && !address.to_canonical().is_loopback();
+            bans.network = Some(network).filter(|_| is_banned);
         }
         if limits.login_failures_per_user_max > 0 || limits.login_delay_milliseconds_per_user > 0 {
-            self.users.lock().add(user_name.into(), now_ms, ends_ms);
+            let failures = self.users.lock().add(user_name.into(), now_ms, ends_ms);
+            bans.user = failures == limits.login_failures_per_user_max;
         }
+        bans
     }
 
     /// Counts a connect of a user's client id; false if there were too many within a minute.
@@ -153,14 +171,14 @@ impl<K: Hash + Eq> Tally<K> {
         count.map_or(0, |it| it.events)
     }
 
-    /// Counts once more; the time of a key runs from its first event.
-    fn add(&mut self, key: K, now_ms: u64, ends_ms: u64) {
+    /// Counts once more, and answers how often it was; the time of a key runs from its first event.
+    fn add(&mut self, key: K, now_ms: u64, ends_ms: u64) -> u32 {
         if self.counts.len() >= ENTRIES_MAX && now_ms >= self.swept_ms + SWEEP_MS {
             self.swept_ms = now_ms;
             self.counts.retain(|_, it| it.ends_ms > now_ms);
         }
         if self.counts.len() >= ENTRIES_MAX && !self.counts.contains_key(&key) {
-            return;
+            return 0;
         }
         let new = || Count { events: 0, ends_ms };
         let count = self.counts.entry(key).or_insert_with(new);
@@ -168,6 +186,7 @@ impl<K: Hash + Eq> Tally<K> {
             *count = new();
         }
         count.events = count.events.saturating_add(1);
+        count.events
     }
 }
 

@@ -1,10 +1,10 @@
 //! How many connections each peer address may have, and how fast it may open them.
 //!
-//! Owns one table for the whole broker. An IPv6 peer is counted by its /64: whoever has one such
-//! address has all of them.
+//! One table for the whole broker counts addresses, another their networks. An IPv6 peer is counted
+//! by its /64 at least: whoever has one such address has all of them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -16,12 +16,25 @@ use crate::config::Limits;
 /// Counts of all peers; without a configured limit nothing is counted and no lock is taken.
 pub(crate) struct PeerLimits {
     clock: Clock,
-    /// 0 = unlimited.
+    caps: Caps,
+    unit: Unit,
+    table: Mutex<Table>,
+}
+
+/// What each peer may do; 0 = unlimited.
+#[derive(Clone, Copy, Debug)]
+struct Caps {
     connections_max: u32,
-    /// 0 = unlimited.
     connects_per_second: u64,
     connects_burst: u64,
-    table: Mutex<Table>,
+}
+
+/// What counts as one peer: the bits of an address that tell it from others.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    name: &'static str,
+    ipv4_bits: u32,
+    ipv6_bits: u32,
 }
 
 /// One connection in the count of its peer, taken out when dropped.
@@ -33,12 +46,14 @@ pub(crate) struct PeerPermit {
 /// Why a peer may not connect now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PeerRefusal {
-    #[error("the address has too many connections")]
-    Connections,
-    #[error("the address connects too often")]
-    Rate,
+    #[error("the {0} has too many connections")]
+    Connections(&'static str),
+    #[error("the {0} connects too often")]
+    Rate(&'static str),
     #[error("too many logins from the address failed")]
     Banned,
+    #[error("the address is banned by the configuration")]
+    Listed,
 }
 
 /// # Shape
@@ -59,31 +74,54 @@ struct Peer {
 }
 
 impl PeerLimits {
-    pub(crate) fn new(limits: &Limits, clock: Clock) -> Self {
-        Self {
-            clock,
+    /// Counts each address.
+    pub(crate) fn of_addresses(limits: &Limits, clock: Clock) -> Self {
+        let caps = Caps {
             connections_max: limits.connections_per_address_max,
             connects_per_second: limits.connects_per_second_per_address.into(),
             connects_burst: limits.connects_burst_per_address.into(),
+        };
+        Self::new(caps, ADDRESS, clock)
+    }
+
+    /// Counts the networks of addresses.
+    pub(crate) fn of_networks(limits: &Limits, clock: Clock) -> Self {
+        let caps = Caps {
+            connections_max: limits.connections_per_network_max,
+            connects_per_second: limits.connects_per_second_per_network.into(),
+            connects_burst: limits.connects_burst_per_network.into(),
+        };
+        let unit = Unit {
+            name: "network",
+            ipv4_bits: limits.network_ipv4_bits,
+            ipv6_bits: limits.network_ipv6_bits,
+        };
+        Self::new(caps, unit, clock)
+    }
+
+    fn new(caps: Caps, unit: Unit, clock: Clock) -> Self {
+        Self {
+            clock,
+            caps,
+            unit,
             table: Mutex::default(),
         }
     }
 
-    /// Counts a connection from `address`, or says why there may not be one now. Boxed, since every
-    /// idle connection keeps it and most brokers have none.
+    /// Counts a connection from `address`, or says why there may not be one now.
     pub(crate) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
-    ) -> Result<Option<Box<PeerPermit>>, PeerRefusal> {
-        if self.connections_max == 0 && self.connects_per_second == 0 {
+    ) -> Result<Option<PeerPermit>, PeerRefusal> {
+        if self.caps.connections_max == 0 && self.caps.connects_per_second == 0 {
             return Ok(None);
         }
-        let network = network_of(address);
+        let network = self.unit.of(address);
         self.take(network, self.clock.now_ms())?;
-        Ok(Some(Box::new(PeerPermit {
+        Ok(Some(PeerPermit {
             limits: Arc::clone(self),
             network,
-        })))
+        }))
     }
 
     fn take(&self, network: IpAddr, now_ms: u64) -> Result<(), PeerRefusal> {
@@ -98,15 +136,15 @@ impl PeerLimits {
             }
         });
         self.refill(peer, now_ms);
-        if self.connects_per_second > 0 {
+        if self.caps.connects_per_second > 0 {
             // A connect over the other limit costs a token as well: it is work too.
             peer.tokens = peer
                 .tokens
                 .checked_sub(TOKENS_PER_CONNECT)
-                .ok_or(PeerRefusal::Rate)?;
+                .ok_or(PeerRefusal::Rate(self.unit.name))?;
         }
-        if self.connections_max > 0 && peer.open >= self.connections_max {
-            return Err(PeerRefusal::Connections);
+        if self.caps.connections_max > 0 && peer.open >= self.caps.connections_max {
+            return Err(PeerRefusal::Connections(self.unit.name));
         }
         let was_idle = peer.open == 0;
         peer.open += 1;
@@ -157,13 +195,13 @@ impl PeerLimits {
 
     fn refill(&self, peer: &mut Peer, now_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(peer.updated_ms);
-        let refilled = elapsed_ms.saturating_mul(self.connects_per_second);
+        let refilled = elapsed_ms.saturating_mul(self.caps.connects_per_second);
         peer.tokens = peer.tokens.saturating_add(refilled).min(self.tokens_max());
         peer.updated_ms = now_ms;
     }
 
     fn tokens_max(&self) -> u64 {
-        self.connects_burst * TOKENS_PER_CONNECT
+        self.caps.connects_burst * TOKENS_PER_CONNECT
     }
 }
 
@@ -180,16 +218,36 @@ impl fmt::Debug for PeerPermit {
     }
 }
 
-/// The unit in which peers are counted.
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let prefix = address.to_bits() & (u128::MAX << 64);
-            Ipv6Addr::from_bits(prefix).into()
+impl Unit {
+    /// The peer that an address belongs to.
+    fn of(self, address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX
+                    .checked_shl(32 - self.ipv4_bits.min(32))
+                    .unwrap_or(0);
+                Ipv4Addr::from_bits(address.to_bits() & mask).into()
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - self.ipv6_bits.min(128))
+                    .unwrap_or(0);
+                Ipv6Addr::from_bits(address.to_bits() & mask).into()
+            }
         }
     }
 }
+
+/// The unit in which single peers are counted.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
+    ADDRESS.of(address)
+}
+
+const ADDRESS: Unit = Unit {
+    name: "address",
+    ipv4_bits: 32,
+    ipv6_bits: 64,
+};
 
 const TOKENS_PER_CONNECT: u64 = 1_000;
 /// Idle networks remembered for their rate: 4 MiB at most.
@@ -207,7 +265,7 @@ mod tests {
             connects_burst_per_address: burst,
             ..Limits::default()
         };
-        PeerLimits::new(&limits, Clock::start())
+        PeerLimits::of_addresses(&limits, Clock::start())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -225,11 +283,32 @@ mod tests {
     }
 
     #[test]
+    fn a_network_is_as_wide_as_the_configuration_says() {
+        let network = |text, ipv4_bits, ipv6_bits| {
+            let unit = Unit {
+                ipv4_bits,
+                ipv6_bits,
+                ..ADDRESS
+            };
+            unit.of(ip(text)).to_string()
+        };
+        assert_eq!(network("192.0.2.9", 24, 48), "192.0.2.0");
+        assert_eq!(network("::ffff:192.0.2.9", 31, 48), "192.0.2.8");
+        assert_eq!(network("2001:db8:1:2::9", 24, 48), "2001:db8:1::");
+        assert_eq!(network("192.0.2.9", 0, 0), "0.0.0.0");
+        assert_eq!(network("2001:db8::", 0, 0), "::");
+        assert_eq!(network("192.0.2.9", 32, 128), "192.0.2.9");
+    }
+
+    #[test]
     fn connections_of_one_address_are_limited_and_those_of_others_are_not() {
         let limits = limits(2, 0, 1);
         assert_eq!(limits.take(ip("::1"), 0), Ok(()));
         assert_eq!(limits.take(ip("::1"), 0), Ok(()));
-        assert_eq!(limits.take(ip("::1"), 0), Err(PeerRefusal::Connections));
+        assert_eq!(
+            limits.take(ip("::1"), 0),
+            Err(PeerRefusal::Connections("address"))
+        );
         assert_eq!(limits.take(ip("1.1.1.1"), 0), Ok(()));
         limits.give_back(ip("::1"), 0);
         assert_eq!(limits.take(ip("::1"), 0), Ok(()));

@@ -12,6 +12,7 @@ use crate::config::Limits;
 /// The limits before CONNECT that hold for the whole broker.
 pub(crate) struct WaitingRoom {
     pub(crate) peers: Arc<PeerLimits>,
+    pub(crate) networks: Arc<PeerLimits>,
     pub(crate) logins: LoginGuard,
     /// Memory for CONNECT packets that are large and not yet whole.
     bytes: Arc<Semaphore>,
@@ -27,7 +28,8 @@ impl WaitingRoom {
     pub(crate) fn new(limits: &Limits, clock: Clock) -> Self {
         let bytes = limits.connecting_bytes_max.min(Semaphore::MAX_PERMITS);
         Self {
-            peers: Arc::new(PeerLimits::new(limits, clock)),
+            peers: Arc::new(PeerLimits::of_addresses(limits, clock)),
+            networks: Arc::new(PeerLimits::of_networks(limits, clock)),
             logins: LoginGuard::new(clock),
             bytes: Arc::new(Semaphore::new(bytes)),
         }

@@ -66,27 +66,52 @@ impl Shard {
         let has_room = self.sessions.len() < sessions_max.max(1)
             && !(self.shared.store.is_exhausted() && self.expiry_of(connect) > 0);
         if !has_room && !self.directory.contains_key(name) {
-            self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
+            let why = "there is no room for another session";
+            self.refuse(
+                connection,
+                handshake,
+                (ReasonCode::QuotaExceeded, why),
+                now_ms,
+            );
             return Accepted { connection };
         }
         let subject = handshake.identity.subject(&client_id.into());
         if !self.is_known(&subject) {
-            self.refuse(connection, ReasonCode::NotAuthorized, now_ms);
+            let why = "the user is gone";
+            self.refuse(
+                connection,
+                handshake,
+                (ReasonCode::NotAuthorized, why),
+                now_ms,
+            );
             return Accepted { connection };
         }
         let rights = Arc::new(self.shared.acl.rights(subject));
         if let Err(reason) = check_will(connect.will.as_ref(), mount_point, &rights) {
-            self.refuse(connection, reason, now_ms);
+            let why = "the will is not allowed";
+            self.refuse(connection, handshake, (reason, why), now_ms);
             return Accepted { connection };
         }
         if !self.may_have(name, handshake.identity) {
-            self.refuse(connection, ReasonCode::NotAuthorized, now_ms);
+            let why = "the session belongs to another user";
+            self.refuse(
+                connection,
+                handshake,
+                (ReasonCode::NotAuthorized, why),
+                now_ms,
+            );
             return Accepted { connection };
         }
         self.take_over(name, now_ms);
         let session = self.resume_or_begin(handshake, name, &rights, now_ms);
         let Some((session, is_present)) = session else {
-            self.refuse(connection, ReasonCode::QuotaExceeded, now_ms);
+            let why = "the namespace has too many sessions";
+            self.refuse(
+                connection,
+                handshake,
+                (ReasonCode::QuotaExceeded, why),
+                now_ms,
+            );
             return Accepted { connection };
         };
         self.set_rights(session, rights, now_ms);
@@ -177,7 +202,13 @@ impl Shard {
     }
 
     /// CONNACK with an error, then the end.
-    fn refuse(&mut self, key: Key, reason: ReasonCode, now_ms: u64) {
+    fn refuse(
+        &mut self,
+        key: Key,
+        handshake: &Handshake<'_>,
+        (reason, why): (ReasonCode, &str),
+        now_ms: u64,
+    ) {
         let packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: false,
             reason,
@@ -191,7 +222,9 @@ impl Shard {
             connection.is_closing = true;
         }
         if self.may_log(LogKind::Refused, now_ms) {
-            tracing::warn!(peer = %self.peer_of(key), ?reason, "connection refused");
+            let (client_id, peer) = (handshake.client_id, handshake.peer);
+            let user_name = handshake.identity.user_name.as_deref();
+            tracing::warn!(?client_id, %peer, user_name, ?reason, why, "connection refused");
         }
     }
 

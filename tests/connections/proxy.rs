@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use tidewire::config::{Config, Listener};
+use tidewire::config::{Config, Listener, Network};
 
 use crate::broker::{Broker, listener, log_length, log_line, log_line_since};
 use crate::client::connect;
@@ -133,6 +133,64 @@ fn the_announced_address_is_the_one_that_is_limited() {
     assert_eq!(open("2001:db8:1:2::1").packet().first, 0x20, "CONNACK");
 }
 
+/// A connection of this announced address is let in, or closed and logged with a reason.
+fn expect(broker: &Broker, address: &str, refused: Option<&str>) {
+    let kind = if address.contains(':') {
+        "TCP6"
+    } else {
+        "TCP4"
+    };
+    let header = format!("PROXY {kind} {address} {address} 7 1883\r\n");
+    let mut client = crate::broker::open(broker.addresses[1]);
+    client.send(&then_connect(header.as_bytes()));
+    let Some(reason) = refused else {
+        assert_eq!(client.packet().first, 0x20, "{address}");
+        return;
+    };
+    assert_eq!(client.until_closed(), b"", "{address}");
+    assert!(log_line(reason).contains("connection refused"));
+}
+
+#[test]
+fn whoever_is_banned_by_the_configuration_is_closed() {
+    let broker = start(&["127.0.0.1"], |limits| {
+        let networks = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7"];
+        limits.banned_addresses = networks.map(|it| Network::parse(it).unwrap()).into();
+    });
+    for (address, is_in) in [
+        ("192.0.2.200", false),
+        ("192.0.3.1", true),
+        ("2001:db8:1::9", false),
+        ("2001:db9::1", true),
+        ("198.51.100.7", false),
+        ("198.51.100.8", true),
+    ] {
+        let refused = (!is_in).then_some("banned by the configuration");
+        expect(&broker, address, refused);
+    }
+}
+
+#[test]
+fn the_addresses_of_one_network_share_what_it_may() {
+    let broker = start(&["127.0.0.1"], |limits| {
+        limits.connects_per_second_per_network = 1;
+        limits.connects_burst_per_network = 2;
+    });
+    for (address, is_in) in [
+        ("192.0.2.1", true),
+        ("192.0.2.2", true),
+        ("192.0.2.3", false),
+        ("192.0.3.1", true),
+        ("2001:db8:1:1::1", true),
+        ("2001:db8:1:2::1", true),
+        ("2001:db8:1:3::1", false),
+        ("2001:db8:2:1::1", true),
+    ] {
+        let refused = (!is_in).then_some("the network connects too often");
+        expect(&broker, address, refused);
+    }
+}
+
 #[test]
 fn behind_a_proxy_nobody_is_of_this_machine() {
     let proxied = |allow_anonymous| Listener {
@@ -145,12 +203,13 @@ fn behind_a_proxy_nobody_is_of_this_machine() {
         config.listeners = vec![proxied(None), proxied(Some(true))];
     });
     for header in [
-        "PROXY TCP4 192.0.2.9 127.0.0.1 1024 1883\r\n",
-        "PROXY TCP4 127.0.0.1 127.0.0.1 1025 1883\r\n",
+        "PROXY TCP4 192.0.2.9 127.0.0.1 PORT 1883\r\n",
+        "PROXY TCP4 127.0.0.1 127.0.0.1 PORT 1883\r\n",
         "PROXY UNKNOWN\r\n",
     ] {
         let reason = |at: usize| {
             let mut client = crate::broker::open(broker.addresses[at]);
+            let header = header.replace("PORT", &(1024 + at).to_string());
             client.send(&then_connect(header.as_bytes()));
             let connack = client.packet();
             assert_eq!(connack.first, 0x20);

@@ -83,6 +83,17 @@ pub enum TokenError {
     Rules(#[from] OwnRulesError),
 }
 
+impl TokenError {
+    /// Whether nobody who may sign tokens has made it: someone guesses. Others are worn out, or in
+    /// the wrong place.
+    pub fn is_forged(&self) -> bool {
+        matches!(
+            self,
+            Self::Malformed | Self::Critical | Self::NoKey | Self::Signature
+        )
+    }
+}
+
 impl Tokens {
     /// With the keys that the configuration names; `None` if it names none.
     ///
