@@ -62,46 +62,13 @@ impl Shard {
         self.metrics.connections.add(1);
         self.metrics.connects.add(1);
         self.metrics.messages_received.add(1);
-        let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
-        let has_room = self.sessions.len() < sessions_max.max(1)
-            && !(self.shared.store.is_exhausted() && self.expiry_of(connect) > 0);
-        if !has_room && !self.directory.contains_key(name) {
-            let why = "there is no room for another session";
-            self.refuse(
-                connection,
-                handshake,
-                (ReasonCode::QuotaExceeded, why),
-                now_ms,
-            );
-            return Accepted { connection };
-        }
-        let subject = handshake.identity.subject(&client_id.into());
-        if !self.is_known(&subject) {
-            let why = "the user is gone";
-            self.refuse(
-                connection,
-                handshake,
-                (ReasonCode::NotAuthorized, why),
-                now_ms,
-            );
-            return Accepted { connection };
-        }
-        let rights = Arc::new(self.shared.acl.rights(subject));
-        if let Err(reason) = check_will(connect.will.as_ref(), mount_point, &rights) {
-            let why = "the will is not allowed";
-            self.refuse(connection, handshake, (reason, why), now_ms);
-            return Accepted { connection };
-        }
-        if !self.may_have(name, handshake.identity) {
-            let why = "the session belongs to another user";
-            self.refuse(
-                connection,
-                handshake,
-                (ReasonCode::NotAuthorized, why),
-                now_ms,
-            );
-            return Accepted { connection };
-        }
+        let rights = match self.rights_of(handshake, name) {
+            Ok(rights) => rights,
+            Err(refusal) => {
+                self.refuse(connection, handshake, refusal, now_ms);
+                return Accepted { connection };
+            }
+        };
         self.take_over(name, now_ms);
         let session = self.resume_or_begin(handshake, name, &rights, now_ms);
         let Some((session, is_present)) = session else {
@@ -135,6 +102,40 @@ impl Shard {
             self.begin_service(connection, now_ms);
         }
         Accepted { connection }
+    }
+
+    /// What a client may do that may have the session of this name.
+    ///
+    /// # Errors
+    /// It may not; the reason in words is for the log.
+    fn rights_of(
+        &self,
+        handshake: &Handshake<'_>,
+        name: &str,
+    ) -> Result<Arc<Rights>, (ReasonCode, &'static str)> {
+        let Handshake {
+            connect, identity, ..
+        } = *handshake;
+        let sessions_max = self.shared.config.limits.sessions_max / usize::from(self.shared.shards);
+        let has_room = self.sessions.len() < sessions_max.max(1)
+            && !(self.shared.store.is_exhausted() && self.expiry_of(connect) > 0);
+        if !has_room && !self.directory.contains_key(name) {
+            let why = "there is no room for another session";
+            return Err((ReasonCode::QuotaExceeded, why));
+        }
+        let subject = identity.subject(&handshake.client_id.into());
+        if !self.is_known(&subject) {
+            return Err((ReasonCode::NotAuthorized, "the user is gone"));
+        }
+        let rights = Arc::new(self.shared.acl.rights(subject));
+        let will = connect.will.as_ref();
+        check_will(will, handshake.mount_point, &rights)
+            .map_err(|reason| (reason, "the will is not allowed"))?;
+        if !self.may_have(name, identity) {
+            let why = "the session belongs to another user";
+            return Err((ReasonCode::NotAuthorized, why));
+        }
+        Ok(rights)
     }
 
     /// CONNACK is on its way: everything else may follow.
