@@ -11,8 +11,8 @@ use super::{
     AmqpExchangeKind, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
     CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, KafkaAcks, KafkaCompression,
     KafkaGuarantee, KafkaIsolation, KafkaPartitioner, LogLevel, Network, QueueOverflow,
-    SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TlsVersion, TokenPlace,
-    Transport, UnixMode, UnixOwner, WideSubscriptions,
+    SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TlsVersion,
+    TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
