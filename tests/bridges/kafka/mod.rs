@@ -46,6 +46,7 @@ const STEPS: &[(&str, Step)] = steps![
     outward::a_message_too_large_holds_up_nothing,
     outward::users_are_let_in_refused_and_kept_from_topics_in_the_servers_words,
     outward::tls_trusts_the_authority_that_is_given_and_no_other,
+    outward::a_server_that_wants_a_certificate_gets_ours,
     outward::a_quota_is_seen_in_the_state_and_loses_nothing,
     inward::messages_come_with_their_properties_and_offsets_are_committed,
     inward::regular_expressions_and_filters_name_topics,

@@ -177,10 +177,17 @@ pub(super) fn users_are_let_in_refused_and_kept_from_topics_in_the_servers_words
         );
         bridge(kafka.sasl_port, &lines)
     };
-    let ours = Broker::tidewire(free_port(), &config("plain", "secret", "plain"));
-    wait_until_up(&ours);
-    Client::connect(&ours, "sender").publish("t", "let in", Q1);
-    assert_eq!(Reader::new(kafka, "secure", 1).payload(), "let in");
+    let mut there = Reader::new(kafka, "secure", 1);
+    for (user, mechanism) in [
+        ("plain", "plain"),
+        ("mighty", "scram-sha-256"),
+        ("mighty", "scram-sha-512"),
+    ] {
+        let ours = Broker::tidewire(free_port(), &config(user, "secret", mechanism));
+        wait_until_up(&ours);
+        Client::connect(&ours, "sender").publish("t", mechanism, Q1);
+        assert_eq!(there.payload(), mechanism);
+    }
     let refusals = [
         (config("plain", "wrong", "plain"), "Authentication"),
         (config("scram", "wrong", "scram-sha-512"), "Authentication"),
@@ -216,6 +223,33 @@ pub(super) fn tls_trusts_the_authority_that_is_given_and_no_other(kafka: &Kafka)
     watcher.subscribe(STATE);
     let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
     assert!(said.contains("certificate verify failed"), "{said}");
+}
+
+pub(super) fn a_server_that_wants_a_certificate_gets_ours(kafka: &Kafka) {
+    kafka.create_topic("mutual", 1, &[]);
+    let file = |name: &str| kafka.file(name).display().to_string();
+    let config = |pair: &str| {
+        let lines = format!(
+            "connect_timeout_ms = 3000\nca = \"{}\"\n{pair}\n[[bridges.out]]\n\
+             filters = [\"t\"]\ntopic = \"mutual\"",
+            file("ca.crt")
+        );
+        bridge(kafka.mutual_port, &lines).replace("kafka://127.0.0.1", "kafkas://localhost")
+    };
+    let pair = format!(
+        "certificate = \"{}\"\nkey = \"{}\"",
+        file("client.crt"),
+        file("client.key")
+    );
+    let ours = Broker::tidewire(free_port(), &config(&pair));
+    wait_until_up(&ours);
+    Client::connect(&ours, "sender").publish("t", "by certificate", Q1);
+    assert_eq!(Reader::new(kafka, "mutual", 1).payload(), "by certificate");
+    let ours = Broker::tidewire(free_port(), &config(""));
+    let mut watcher = Client::connect(&ours, "watcher");
+    watcher.subscribe(STATE);
+    let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
+    assert!(said.contains("certificate"), "{said}");
 }
 
 pub(super) fn a_quota_is_seen_in_the_state_and_loses_nothing(kafka: &Kafka) {

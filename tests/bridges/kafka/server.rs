@@ -19,20 +19,23 @@ pub(crate) struct Kafka {
     runtime: Runtime,
     /// Everything is allowed here.
     pub(crate) port: u16,
-    /// Users are `plain` with PLAIN, who may do everything, and `scram` with SCRAM-SHA-512, who may
-    /// do nothing; the password of both is `secret`.
+    /// Users are `plain` with PLAIN and `mighty` with SCRAM-SHA-256 and SCRAM-SHA-512, who may do
+    /// everything, and `scram` with SCRAM-SHA-512, who may do nothing; the password is `secret`.
     pub(crate) sasl_port: u16,
     /// TLS, by a certificate for `localhost` that the authority in `ca.crt` has signed.
     pub(crate) tls_port: u16,
+    /// TLS for clients with a certificate of that authority, who may do everything.
+    pub(crate) mutual_port: u16,
 }
 
 impl Kafka {
     pub(crate) fn start() -> Self {
         let directory = directory();
-        let [port, sasl_port, tls_port, controller] = [(); 4].map(|()| free_port());
+        let [port, sasl_port, tls_port, mutual_port, controller] = [(); 5].map(|()| free_port());
         let data = directory.join("data").display().to_string();
         let text = PROPERTIES
             .replace("SASL_PORT", &sasl_port.to_string())
+            .replace("MUTUAL_PORT", &mutual_port.to_string())
             .replace("TLS_PORT", &tls_port.to_string())
             .replace("CONTROLLER_PORT", &controller.to_string())
             .replace("PORT", &port.to_string())
@@ -49,6 +52,7 @@ impl Kafka {
             port,
             sasl_port,
             tls_port,
+            mutual_port,
         };
         server.wait_until_ready();
         server
@@ -135,6 +139,8 @@ fn format(directory: &Path) {
         .args(["kafka.tools.StorageTool", "format", "--standalone"])
         .args(["-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", "server.properties"])
         .args(["--add-scram", "SCRAM-SHA-512=[name=scram,password=secret]"])
+        .args(["--add-scram", "SCRAM-SHA-512=[name=mighty,password=secret]"])
+        .args(["--add-scram", "SCRAM-SHA-256=[name=mighty,password=secret]"])
         .status();
     assert!(formatted.expect("java, which tests/run installs").success());
 }
@@ -165,26 +171,35 @@ controller.quorum.bootstrap.servers=127.0.0.1:CONTROLLER_PORT
 listeners=PLAINTEXT://127.0.0.1:PORT,\
   SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
   SSL://127.0.0.1:TLS_PORT,\
+  MUTUAL://127.0.0.1:MUTUAL_PORT,\
   CONTROLLER://127.0.0.1:CONTROLLER_PORT
 advertised.listeners=PLAINTEXT://127.0.0.1:PORT,\
   SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
-  SSL://localhost:TLS_PORT
+  SSL://localhost:TLS_PORT,\
+  MUTUAL://localhost:MUTUAL_PORT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
-  SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL
+  SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MUTUAL:SSL
 ssl.keystore.type=PEM
 ssl.keystore.location=keystore.pem
 ssl.client.auth=none
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.mutual.ssl.client.auth=required
+listener.name.mutual.ssl.truststore.type=PEM
+listener.name.mutual.ssl.truststore.location=ca.crt
+ssl.principal.mapping.rules=RULE:^.*$/mutual/
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.sasl_plaintext.plain.sasl.jaas.config=\
   org.apache.kafka.common.security.plain.PlainLoginModule \
   required user_plain="secret";
+listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule \
+  required;
 listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
   org.apache.kafka.common.security.scram.ScramLoginModule \
   required;
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:plain
+super.users=User:ANONYMOUS;User:plain;User:mighty;User:mutual
 log.dirs=DATA
 num.partitions=3
 offsets.topic.num.partitions=1
