@@ -119,6 +119,12 @@ impl Dialect {
         built.build()
     }
 
+    /// RabbitMQ 3 forgets what is on its way to us when credit is renewed, and then sends more than
+    /// it may: it gets new credit when it has none left. So does a server that is not known.
+    pub(super) fn may_exceed_credit(self) -> bool {
+        matches!(self, Self::RabbitMq3 | Self::Plain)
+    }
+
     fn source_address(self, source: &settings::Source, exchange: &str) -> String {
         let name = &source.address;
         if name.starts_with('/') || name.contains("://") {

@@ -121,7 +121,8 @@ impl Inward {
         let unaccepted = u32::try_from(self.unaccepted.len()).unwrap_or(u32::MAX);
         let wanted = self.settings.credit.saturating_sub(unaccepted);
         let has = receiver.credit();
-        if wanted > has && (wanted - has) * 2 >= self.settings.credit {
+        let is_safe = has == 0 || !self.settings.dialect.may_exceed_credit();
+        if is_safe && wanted > has && (wanted - has) * 2 >= self.settings.credit {
             let granted = receiver.set_credit(wanted).await;
             granted.map_err(|error| receive_end(RecvError::LinkStateError(error.into())))?;
         }
