@@ -20,6 +20,8 @@ mod note;
 mod ports;
 mod progress;
 mod record;
+#[cfg(feature = "rocketmq")]
+pub mod rocketmq;
 #[cfg(any(feature = "amqp091", feature = "amqp10"))]
 mod separators;
 mod template;
@@ -28,7 +30,7 @@ pub use dial::{Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOr
 pub use failure::{Class, Failure};
 pub use note::Note;
 pub use ports::{PortSink, PortSource};
-pub use record::{Bookmark, LastingId, Properties, Record};
+pub use record::{Bookmark, Envelope, LastingId, Properties, Record};
 pub use template::{Context, Template, TemplateError};
 
 use std::future::Future;
@@ -74,6 +76,9 @@ pub enum Settings {
     /// Kafka.
     #[cfg(feature = "kafka")]
     Kafka(Box<kafka::Settings>),
+    /// RocketMQ.
+    #[cfg(feature = "rocketmq")]
+    Rocketmq(Box<rocketmq::Settings>),
 }
 
 /// A connection that the remote has accepted.
@@ -191,6 +196,9 @@ pub(crate) enum Token {
     /// Kafka.
     #[cfg(feature = "kafka")]
     Position(kafka::Position),
+    /// RocketMQ.
+    #[cfg(feature = "rocketmq")]
+    Handle(rocketmq::Handle),
 }
 
 impl Receipt {
@@ -202,7 +210,12 @@ impl Receipt {
     fn mqtt(self) -> Option<mqtt::Receipt> {
         match self.0 {
             Token::Mqtt(receipt) => Some(receipt),
-            #[cfg(any(feature = "amqp091", feature = "amqp10", feature = "kafka"))]
+            #[cfg(any(
+                feature = "amqp091",
+                feature = "amqp10",
+                feature = "kafka",
+                feature = "rocketmq"
+            ))]
             _ => None,
         }
     }
@@ -227,6 +240,14 @@ impl Receipt {
     fn position(self) -> Option<kafka::Position> {
         match self.0 {
             Token::Position(position) => Some(position),
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "rocketmq")]
+    fn handle(self) -> Option<rocketmq::Handle> {
+        match self.0 {
+            Token::Handle(handle) => Some(handle),
             _ => None,
         }
     }

@@ -69,7 +69,7 @@ pub struct Bookmark {
     pub next: u64,
 }
 
-/// What few records have; the names are those of MQTT 5.0.
+/// What few records have; but for the last, the names are those of MQTT 5.0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
     /// Whether the payload is text.
@@ -80,4 +80,17 @@ pub struct Properties {
     pub response_topic: Option<String>,
     /// What an answer has to carry.
     pub correlation_data: Option<Bytes>,
+    /// What is written on it besides, where the protocol has such a thing.
+    pub envelope: Option<Envelope>,
+}
+
+/// What RocketMQ writes on a message on its way out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// By which receivers choose.
+    pub tag: Option<String>,
+    /// By which it is looked up.
+    pub keys: Vec<String>,
+    /// Milliseconds from sending it until it is given to receivers.
+    pub delay_ms: Option<u64>,
 }

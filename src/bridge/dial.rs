@@ -36,6 +36,8 @@ struct Options {
     ca: Option<PathBuf>,
     pair: Option<(PathBuf, PathBuf)>,
     server_name: Option<String>,
+    /// What is spoken within TLS, where the server wants to know.
+    alpn: Vec<Vec<u8>>,
     tcp_keep_alive_seconds: u32,
     tcp_user_timeout_ms: u32,
 }
@@ -57,6 +59,10 @@ pub(super) fn dial(bridge: &Bridge) -> Result<Dial, BridgeError> {
         ca: bridge.ca.clone(),
         pair: bridge.certificate.clone().zip(bridge.key.clone()),
         server_name: bridge.server_name.clone(),
+        alpn: match bridge.kind {
+            BridgeKind::Rocketmq => vec![b"h2".to_vec()],
+            _ => Vec::new(),
+        },
         tcp_keep_alive_seconds: bridge.tcp_keep_alive_seconds,
         tcp_user_timeout_ms: bridge.tcp_user_timeout_ms,
     };
@@ -195,14 +201,18 @@ fn tls_config(options: &Options) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
-    let Some((certificate, key)) = &options.pair else {
-        return Ok(builder.with_no_client_auth());
+    let mut config = match &options.pair {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| format!("{}: {error}", key.display()))?;
+            builder
+                .with_client_auth_cert(certificates(certificate)?, private)
+                .map_err(|error| format!("{}: {error}", certificate.display()))?
+        }
     };
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
-    builder
-        .with_client_auth_cert(certificates(certificate)?, private)
-        .map_err(|error| format!("{}: {error}", certificate.display()))
+    config.alpn_protocols.clone_from(&options.alpn);
+    Ok(config)
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

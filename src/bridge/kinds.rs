@@ -3,11 +3,12 @@
 use super::BridgeError;
 use crate::config::{Bridge, BridgeKind};
 
-const KINDS: [(BridgeKind, &str, bool); 4] = [
+const KINDS: [(BridgeKind, &str, bool); 5] = [
     (BridgeKind::Mqtt, "mqtt", true),
     (BridgeKind::Amqp091, "amqp091", cfg!(feature = "amqp091")),
     (BridgeKind::Amqp10, "amqp10", cfg!(feature = "amqp10")),
     (BridgeKind::Kafka, "kafka", cfg!(feature = "kafka")),
+    (BridgeKind::Rocketmq, "rocketmq", cfg!(feature = "rocketmq")),
 ];
 
 /// Whether the kind of a bridge is in this build.

@@ -224,7 +224,7 @@ impl Map {
     }
 
     /// Topics over there that something always goes to.
-    #[cfg(feature = "kafka")]
+    #[cfg(any(feature = "kafka", feature = "rocketmq"))]
     pub(super) fn fixed_topics(&self) -> impl Iterator<Item = String> {
         self.outward.iter().filter_map(Rule::fixed_topic)
     }
@@ -284,7 +284,7 @@ impl Rule {
         })
     }
 
-    #[cfg(feature = "kafka")]
+    #[cfg(any(feature = "kafka", feature = "rocketmq"))]
     fn fixed_topic(&self) -> Option<String> {
         if let Some(template) = &self.topic {
             return template.literal().map(str::to_owned);

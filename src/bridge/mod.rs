@@ -26,6 +26,8 @@ mod post;
 mod prepare;
 mod queues;
 mod report;
+#[cfg(feature = "rocketmq")]
+mod rocketmq;
 mod runner;
 mod settings;
 mod warnings;

@@ -1,7 +1,7 @@
-//! Where in a topic over there a record goes: key, partition and time.
+//! Where in a topic over there a record goes, and what is written on it: key, partition, time, tag.
 
 use bytes::Bytes;
-use tidewire_bridges::{Context, Record, Template, TemplateError};
+use tidewire_bridges::{Context, Envelope, Record, Template, TemplateError};
 
 use crate::config::{BridgeKind, BridgeRule};
 
@@ -11,6 +11,9 @@ pub(super) struct Place {
     key: Option<Template>,
     partition: Option<Template>,
     timestamp_ms: Option<Template>,
+    tag: Option<Template>,
+    keys: Vec<Template>,
+    delay_ms: Option<Template>,
 }
 
 /// What it is for one record.
@@ -19,21 +22,27 @@ pub(super) struct Placed {
     key: Option<Bytes>,
     partition: Option<i32>,
     timestamp_ms: Option<u64>,
+    envelope: Option<Envelope>,
 }
 
 impl Place {
     pub(super) fn new(rule: &BridgeRule, kind: BridgeKind) -> Result<Self, TemplateError> {
-        if kind != BridgeKind::Kafka {
-            return Ok(Self::default());
-        }
+        let without = match kind {
+            BridgeKind::Kafka => "{topic}",
+            _ => "",
+        };
         let parse = |text: &Option<String>| text.as_deref().map(Template::parse).transpose();
-        let key = rule.key.as_deref().unwrap_or("{topic}");
+        let key = rule.key.as_deref().unwrap_or(without);
+        let keys = rule.keys.iter().map(|it| Template::parse(it));
         Ok(Self {
             key: (!key.is_empty())
                 .then(|| Template::parse(key))
                 .transpose()?,
             partition: parse(&rule.partition)?,
             timestamp_ms: parse(&rule.timestamp_ms)?,
+            tag: parse(&rule.tag)?,
+            keys: keys.collect::<Result<_, _>>()?,
+            delay_ms: parse(&rule.delay_ms)?,
         })
     }
 
@@ -50,7 +59,25 @@ impl Place {
             key: text(&self.key)?.map(Bytes::from),
             partition: number("partition", text(&self.partition)?)?,
             timestamp_ms: number("timestamp_ms", text(&self.timestamp_ms)?)?,
+            envelope: self.envelope(record, context, text)?,
         })
+    }
+
+    fn envelope(
+        &self,
+        record: &Record,
+        context: Context<'_>,
+        text: impl Fn(&Option<Template>) -> Result<Option<String>, String>,
+    ) -> Result<Option<Envelope>, String> {
+        let keys = self.keys.iter().map(|it| it.fill(record, context));
+        let envelope = Envelope {
+            tag: text(&self.tag)?,
+            keys: keys
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
+            delay_ms: number("delay_ms", text(&self.delay_ms)?)?,
+        };
+        Ok((envelope != Envelope::default()).then_some(envelope))
     }
 }
 
@@ -59,6 +86,9 @@ impl Placed {
         record.key = self.key;
         record.partition = self.partition;
         record.timestamp_ms = self.timestamp_ms;
+        if self.envelope.is_some() {
+            record.properties.get_or_insert_default().envelope = self.envelope;
+        }
     }
 }
 
@@ -115,5 +145,27 @@ mod tests {
         assert!(placed(&rule, "{}").unwrap_err().contains("{json:/at}"));
         let error = placed(&rule, r#"{"at":"noon"}"#).unwrap_err();
         assert!(error.contains("\"noon\""), "{error}");
+    }
+
+    #[test]
+    fn tag_keys_and_delay_are_written_on_the_record() {
+        let rule = BridgeRule {
+            tag: Some("{1}".into()),
+            keys: vec!["{+1}".into(), "x".into()],
+            delay_ms: Some("{json:/wait}".into()),
+            ..BridgeRule::default()
+        };
+        let envelope = placed(&rule, r#"{"wait":500}"#)
+            .unwrap()
+            .properties
+            .unwrap()
+            .envelope
+            .unwrap();
+        assert_eq!(
+            (envelope.tag.as_deref(), envelope.delay_ms),
+            (Some("a"), Some(500))
+        );
+        assert_eq!(envelope.keys, ["7", "x"]);
+        assert_eq!(placed(&BridgeRule::default(), "").unwrap().properties, None);
     }
 }

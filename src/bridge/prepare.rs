@@ -12,6 +12,8 @@ use tidewire_bridges::amqp091::Amqp091Connector;
 #[cfg(feature = "kafka")]
 use tidewire_bridges::kafka::KafkaConnector;
 use tidewire_bridges::mqtt::MqttConnector;
+#[cfg(feature = "rocketmq")]
+use tidewire_bridges::rocketmq::RocketmqConnector;
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 use tidewire_protocol::topic::TopicFilter;
 use tokio::sync::watch;
@@ -87,6 +89,12 @@ pub(super) fn change(
         BridgeKind::Kafka => Settings::Kafka(Box::new(settings::kafka(bridge, &map, node)?)),
         #[cfg(not(feature = "kafka"))]
         BridgeKind::Kafka => return Err(super::kinds::not_built(bridge)),
+        #[cfg(feature = "rocketmq")]
+        BridgeKind::Rocketmq => {
+            Settings::Rocketmq(Box::new(super::rocketmq::settings(bridge, &map, node)?))
+        }
+        #[cfg(not(feature = "rocketmq"))]
+        BridgeKind::Rocketmq => return Err(super::kinds::not_built(bridge)),
     };
     check_filters(bridge, &map, levels_max)?;
     for warning in warnings::of(bridge) {
@@ -176,6 +184,11 @@ pub(super) fn run_as<C>(
             }
             Box::pin(runner.with(connector).run(stopped))
         }
+        #[cfg(feature = "rocketmq")]
+        Settings::Rocketmq(settings) => {
+            let connector = RocketmqConnector::new(*settings);
+            Box::pin(runner.with(connector).run(stopped))
+        }
     }
 }
 
@@ -254,7 +267,7 @@ fn queue_limits(bridge: &Bridge) -> BridgeQueueLimits {
     let age_ms_max = bridge.queue_age_seconds_max.saturating_mul(1_000);
     let inflight_max = match bridge.kind {
         BridgeKind::Kafka => usize::try_from(bridge.kafka.inflight_max).unwrap_or(usize::MAX / 2),
-        BridgeKind::Mqtt | BridgeKind::Amqp091 | BridgeKind::Amqp10 => {
+        BridgeKind::Mqtt | BridgeKind::Amqp091 | BridgeKind::Amqp10 | BridgeKind::Rocketmq => {
             usize::from(bridge.inflight_max)
         }
     };

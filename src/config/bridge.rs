@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zeroize::Zeroize;
 
 use super::url::Scheme;
-use super::{BridgeAmqp10, BridgeAmqp091, BridgeKafka, QueueOverflow};
+use super::{BridgeAmqp10, BridgeAmqp091, BridgeKafka, BridgeRocketmq, QueueOverflow};
 
 /// One bridge to another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,8 @@ pub struct Bridge {
     pub amqp10: BridgeAmqp10,
     /// kafka: all that only it has.
     pub kafka: BridgeKafka,
+    /// rocketmq: all that only it has.
+    pub rocketmq: BridgeRocketmq,
     /// Where messages go that the other broker will never take; `None` drops them.
     pub dead_letter: Option<String>,
     /// The retained topic at the other broker that says whether the bridge is up: 1 or 0.
@@ -169,6 +171,7 @@ impl Default for Bridge {
             amqp091: BridgeAmqp091::default(),
             amqp10: BridgeAmqp10::default(),
             kafka: BridgeKafka::default(),
+            rocketmq: BridgeRocketmq::default(),
             dead_letter: None,
             notify_topic: None,
             out: Vec::new(),
@@ -217,12 +220,20 @@ pub struct BridgeRule {
     pub remote_prefix: String,
     /// The topic on the other side in the mapping language; `None` exchanges the prefixes.
     pub topic: Option<String>,
-    /// kafka, `out`: the key in the mapping language; `None` is the topic here, empty is no key.
+    /// `out`, in the mapping language. kafka: the key; `None` is the topic here, empty is no key.
+    /// rocketmq: the message group, which makes a FIFO message.
     pub key: Option<String>,
     /// kafka, `out`: the partition in the mapping language; `None` follows from the key.
     pub partition: Option<String>,
     /// kafka, `out`: milliseconds since 1970 in the mapping language; `None` is now.
     pub timestamp_ms: Option<String>,
+    /// rocketmq, `out`: the tag in the mapping language.
+    pub tag: Option<String>,
+    /// rocketmq, `out`: keys to look a message up by, in the mapping language.
+    pub keys: Vec<String>,
+    /// rocketmq, `out`: milliseconds until it is delivered, in the mapping language; makes a delay
+    /// message.
+    pub delay_ms: Option<String>,
     /// The highest QoS; higher ones are lowered.
     pub qos_max: u16,
     /// What becomes of the retain flag.
@@ -250,6 +261,9 @@ impl Default for BridgeRule {
             key: None,
             partition: None,
             timestamp_ms: None,
+            tag: None,
+            keys: Vec::new(),
+            delay_ms: None,
             qos_max: 2,
             retain: BridgeRetain::Keep,
             require_subscriber: false,
@@ -273,6 +287,8 @@ pub enum BridgeKind {
     Amqp10,
     /// Kafka, as a client.
     Kafka,
+    /// RocketMQ 5, as a client.
+    Rocketmq,
 }
 
 /// The protocol version of an MQTT bridge.

@@ -1,10 +1,9 @@
 //! What only a bridge to Kafka has.
 
-use super::bridge_rules::check_template;
 use super::rfc3339;
 use super::rules::{Broken, demand};
 use super::value::{Found, Range, Value};
-use super::{Bridge, BridgeKind, BridgeRule};
+use super::{Bridge, BridgeKind};
 
 /// `[bridges.kafka]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,9 +216,6 @@ pub(super) fn check(bridge: &Bridge) -> Result<(), Broken> {
     demand("kafka.topics", fits, problem)?;
     let is_name = own.group.as_ref().is_none_or(|it| !it.is_empty());
     demand("kafka.group", is_name, "is empty")?;
-    for (index, rule) in bridge.out.iter().enumerate() {
-        check_texts(rule).map_err(|it| it.within(&format!("out.{index}")))?;
-    }
     Ok(())
 }
 
@@ -228,23 +224,11 @@ fn check_unused(bridge: &Bridge) -> Result<(), Broken> {
     demand("kafka", bridge.kafka == BridgeKafka::default(), kafka)?;
     for (index, rule) in bridge.out.iter().enumerate() {
         let key = |name: &str| format!("out.{index}.{name}");
-        demand(&key("key"), rule.key.is_none(), kafka)?;
+        let fits = rule.key.is_none() || bridge.kind == BridgeKind::Rocketmq;
+        let either = "is for kind = \"kafka\" or \"rocketmq\"";
+        demand(&key("key"), fits, either)?;
         demand(&key("partition"), rule.partition.is_none(), kafka)?;
         demand(&key("timestamp_ms"), rule.timestamp_ms.is_none(), kafka)?;
-    }
-    Ok(())
-}
-
-fn check_texts(rule: &BridgeRule) -> Result<(), Broken> {
-    let texts = [
-        ("key", &rule.key),
-        ("partition", &rule.partition),
-        ("timestamp_ms", &rule.timestamp_ms),
-    ];
-    for (key, text) in texts {
-        if let Some(text) = text {
-            check_template(key, text, rule, &rule.local_prefix)?;
-        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::rules::{Broken, demand};
 use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, KafkaGuarantee,
-    QueueOverflow, Transport, bridge_amqp10, bridge_amqp091, bridge_kafka,
+    QueueOverflow, Transport, bridge_amqp10, bridge_amqp091, bridge_kafka, bridge_rocketmq,
 };
 
 /// The first rule about bridges that does not hold.
@@ -62,6 +62,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     bridge_amqp091::check(bridge)?;
     bridge_amqp10::check(bridge)?;
     bridge_kafka::check(bridge)?;
+    bridge_rocketmq::check(bridge)?;
     check_servers(bridge)?;
     check_numbers(bridge)?;
     check_secrets(bridge)?;
@@ -91,11 +92,32 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
             let checked = check_rule(rule, levels_max)
                 .and_then(|()| check_own_topics(rule, list))
                 .and_then(|()| check_topic(rule, list))
-                .and_then(|()| check_headers(rule, list));
+                .and_then(|()| check_headers(rule, list))
+                .and_then(|()| check_place(rule));
             checked.map_err(|it| it.within(&format!("{list}.{index}")))?;
         }
     }
     check_loops(bridge)
+}
+
+/// Texts that only rules of `out` have.
+fn check_place(rule: &BridgeRule) -> Result<(), Broken> {
+    let texts = [
+        ("key", &rule.key),
+        ("partition", &rule.partition),
+        ("timestamp_ms", &rule.timestamp_ms),
+        ("tag", &rule.tag),
+        ("delay_ms", &rule.delay_ms),
+    ];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            check_template(key, text, rule, &rule.local_prefix)?;
+        }
+    }
+    for (index, text) in rule.keys.iter().enumerate() {
+        check_template(&format!("keys.{index}"), text, rule, &rule.local_prefix)?;
+    }
+    Ok(())
 }
 
 /// What other kinds have no use for.
@@ -160,6 +182,7 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
             BridgeKind::Mqtt => "must begin with mqtt://, mqtts://, ws://, wss:// or unix://",
             BridgeKind::Amqp091 | BridgeKind::Amqp10 => "must begin with amqp:// or amqps://",
             BridgeKind::Kafka => "must begin with kafka:// or kafkas://",
+            BridgeKind::Rocketmq => "must begin with rocketmq:// or rocketmqs://",
         };
         let scheme = Scheme::of_server(bridge.kind, server).map_err(|_| Broken {
             key: key.clone(),
@@ -186,7 +209,7 @@ fn check_servers(bridge: &Bridge) -> Result<(), Broken> {
         }
     }
     let is_encrypted = bridge.is_encrypted();
-    let unused = "is for servers with mqtts://, wss://, amqps:// or kafkas://";
+    let unused = "is for servers with mqtts://, wss://, amqps://, kafkas:// or rocketmqs://";
     demand("ca", is_encrypted || bridge.ca.is_none(), unused)?;
     demand(
         "certificate",

@@ -34,10 +34,11 @@ pub(super) const LISTS: [&str; 9] = [
 ];
 
 /// Paths that are tables.
-pub(super) const TABLES: [&str; 11] = [
+pub(super) const TABLES: [&str; 12] = [
     "bridges.#.amqp091",
     "bridges.#.amqp10",
     "bridges.#.kafka",
+    "bridges.#.rocketmq",
     "auth",
     "auth.jwt",
     "auth.http",
@@ -58,6 +59,7 @@ pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
         BRIDGE_AMQP091,
         BRIDGE_AMQP10,
         BRIDGE_KAFKA,
+        BRIDGE_ROCKETMQ,
         BRIDGE_OUT,
         BRIDGE_IN,
         BRIDGE_BOTH,
@@ -262,6 +264,17 @@ keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {
     unaccepted_max (1, 1_000_000);
 });
 
+keys!(BRIDGE_ROCKETMQ: "bridges.#.rocketmq.", |config, at| {
+    config.bridges.get_mut(at.outer).map(|bridge| &mut bridge.rocketmq)
+}, {
+    namespace ANY;
+    topics ANY;
+    group ANY;
+    tags ANY;
+    sql ANY;
+    invisible_seconds (10, 43_200);
+});
+
 keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
     filters ANY;
     exclude ANY;
@@ -271,6 +284,9 @@ keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
     key ANY;
     partition ANY;
     timestamp_ms ANY;
+    tag ANY;
+    keys ANY;
+    delay_ms ANY;
     qos_max (0, 2);
     retain ANY;
     user_properties_pass ANY;

@@ -9,6 +9,7 @@ mod bridge;
 mod bridge_amqp091;
 mod bridge_amqp10;
 mod bridge_kafka;
+mod bridge_rocketmq;
 mod bridge_rules;
 mod error;
 mod keys;
@@ -43,6 +44,7 @@ pub use bridge_kafka::{
     BridgeKafka, KafkaAcks, KafkaCompression, KafkaGuarantee, KafkaIsolation, KafkaPartitioner,
     KafkaStart, SaslMechanism,
 };
+pub use bridge_rocketmq::BridgeRocketmq;
 pub use error::{ConfigError, Origin};
 pub use limits::{Limits, QueueOverflow};
 pub use listener::{

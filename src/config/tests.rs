@@ -61,7 +61,7 @@ fn the_shipped_file_lists_every_key_with_its_default_and_a_comment() {
                 .replace("acl.rules", "acl.rules.#")
                 + ".";
             if let Some(rest) = section.strip_prefix("bridges.") {
-                let is_list = !["", "amqp091.", "amqp10.", "kafka."].contains(&rest);
+                let is_list = !["", "amqp091.", "amqp10.", "kafka.", "rocketmq."].contains(&rest);
                 let rest = rest.replacen('.', ".#.", usize::from(is_list));
                 section = format!("bridges.#.{rest}");
             }
@@ -98,6 +98,8 @@ fn the_examples_load() {
     assert_eq!(artemis[0].kind, BridgeKind::Amqp10);
     let kafka = load_shipped("kafka.toml").bridges;
     assert_eq!(kafka[0].kind, BridgeKind::Kafka);
+    let rocketmq = load_shipped("bridge-rocketmq.toml").bridges;
+    assert_eq!(rocketmq[0].kind, BridgeKind::Rocketmq);
     let tls = load_shipped("tls.toml");
     assert_eq!(
         tls.listeners[0].client_certificates,
@@ -364,7 +366,7 @@ fn a_bridge_that_cannot_work_is_refused_with_key_and_reason() {
         ),
         (
             out("").replacen("\n[[bridges.out", "\nca = \"ca.crt\"\n[[bridges.out", 1),
-            "`bridges.0.ca` is for servers with mqtts://, wss://, amqps:// or kafkas://",
+            "`bridges.0.ca` is for servers with mqtts://, wss://, amqps://, kafkas:// or",
         ),
         (
             bridge("password = 5"),
@@ -591,6 +593,71 @@ fn a_bridge_over_amqp_1_0_takes_the_keys_of_its_kind_and_no_others() {
 }
 
 #[test]
+fn a_bridge_to_rocketmq_takes_the_keys_of_its_kind_and_no_others() {
+    let bridge = |lines: &str, rule: &str| {
+        format!(
+            "[[bridges]]\nname = \"b\"\nkind = \"rocketmq\"\nservers = [\"rocketmq://h\"]\n\
+             {lines}\n[[bridges.out]]\nfilters = [\"a/+\"]\n{rule}\n"
+        )
+    };
+    let way_in = "[[bridges.in]]\nfilters = [\"t\"]";
+    let own = format!("[bridges.rocketmq]\ngroup = \"g\"\nsql = \"a > 1\"\n{way_in}");
+    let valid = read(&bridge(
+        &own,
+        "key = \"{2}\"\ntag = \"{1}\"\nkeys = [\"{2}\"]",
+    ));
+    let bridges = &valid.expect("valid").bridges[0];
+    assert_eq!(bridges.rocketmq.sql.as_deref(), Some("a > 1"));
+    assert_eq!(bridges.out[0].keys, ["{2}"]);
+    let cases = [
+        (
+            bridge("", "").replace("rocketmq://h", "mqtt://h"),
+            "`bridges.0.servers.0` must begin with rocketmq:// or rocketmqs://",
+        ),
+        (
+            bridge("[bridges.rocketmq]\ntopics = [\"t\"]", ""),
+            "`bridges.0.rocketmq.topics` is of no use without `in` or `both`",
+        ),
+        (
+            bridge(&own.replace("sql", "tags = \"x\"\nsql"), ""),
+            "`bridges.0.rocketmq.sql` and tags exclude each other",
+        ),
+        (
+            bridge(&own.replace("\"g\"", "\"g.h\""), ""),
+            "`bridges.0.rocketmq.group` must be 1 to 127 letters, digits, `_`, `-` and `%`",
+        ),
+        (
+            bridge(&way_in.replace("\"t\"", "\"t/+\""), ""),
+            "`bridges.0.in.0.filters` has wildcards, by which RocketMQ finds no topic",
+        ),
+        (
+            bridge("[bridges.rocketmq]\ninvisible_seconds = 9", ""),
+            "`bridges.0.rocketmq.invisible_seconds` is 9, expected an integer from 10 to 43200",
+        ),
+        (
+            bridge("", "key = \"k\"\ndelay_ms = \"5\""),
+            "`bridges.0.out.0.delay_ms` and key exclude each other",
+        ),
+        (
+            bridge("", "keys = [\"{1}\", \"{3}\"]"),
+            "`bridges.0.out.0.keys.1` is \"{3}\": {3} never exists for the filter `a/+`",
+        ),
+        (
+            bridge("", "partition = \"1\""),
+            "`bridges.0.out.0.partition` is for kind = \"kafka\"",
+        ),
+        (
+            bridge("", "tag = \"x\"").replace("rocketmq", "mqtt"),
+            "`bridges.0.out.0.tag` is for kind = \"rocketmq\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        let refusal = refusal(&text);
+        assert!(refusal.contains(expected), "{refusal}\nnot: {expected}");
+    }
+}
+
+#[test]
 fn a_bridge_to_kafka_takes_the_keys_of_its_kind_and_no_others() {
     let bridge = |lines: &str, rule: &str| {
         format!(
@@ -630,7 +697,7 @@ fn a_bridge_to_kafka_takes_the_keys_of_its_kind_and_no_others() {
         ),
         (
             bridge("", "key = \"{2}\"").replace("kafka", "mqtt"),
-            "`bridges.0.out.0.key` is for kind = \"kafka\"",
+            "`bridges.0.out.0.key` is for kind = \"kafka\" or \"rocketmq\"",
         ),
     ];
     for (text, expected) in cases {

@@ -131,6 +131,10 @@ const fn schemes(kind: BridgeKind) -> &'static [(&'static str, Transport, u16)] 
             ("kafka", Transport::Tcp, 9092),
             ("kafkas", Transport::Tls, 9093),
         ],
+        BridgeKind::Rocketmq => &[
+            ("rocketmq", Transport::Tcp, 8081),
+            ("rocketmqs", Transport::Tls, 8081),
+        ],
     }
 }
 

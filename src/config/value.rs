@@ -282,7 +282,8 @@ words! {
     TlsVersion { "1.2" => V1_2, "1.3" => V1_3 }
     TokenPlace { "password" => Password, "user_name" => UserName }
     StoreEngine { "lmdb" => Lmdb, "memory" => Memory }
-    BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091, "amqp10" => Amqp10, "kafka" => Kafka }
+    BridgeKind { "mqtt" => Mqtt, "amqp091" => Amqp091, "amqp10" => Amqp10, "kafka" => Kafka,
+        "rocketmq" => Rocketmq }
     Amqp10Dialect {
         "plain" => Plain, "artemis" => Artemis, "activemq" => ActiveMq, "rabbitmq3" => RabbitMq3,
         "rabbitmq4" => RabbitMq4, "azure" => Azure

@@ -1,5 +1,5 @@
-//! Bridges between real processes: two and three nodes of ours, mosquitto, RabbitMQ, Artemis and
-//! Kafka.
+//! Bridges between real processes: two and three nodes of ours, mosquitto, RabbitMQ, Artemis, Kafka
+//! and RocketMQ.
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 #[cfg(feature = "amqp10")]
@@ -10,7 +10,7 @@ mod durable;
 mod faults;
 mod federation;
 mod hot;
-#[cfg(any(feature = "amqp10", feature = "kafka"))]
+#[cfg(any(feature = "amqp10", feature = "kafka", feature = "rocketmq"))]
 mod java;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -21,3 +21,5 @@ mod proxy;
 #[cfg(feature = "amqp091")]
 mod rabbitmq;
 mod ring;
+#[cfg(feature = "rocketmq")]
+mod rocketmq;

@@ -119,7 +119,7 @@ pub(super) fn record_of(delivery: &mut Delivery) -> Record {
         content_type: text(properties.content_type()),
         response_topic: text(properties.reply_to()),
         correlation_data: text(properties.correlation_id()).map(Bytes::from),
-        payload_is_utf8: None,
+        ..Properties::default()
     };
     for (name, value) in properties.headers().iter().flatten() {
         match value {
@@ -197,10 +197,10 @@ mod tests {
                     pair("b", ""),
                 ],
                 properties: Some(Box::new(Properties {
-                    payload_is_utf8: None,
                     content_type: Some("text/plain".into()),
                     response_topic: Some("re/ply".into()),
                     correlation_data: Some(Bytes::copy_from_slice(correlation)),
+                    ..Properties::default()
                 })),
                 qos: QoS::AtLeastOnce,
                 ..Record::default()

@@ -136,6 +136,7 @@ pub(super) fn record_of(
     let header = message.header.unwrap_or_default();
     let (payload, payload_is_utf8) = payload_of(message.body)?;
     let rare = Properties {
+        envelope: None,
         content_type: properties.content_type.map(|it| it.0),
         response_topic: properties.reply_to,
         correlation_data: properties.correlation_id.map(bytes_of),
@@ -240,6 +241,7 @@ mod tests {
                 headers: names.map(|(name, value)| pair(name, value)).to_vec(),
                 timestamp_ms: Some(5),
                 properties: Some(Box::new(Properties {
+                    envelope: None,
                     payload_is_utf8: None,
                     content_type: Some("text/plain".into()),
                     response_topic: Some("re/ply".into()),
@@ -261,6 +263,7 @@ mod tests {
         let record = |payload: &'static [u8], kind: &str| Record {
             payload: Bytes::from_static(payload),
             properties: Some(Box::new(Properties {
+                envelope: None,
                 content_type: Some(kind.to_owned()),
                 ..Properties::default()
             })),

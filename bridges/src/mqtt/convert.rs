@@ -28,6 +28,7 @@ pub(super) fn record_of(publish: &Publish<'_>, topic: &str) -> Record {
 
 fn rare(properties: &PublishProperties<'_>) -> Option<Box<Properties>> {
     let rare = Properties {
+        envelope: None,
         payload_is_utf8: properties.payload_is_utf8,
         content_type: properties.content_type.map(str::to_owned),
         response_topic: properties.response_topic.map(str::to_owned),

@@ -1,0 +1,339 @@
+//! The way out: what waits to be sent, what is on its way, and whose turn it is.
+//!
+//! Messages without a group go in batches, as many at a time as the window takes: RocketMQ spreads
+//! them over queues and keeps no order between them. Of a group one message is on its way, since
+//! requests overtake each other; a batch would not go to the queue of its group.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::wire::Message;
+use crate::{Failure, Settled};
+
+/// What is sent in one request.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) number: u64,
+    pub(super) messages: Vec<Message>,
+}
+
+/// How a batch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The server has it.
+    Taken,
+    /// The server will never have it.
+    Refused(Failure),
+    /// Another attempt may succeed.
+    Failed(Failure),
+}
+
+/// Records between the caller and the server.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    inflight_max: usize,
+    waiting: VecDeque<Item>,
+    flying: HashMap<u64, Vec<Item>>,
+    /// What is on its way, in messages and in bytes.
+    messages: usize,
+    bytes: usize,
+    /// Groups of which a message is on its way, and what waits behind it.
+    groups: HashMap<Group, VecDeque<Item>>,
+    /// Groups whose message has failed, and which: nothing of them is sent until it comes again.
+    broken: HashMap<Group, u64>,
+    last_number: u64,
+}
+
+/// A topic and a message group in it.
+type Group = (String, String);
+
+#[derive(Clone, Debug)]
+struct Item {
+    sequence: u64,
+    message: Message,
+    group: Option<Group>,
+    /// Its batch was refused; alone it may not be.
+    is_alone: bool,
+}
+
+impl Outbox {
+    pub(super) fn new(inflight_max: usize) -> Self {
+        Self {
+            inflight_max,
+            waiting: VecDeque::new(),
+            flying: HashMap::new(),
+            messages: 0,
+            bytes: 0,
+            groups: HashMap::new(),
+            broken: HashMap::new(),
+            last_number: 0,
+        }
+    }
+
+    /// Puts a message at the end. The answer is a message that may not be sent yet: an earlier one
+    /// of its group is to be sent again first.
+    pub(super) fn push(&mut self, sequence: u64, message: Message) -> Option<Settled> {
+        let group = group_of(&message);
+        if let Some(group) = &group
+            && let Some(failed) = self.broken.get(group)
+        {
+            if sequence > *failed {
+                let result = Err(Failure::retry("an earlier message of its group has failed"));
+                return Some(Settled { sequence, result });
+            }
+            self.broken.remove(group);
+        }
+        self.waiting.push_back(Item {
+            sequence,
+            message,
+            group,
+            is_alone: false,
+        });
+        None
+    }
+
+    /// What is to be sent now, if the window has room.
+    pub(super) fn next(&mut self) -> Option<Batch> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        while self.messages + items.len() < self.inflight_max
+            && (self.bytes < BYTES_MAX || self.messages + items.len() == 0)
+            && let Some(item) = self.waiting.pop_front()
+        {
+            if let Some(group) = &item.group
+                && let Some(behind) = self.groups.get_mut(group)
+            {
+                behind.push_back(item);
+                continue;
+            }
+            let fits = items.first().is_none_or(|first| are_alike(first, &item));
+            if !fits
+                || items.len() >= BATCH_MAX
+                || bytes + item.bytes() > BATCH_BYTES_MAX && bytes > 0
+            {
+                self.waiting.push_front(item);
+                break;
+            }
+            if let Some(group) = &item.group {
+                self.groups.insert(group.clone(), VecDeque::new());
+            }
+            bytes += item.bytes();
+            items.push(item);
+        }
+        if items.is_empty() {
+            return None;
+        }
+        self.last_number += 1;
+        self.messages += items.len();
+        self.bytes += bytes;
+        let messages = items.iter().map(|it| it.message.clone()).collect();
+        self.flying.insert(self.last_number, items);
+        Some(Batch {
+            number: self.last_number,
+            messages,
+        })
+    }
+
+    /// What is settled by the end of a batch.
+    pub(super) fn settle(&mut self, number: u64, verdict: &Verdict) -> Vec<Settled> {
+        let items = self.flying.remove(&number).unwrap_or_default();
+        self.messages -= items.len();
+        self.bytes -= items.iter().map(Item::bytes).sum::<usize>();
+        if matches!(verdict, Verdict::Refused(_)) && items.len() > 1 {
+            // One of them is to blame.
+            for item in items.into_iter().rev() {
+                self.waiting.push_front(Item {
+                    is_alone: true,
+                    ..item
+                });
+            }
+            return Vec::new();
+        }
+        let mut settled = Vec::new();
+        for item in items {
+            if let Some(group) = item.group {
+                self.pass_on(&group, item.sequence, verdict, &mut settled);
+            }
+            let result = match verdict {
+                Verdict::Taken => Ok(()),
+                Verdict::Refused(failure) | Verdict::Failed(failure) => Err(failure.clone()),
+            };
+            let sequence = item.sequence;
+            settled.push(Settled { sequence, result });
+        }
+        settled
+    }
+
+    /// The next message of a group has its turn, or all of them fail with the one that did.
+    fn pass_on(
+        &mut self,
+        group: &Group,
+        sequence: u64,
+        verdict: &Verdict,
+        settled: &mut Vec<Settled>,
+    ) {
+        let mut behind = self.groups.remove(group).unwrap_or_default();
+        if let Verdict::Failed(failure) = verdict {
+            let is_of_group = |item: &mut Item| item.group.as_ref() == Some(group);
+            while let Some(index) = self.waiting.iter_mut().position(is_of_group) {
+                behind.extend(self.waiting.remove(index));
+            }
+            settled.extend(behind.into_iter().map(|item| Settled {
+                sequence: item.sequence,
+                result: Err(failure.clone()),
+            }));
+            self.broken.insert(group.clone(), sequence);
+        } else {
+            for item in behind.into_iter().rev() {
+                self.waiting.push_front(item);
+            }
+        }
+    }
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        self.message.body.len()
+    }
+}
+
+fn group_of(message: &Message) -> Option<Group> {
+    let group = message.system_properties.as_ref()?.message_group.clone()?;
+    let topic = message.topic.as_ref()?.name.clone();
+    Some((topic, group))
+}
+
+/// Whether two messages may share a batch.
+fn are_alike(one: &Item, other: &Item) -> bool {
+    let is_plain = |it: &Item| {
+        let system = it.message.system_properties.as_ref();
+        it.group.is_none()
+            && !it.is_alone
+            && system.is_some_and(|it| it.delivery_timestamp.is_none())
+    };
+    is_plain(one) && is_plain(other) && one.message.topic == other.message.topic
+}
+
+/// Messages in one request.
+const BATCH_MAX: usize = 32;
+/// Bytes of messages in one request; servers take 4 MiB.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Bytes of messages on their way.
+const BYTES_MAX: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{Resource, SystemProperties};
+    use super::*;
+
+    fn message(topic: &str, group: Option<&str>) -> Message {
+        Message {
+            topic: Some(Resource {
+                name: topic.into(),
+                ..Resource::default()
+            }),
+            system_properties: Some(SystemProperties {
+                message_group: group.map(str::to_owned),
+                ..SystemProperties::default()
+            }),
+            body: "x".into(),
+            ..Message::default()
+        }
+    }
+
+    fn filled(inflight_max: usize, messages: &[(&str, Option<&str>)]) -> Outbox {
+        let mut outbox = Outbox::new(inflight_max);
+        for (sequence, (topic, group)) in (1..).zip(messages) {
+            assert_eq!(outbox.push(sequence, message(topic, *group)), None);
+        }
+        outbox
+    }
+
+    /// How many messages are sent in each request now.
+    fn sent(outbox: &mut Outbox) -> Vec<usize> {
+        std::iter::from_fn(|| outbox.next())
+            .map(|it| it.messages.len())
+            .collect()
+    }
+
+    fn sequences(settled: &[Settled]) -> Vec<(u64, bool)> {
+        let pairs = settled.iter().map(|it| (it.sequence, it.result.is_ok()));
+        pairs.collect()
+    }
+
+    fn failed() -> Verdict {
+        Verdict::Failed(Failure::retry("why"))
+    }
+
+    #[test]
+    fn messages_of_a_topic_go_in_batches_within_the_window() {
+        let mut outbox = filled(
+            4,
+            &[
+                ("t", None),
+                ("t", None),
+                ("u", None),
+                ("t", None),
+                ("t", None),
+            ],
+        );
+        assert_eq!(sent(&mut outbox), [2, 1, 1]);
+        assert_eq!(
+            sequences(&outbox.settle(1, &Verdict::Taken)),
+            [(1, true), (2, true)]
+        );
+        assert_eq!(sent(&mut outbox), [1]);
+        assert_eq!((outbox.messages, outbox.bytes), (3, 3));
+    }
+
+    #[test]
+    fn of_each_group_one_message_is_on_its_way_and_the_next_follows_it() {
+        let (a, b) = (Some("a"), Some("b"));
+        let mut outbox = filled(9, &[("t", a), ("t", a), ("t", b), ("t", a), ("t", None)]);
+        assert_eq!(sent(&mut outbox), [1, 1, 1]);
+        assert_eq!(sequences(&outbox.settle(1, &Verdict::Taken)), [(1, true)]);
+        assert_eq!(sent(&mut outbox), [1]);
+        let poison = Verdict::Refused(Failure::poison("why"));
+        assert_eq!(sequences(&outbox.settle(4, &poison)), [(2, false)]);
+        assert_eq!(sent(&mut outbox), [1]);
+        assert_eq!(sequences(&outbox.settle(5, &Verdict::Taken)), [(4, true)]);
+    }
+
+    #[test]
+    fn a_group_whose_message_failed_waits_until_it_comes_again() {
+        let (a, b) = (Some("a"), Some("b"));
+        let mut outbox = filled(2, &[("t", a), ("t", a), ("t", b), ("t", a)]);
+        assert_eq!(sent(&mut outbox), [1, 1]);
+        let settled = sequences(&outbox.settle(1, &failed()));
+        assert_eq!(settled, [(2, false), (4, false), (1, false)]);
+        let bounced = outbox.push(5, message("t", a)).unwrap();
+        assert!(bounced.result.is_err());
+        assert_eq!(outbox.push(6, message("t", b)), None);
+        for sequence in [1, 2] {
+            assert_eq!(outbox.push(sequence, message("t", a)), None);
+        }
+        assert_eq!(sent(&mut outbox), [1]);
+        assert_eq!(sequences(&outbox.settle(3, &Verdict::Taken)), [(1, true)]);
+    }
+
+    #[test]
+    fn a_batch_that_is_refused_is_sent_one_by_one() {
+        let mut outbox = filled(9, &[("t", None), ("t", None)]);
+        assert_eq!(sent(&mut outbox), [2]);
+        let poison = Verdict::Refused(Failure::poison("why"));
+        assert_eq!(outbox.settle(1, &poison), []);
+        assert_eq!(sent(&mut outbox), [1, 1]);
+        assert_eq!(sequences(&outbox.settle(2, &poison)), [(1, false)]);
+        assert_eq!(sequences(&outbox.settle(3, &Verdict::Taken)), [(2, true)]);
+        assert_eq!((outbox.messages, outbox.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_that_failed_settles_all_that_was_in_it() {
+        let mut outbox = filled(9, &[("t", None), ("t", None)]);
+        assert_eq!(sent(&mut outbox), [2]);
+        assert_eq!(
+            sequences(&outbox.settle(1, &failed())),
+            [(1, false), (2, false)]
+        );
+    }
+}
