@@ -439,6 +439,7 @@ keys!(LIMITS: "limits.", |config, _| Some(&mut config.limits), {
     retained_bytes_max ANY;
     retained_payload_bytes_max ANY;
     sessions_max POSITIVE;
+    sessions_per_user_max ANY;
     session_expiry_seconds_max ANY;
     delayed_messages_max ANY;
     delayed_seconds_max ANY;

@@ -95,6 +95,8 @@ pub struct Limits {
     pub retained_payload_bytes_max: usize,
     /// Sessions, connected or not.
     pub sessions_max: usize,
+    /// Sessions of one user, 0 = unlimited.
+    pub sessions_per_user_max: usize,
     /// Longest session expiry interval granted; `u32::MAX` lets sessions live for ever.
     pub session_expiry_seconds_max: u32,
     /// Delayed messages waiting in the whole broker; 0 refuses them.
@@ -148,6 +150,7 @@ impl Default for Limits {
             retained_bytes_max: 1 << 30,
             retained_payload_bytes_max: 16 << 20,
             sessions_max: 1_000_000,
+            sessions_per_user_max: 0,
             session_expiry_seconds_max: u32::MAX,
             delayed_messages_max: 100_000,
             delayed_seconds_max: 4_294_967,

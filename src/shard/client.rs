@@ -28,8 +28,8 @@ pub(crate) struct Session {
     pub(crate) name: Arc<str>,
     /// Put before the topics of the client.
     pub(crate) mount_point: Option<Arc<str>>,
-    /// It counts among those of its mount point.
-    pub(super) _place: Option<Box<Place>>,
+    /// It counts among those of its mount point and its user.
+    pub(super) _places: Box<[Place]>,
     /// Who had the session last; `None` if that client proved nothing.
     pub(crate) user_name: Option<Arc<str>>,
     /// What it may do, and is asked again after it is gone.
@@ -61,7 +61,7 @@ impl Session {
             client_id: Arc::clone(&rights.subject().client_id),
             name,
             mount_point: None,
-            _place: None,
+            _places: Box::default(),
             user_name: None,
             rights,
             store: None,

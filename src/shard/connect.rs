@@ -11,7 +11,7 @@ use tidewire_protocol::codec::{
 use tidewire_protocol::session::{OutboundAliases, keep_alive_deadline_ms};
 use tidewire_protocol::topic::Topic;
 
-use super::census::Place;
+use super::census::{Counted, Place};
 use super::client::{Connection, Session};
 use super::explain::{encode_explained, text_of};
 use super::mount::session_name;
@@ -71,15 +71,13 @@ impl Shard {
         };
         self.take_over(name, now_ms);
         let session = self.resume_or_begin(handshake, name, &rights, now_ms);
-        let Some((session, is_present)) = session else {
-            let why = "the namespace has too many sessions";
-            self.refuse(
-                connection,
-                handshake,
-                (ReasonCode::QuotaExceeded, why),
-                now_ms,
-            );
-            return Accepted { connection };
+        let (session, is_present) = match session {
+            Ok(session) => session,
+            Err(why) => {
+                let refusal = (ReasonCode::QuotaExceeded, why);
+                self.refuse(connection, handshake, refusal, now_ms);
+                return Accepted { connection };
+            }
         };
         self.set_rights(session, rights, now_ms);
         self.attach(connection, session, handshake);
@@ -343,14 +341,17 @@ impl Shard {
         }
     }
 
-    /// The session, and whether it was there; `None` if its namespace has no room for it.
+    /// The session, and whether it was there.
+    ///
+    /// # Errors
+    /// There is no room for it; why not.
     fn resume_or_begin(
         &mut self,
         handshake: &Handshake<'_>,
         name: &str,
         rights: &Arc<Rights>,
         now_ms: u64,
-    ) -> Option<(Key, bool)> {
+    ) -> Result<(Key, bool), &'static str> {
         let Handshake {
             connect,
             identity,
@@ -359,15 +360,12 @@ impl Shard {
         } = *handshake;
         if let Some(key) = self.directory.get(name).copied() {
             if !connect.clean_start {
-                return Some((key, true));
+                return Ok((key, true));
             }
             self.end_session(key, now_ms);
         }
         let mount_point: Option<Arc<str>> = mount_point.map(Into::into);
-        let place = match &mount_point {
-            None => None,
-            Some(it) => Some(self.place_in(it, identity.namespace.as_deref())?),
-        };
+        let places = self.places_of(mount_point.as_ref(), identity)?;
         let client_id = &rights.subject().client_id;
         let name: Arc<str> = match &mount_point {
             None => Arc::clone(client_id),
@@ -375,22 +373,31 @@ impl Shard {
         };
         let key = self.sessions.insert(Session {
             mount_point,
-            _place: place,
+            _places: places,
             ..Session::new(Arc::clone(&name), Arc::clone(rights), connect.version)
         });
         self.metrics.sessions.add(1);
         self.directory.insert(name, key);
-        Some((key, false))
+        Ok((key, false))
     }
 
-    /// Room for a new session below a mount point.
-    fn place_in(&self, mount_point: &Arc<str>, namespace: Option<&str>) -> Option<Box<Place>> {
-        let namespaces = &self.shared.config.auth.namespaces;
-        let namespace = namespaces.iter().find(|it| Some(&*it.name) == namespace);
-        let sessions_max = namespace.and_then(|it| it.sessions_max);
-        let sessions_max = sessions_max.map_or(usize::MAX, |it| it as usize);
-        let place = self.shared.census.enter(mount_point, sessions_max);
-        place.map(Box::new)
+    /// Room for a new session of a client.
+    fn places_of(
+        &self,
+        mount_point: Option<&Arc<str>>,
+        identity: &Identity,
+    ) -> Result<Box<[Place]>, &'static str> {
+        let config = &self.shared.config;
+        let name = identity.namespace.as_deref();
+        let mut namespaces = config.auth.namespaces.iter();
+        let namespace = namespaces.find(|it| Some(&*it.name) == name);
+        let namespace_max = namespace.and_then(|it| it.sessions_max);
+        self.shared.census.count(&Counted {
+            mount_point,
+            user_name: identity.user_name.as_deref(),
+            namespace_max: namespace_max.map_or(usize::MAX, |it| it as usize),
+            user_max: config.limits.sessions_per_user_max,
+        })
     }
 
     fn attach(&mut self, connection: Key, key: Key, handshake: &Handshake<'_>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{PacketId, QoS, Subscription};
 use tidewire_protocol::session::InFlight;
 
+use super::census::Counted;
 use super::client::{Session, WillMessage};
 use super::durable::Asker;
 use super::loading::loaded_delivery;
@@ -39,9 +40,19 @@ impl Shard {
         let name = record.client_id;
         let mount_point: Option<Arc<str>> =
             name.split_once(NAME_SEPARATOR).map(|(it, _)| it.into());
-        let place = mount_point.as_ref();
-        let place = place.and_then(|it| self.shared.census.enter(it, usize::MAX));
         let user_name: Option<Arc<str>> = record.user_name.as_deref().map(Into::into);
+        let limits = &self.shared.config.limits;
+        let places = self.shared.census.count(&Counted {
+            mount_point: mount_point.as_ref(),
+            user_name: user_name.as_deref(),
+            // What is there stays.
+            namespace_max: usize::MAX,
+            user_max: if limits.sessions_per_user_max > 0 {
+                usize::MAX
+            } else {
+                0
+            },
+        });
         let subject = Subject {
             has_password: self.shared.users.is_some() && !self.has_other_proof(),
             user_name: user_name.clone(),
@@ -51,7 +62,7 @@ impl Shard {
         let rights = Arc::new(Rights::provisional(subject));
         let key = self.sessions.insert(Session {
             mount_point,
-            _place: place.map(Box::new),
+            _places: places.unwrap_or_default(),
             user_name,
             store: Some(queue),
             expiry_seconds: record.expiry_seconds,

@@ -189,6 +189,29 @@ fn a_namespace_has_as_many_sessions_as_it_may_and_others_do_not_mind() {
 }
 
 #[test]
+fn a_user_has_as_many_sessions_as_it_may_and_others_do_not_mind() {
+    let mut broker = Broker::with("", |config, files| {
+        config.limits.sessions_per_user_max = 2;
+        keep_store(config, files);
+    });
+    for id in ["1", "2"] {
+        broker.accepted(&persistent("alice", id)).vanish();
+    }
+    let refused = ReasonCode::QuotaExceeded;
+    assert_eq!(broker.connect_with(&login("alice", "3")).1, refused);
+    for id in ["3", "4", "5"] {
+        broker.anonymous(id).expect_nothing();
+    }
+    broker.login("bob", "6").expect_nothing();
+    broker.restart();
+    assert_eq!(broker.connect_with(&login("alice", "7")).1, refused);
+    broker.accepted(&persistent("alice", "2")).expect_nothing();
+    broker.login("alice", "1").vanish();
+    let is_in = || broker.connect_with(&login("alice", "7")).1 == ReasonCode::Success;
+    assert!(soon(is_in), "the place is free again");
+}
+
+#[test]
 fn a_namespace_retains_as_much_as_it_may_and_others_do_not_mind() {
     for is_durable in [false, true] {
         let mut broker = Broker::with("", |config, files| {
