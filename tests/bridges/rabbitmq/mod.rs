@@ -11,7 +11,7 @@ use tidewire_protocol::codec::{PublishProperties, UserProperties};
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::wait_until_up;
 use crate::process::{Broker, free_port};
-use server::RabbitMq;
+use server::{RabbitMq, START_MS};
 
 const STATE: &str = "$SYS/bridges/up/state";
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
@@ -244,7 +244,7 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(
     rabbit: &mut RabbitMq,
 ) {
     rabbit.client().queue("out", "t.out");
-    let lines = format!("inflight_max = 20\n{OUT}");
+    let lines = format!("inflight_max = 20\nack_timeout_seconds = 10\n{OUT}");
     let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
     wait_until_up(&ours);
     let mut sender = Client::connect(&ours, "sender");
@@ -259,7 +259,13 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(
     let there = rabbit.client();
     let mut first_seen = Vec::new();
     while first_seen.len() < 1_000 {
-        let payload = there.get("out").payload;
+        let Some(got) = there.get_within(START_MS, "out") else {
+            let mut watcher = Client::connect(&ours, "watcher");
+            let state = watcher.subscribe(STATE).next().payload;
+            let (count, log) = (first_seen.len(), ours.log());
+            panic!("only {count} messages have come; state: {state}; log: {log}");
+        };
+        let payload = got.payload;
         if !first_seen.contains(&payload) {
             first_seen.push(payload);
         }

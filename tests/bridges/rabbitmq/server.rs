@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::process::{directory, free_port};
 
 /// RabbitMQ starts slowly where many tests share few cores.
-const START_MS: u64 = 60_000;
+pub(crate) const START_MS: u64 = 60_000;
 
 /// A running RabbitMQ; ended when dropped.
 pub(crate) struct RabbitMq {
@@ -296,13 +296,20 @@ impl Client {
 
     /// The next message of a queue.
     pub(crate) fn get(&self, queue: &str) -> Got {
+        let got = self.get_within(START_MS, queue);
+        got.unwrap_or_else(|| panic!("nothing comes to {queue}"))
+    }
+
+    /// The next message of a queue, if one comes in time.
+    pub(crate) fn get_within(&self, time_ms: u64, queue: &str) -> Option<Got> {
         let clock = Clock::start();
-        loop {
-            if let Some(got) = self.poll(queue) {
+        while clock.now_ms() < time_ms {
+            let got = self.poll(queue);
+            if got.is_some() {
                 return got;
             }
-            assert!(clock.now_ms() < START_MS, "nothing comes to {queue}");
             std::thread::sleep(Duration::from_millis(10));
         }
+        None
     }
 }
