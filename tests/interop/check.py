@@ -93,10 +93,11 @@ class Broker(Process):
         self.socket = folder / "t.sock"
         tls = f"cert={certificates}/server.crt&key={certificates}/server.key"
         listeners = [
-            "tcp://127.0.0.1:0",
-            f"tls://127.0.0.1:0?{tls}",
-            "ws://127.0.0.1:0/mqtt",
-            f"unix://{self.socket}",
+            # Those without a login are let in as well, which has to be said where there is a login.
+            "tcp://127.0.0.1:0?allow_anonymous=true",
+            f"tls://127.0.0.1:0?{tls}&allow_anonymous=true",
+            "ws://127.0.0.1:0/mqtt?allow_anonymous=true",
+            f"unix://{self.socket}?allow_anonymous=true",
             # Last, since its URL looks like that of the first.
             "tcp://127.0.0.1:0?allow_anonymous=false",
         ]
