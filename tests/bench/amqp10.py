@@ -13,10 +13,10 @@ import time
 
 from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
 from load import fill, free_port, wait_until_open
+from rabbit_server import Machine, end_rabbitmq, start_rabbitmq
 
 ARTEMIS = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "target", "artemis",
                                        "apache-artemis-2.44.0"))
-RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 
 def start_artemis(directory):
@@ -52,33 +52,8 @@ def start_artemis(directory):
     return [server], port
 
 
-def start_rabbitmq(directory):
-    port, distribution, epmd_port = free_port(), free_port(), free_port()
-    with open(os.path.join(directory, "plugins"), "w") as file:
-        file.write("[rabbitmq_amqp1_0].\n")
-    epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(epmd_port)],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until_open(epmd_port)
-    names = {"NODENAME": f"bench{port}@localhost", "NODE_IP_ADDRESS": "127.0.0.1", "NODE_PORT": port,
-             "DIST_PORT": distribution, "MNESIA_BASE": f"{directory}/data",
-             "LOG_BASE": f"{directory}/log", "PID_FILE": f"{directory}/pid",
-             "ENABLED_PLUGINS_FILE": f"{directory}/plugins",
-             "SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
-    environment = {f"RABBITMQ_{name}": str(value) for name, value in names.items()}
-    environment.update(HOME=directory, ERL_EPMD_ADDRESS="127.0.0.1", ERL_EPMD_PORT=str(epmd_port))
-    script = subprocess.Popen([RABBITMQ], env=os.environ | environment, process_group=0,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until_open(port)
-    return [script, epmd], port
-
-
-class Machine:
-    """The process that burns the CPU time of a server."""
-
-    def __init__(self, server):
-        found = subprocess.run(["pgrep", "-g", str(server.pid), "beam.smp"], capture_output=True,
-                               text=True, check=False).stdout.split()
-        self.pid = int(found[0]) if found else server.pid
+def start_with_plugin(directory):
+    return start_rabbitmq(directory, "rabbitmq_amqp1_0")
 
 
 def bridge(port, dialect, own, rules):
@@ -93,7 +68,7 @@ def main():
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 200_000
     # RabbitMQ makes the queue of such an address by itself.
     start, dialect, queue = {"artemis": (start_artemis, "artemis", "bench"),
-                             "rabbitmq": (start_rabbitmq, "plain", "/queue/bench")}[kind]
+                             "rabbitmq": (start_with_plugin, "plain", "/queue/bench")}[kind]
     with tempfile.TemporaryDirectory() as directory:
         processes, server_port = start(directory)
         server = processes[0]
@@ -124,7 +99,7 @@ def main():
                 process.kill()
                 process.wait()
             if kind == "rabbitmq":
-                subprocess.run(["kill", "-9", "--", f"-{server.pid}"], check=False)
+                end_rabbitmq(server)
 
 
 if __name__ == "__main__":

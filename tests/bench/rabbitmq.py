@@ -6,47 +6,17 @@ the queue is durable, each is confirmed. Everything shares the cores: the number
 """
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
-from load import fill, free_port, read, wait_until_open
+from load import fill, free_port, read
+from rabbit_server import Machine, end_rabbitmq, start_rabbitmq
 
 SAMPLES = 2_000
 PER_SECOND = 500
-RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-
-
-def start_rabbitmq(directory):
-    port, distribution, epmd_port = free_port(), free_port(), free_port()
-    with open(os.path.join(directory, "plugins"), "w") as file:
-        file.write("[].\n")
-    epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(epmd_port)])
-    wait_until_open(epmd_port)
-    names = {"NODENAME": f"bench{port}@localhost", "NODE_IP_ADDRESS": "127.0.0.1", "NODE_PORT": port,
-             "DIST_PORT": distribution, "MNESIA_BASE": f"{directory}/data",
-             "LOG_BASE": f"{directory}/log", "PID_FILE": f"{directory}/pid",
-             "ENABLED_PLUGINS_FILE": f"{directory}/plugins",
-             "SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
-    environment = {f"RABBITMQ_{name}": str(value) for name, value in names.items()}
-    environment.update(HOME=directory, ERL_EPMD_ADDRESS="127.0.0.1", ERL_EPMD_PORT=str(epmd_port))
-    # The script becomes the virtual machine's parent: what it costs is read from its child.
-    script = subprocess.Popen([RABBITMQ], env=os.environ | environment, process_group=0,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until_open(port)
-    return [script, epmd], port
-
-
-class Machine:
-    """The process that burns the CPU time of a server."""
-
-    def __init__(self, server):
-        found = subprocess.run(["pgrep", "-g", str(server.pid), "beam.smp"], capture_output=True,
-                               text=True, check=False).stdout.split()
-        self.pid = int(found[0]) if found else server.pid
 
 
 def bridge(port, rules):
@@ -141,8 +111,7 @@ def main():
             for process in processes:
                 process.kill()
                 process.wait()
-            # The script's children are its group.
-            subprocess.run(["kill", "-9", "--", f"-{server.pid}"], check=False)
+            end_rabbitmq(server)
 
 
 if __name__ == "__main__":
