@@ -1,15 +1,19 @@
 //! How many topics below some prefixes may have a retained message: namespaces have room of their
 //! own.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
-/// Prefixes of topics with a limit, and what is below each.
+/// Prefixes of topics with a limit, and what is below each; cheap to clone.
 ///
 /// # Shape
 /// Prefixes are whole levels and end with `/`; the longest that a topic begins with counts it.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixLimits {
-    rooms: HashMap<Box<[u8]>, Room>,
+    /// Prefixes to their places in `rooms`.
+    places: Arc<HashMap<Box<[u8]>, usize>>,
+    rooms: Vec<Room>,
     levels_max: usize,
 }
 
@@ -22,33 +26,34 @@ struct Room {
 impl PrefixLimits {
     /// Limits for prefixes below which nothing is counted yet.
     pub fn new(limits: impl IntoIterator<Item = (String, u64)>) -> Self {
-        let room_of = |(prefix, count_max): (String, u64)| {
-            let prefix = prefix.into_bytes().into_boxed_slice();
-            (
-                prefix,
-                Room {
-                    count: 0,
-                    count_max,
-                },
-            )
-        };
-        let rooms: HashMap<Box<[u8]>, Room> = limits.into_iter().map(room_of).collect();
-        let levels = rooms.keys().map(|prefix| cuts(prefix).count());
+        let (mut places, mut rooms) = (HashMap::new(), Vec::new());
+        for (prefix, count_max) in limits {
+            places.insert(prefix.into_bytes().into_boxed_slice(), rooms.len());
+            rooms.push(Room {
+                count: 0,
+                count_max,
+            });
+        }
+        let levels = places.keys().map(|prefix| cuts(prefix).count());
         Self {
             levels_max: levels.max().unwrap_or(0),
+            places: Arc::new(places),
             rooms,
         }
     }
 
     /// Whether nothing has a limit.
     pub fn is_empty(&self) -> bool {
-        self.rooms.is_empty()
+        self.places.is_empty()
     }
 
     /// Whether the limits are these, whatever is counted.
     pub fn has_limits_of(&self, other: &Self) -> bool {
-        let max_of = |limits: &Self, prefix| limits.rooms.get(prefix).map(|it| it.count_max);
-        self.rooms.len() == other.rooms.len()
+        let max_of = |limits: &Self, prefix| {
+            let room = limits.rooms.get(*limits.places.get(prefix)?);
+            room.map(|it| it.count_max)
+        };
+        self.places.len() == other.places.len()
             && self
                 .prefixes()
                 .all(|it| max_of(self, it) == max_of(other, it))
@@ -56,7 +61,7 @@ impl PrefixLimits {
 
     /// What has a limit.
     pub fn prefixes(&self) -> impl Iterator<Item = &[u8]> {
-        self.rooms.keys().map(|prefix| &**prefix)
+        self.places.keys().map(|prefix| &**prefix)
     }
 
     /// Takes room for one more topic.
@@ -91,12 +96,13 @@ impl PrefixLimits {
     /// The prefix that counts a topic.
     pub fn prefix_of<'t>(&self, topic: &'t [u8]) -> Option<&'t [u8]> {
         let prefixes = cuts(topic).take(self.levels_max).map(|end| &topic[..end]);
-        prefixes.filter(|it| self.rooms.contains_key(*it)).last()
+        prefixes.filter(|it| self.places.contains_key(*it)).last()
     }
 
     fn room_of(&mut self, topic: &[u8]) -> Option<&mut Room> {
         let prefix = self.prefix_of(topic)?;
-        self.rooms.get_mut(prefix)
+        let place = *self.places.get(prefix)?;
+        self.rooms.get_mut(place)
     }
 }
 
