@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::java::START_MS;
+use crate::rabbitmq::server::runtime;
 
 pub(crate) type Got = Message<Body<Value>>;
 
@@ -28,11 +29,7 @@ pub(crate) struct Party {
 
 impl Party {
     pub(crate) fn connect(port: u16, profile: &SaslProfile) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime();
         let clock = Clock::start();
         loop {
             let opened = runtime.block_on(async {

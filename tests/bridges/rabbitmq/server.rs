@@ -177,13 +177,18 @@ pub(crate) struct Client {
     channel: Channel,
 }
 
+/// For a client whose library needs one.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
 impl Client {
     fn connect(port: u16) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime();
         let clock = Clock::start();
         loop {
             let connected = runtime.block_on(async {
