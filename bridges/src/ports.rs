@@ -98,7 +98,7 @@ impl Drop for EndOfTask {
 
 impl Ports {
     /// For a protocol that can refuse what it has received.
-    #[cfg(any(feature = "amqp091", feature = "amqp10"))]
+    #[cfg(any(feature = "amqp091", feature = "amqp10", feature = "rocketmq"))]
     pub(crate) fn refusing() -> Self {
         let ports = Self::default();
         ports.lock().can_refuse = true;

@@ -1,7 +1,8 @@
 //! The way in: messages that the server has lent us, and the handles by which they are given back.
 //!
 //! A message is invisible to others until its time is over. Half way there the time is renewed, as
-//! often as it takes until the caller has accepted the message; then it is acknowledged.
+//! often as it takes until the caller has said what becomes of the message; then it is
+//! acknowledged, or moved to the dead letters of the group.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,21 +35,31 @@ struct Held {
     topic: Resource,
     message_id: String,
     handle: String,
+    /// How many times the server has delivered it.
+    attempt: i32,
     /// From then on others may have it.
     until: Instant,
+    /// None as long as the caller has it.
+    verdict: Option<Verdict>,
     state: State,
+}
+
+/// What the caller says of a message in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It has found its place.
+    Accepted,
+    /// It never will, and is for the dead letters of the group.
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The caller has it.
-    Given,
-    /// The caller has it, and a renewal is on its way.
+    Resting,
+    /// A renewal is on its way, and brings the handle to say the verdict by.
     Renewing,
-    /// The renewal that is on its way brings the handle to acknowledge by.
-    AcceptedWhileRenewing,
-    Accepted,
-    Acknowledging,
+    /// The verdict is on its way.
+    Ending,
     /// The server gives it to somebody again, whatever the caller does.
     Lost,
 }
@@ -59,6 +70,16 @@ pub(super) struct Acknowledgement {
     pub(super) numbers: Vec<u64>,
     pub(super) topic: Resource,
     pub(super) entries: Vec<AckMessageEntry>,
+}
+
+/// One message that is to go to the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) number: u64,
+    pub(super) topic: Resource,
+    pub(super) message_id: String,
+    pub(super) handle: String,
+    pub(super) attempt: i32,
 }
 
 /// A renewal of one message.
@@ -93,7 +114,7 @@ impl Deliveries {
     /// Takes a message that was asked for at `since`; answers it if the caller has not got it yet.
     ///
     /// # Errors
-    /// It cannot be read; without an acknowledgement it ends among the server's dead letters.
+    /// It cannot be read, and is refused.
     pub(super) fn take(
         &mut self,
         message: Message,
@@ -107,64 +128,80 @@ impl Deliveries {
         };
         let handle = system.receipt_handle.clone();
         let handle = handle.ok_or_else(|| named(Failure::poison("it has no receipt handle")))?;
-        let record = convert::record_of(message).map_err(named)?;
-        let is_again = system.delivery_attempt.is_some_and(|it| it > 1);
-        let key = (topic.name.clone(), system.message_id.clone());
-        let arrival = self.seen().arrive(key, is_again);
-        let (number, state) = match arrival {
-            Arrival::New(number) | Arrival::Pending(number) => (number, State::Given),
-            Arrival::Accepted(number) => (number, State::Accepted),
+        let record = convert::record_of(message).map_err(named);
+        let attempt = system.delivery_attempt.unwrap_or(1);
+        let (number, verdict, is_new) = match &record {
+            Err(_) => (self.seen().number(), Some(Verdict::Refused), false),
+            Ok(_) => {
+                let key = (topic.name.clone(), system.message_id.clone());
+                match self.seen().arrive(key, attempt > 1) {
+                    Arrival::New(number) => (number, None, true),
+                    Arrival::Pending(number) => (number, None, false),
+                    Arrival::Accepted(number) => (number, Some(Verdict::Accepted), false),
+                }
+            }
         };
         let held = Held {
             message_id: system.message_id,
             topic,
             handle,
+            attempt,
             until: since + self.invisible,
-            state,
+            verdict,
+            state: State::Resting,
         };
         self.held.insert(number, held);
-        let receipt = Receipt(Token::Handle(Handle { number }));
-        let received = matches!(arrival, Arrival::New(_)).then_some(Received {
+        let record = record?;
+        Ok(is_new.then_some(Received {
             record,
-            receipt,
+            receipt: Receipt(Token::Handle(Handle { number })),
             bookmark: None,
-        });
-        Ok(received)
+        }))
     }
 
     /// The caller has found a place for a message, over whichever connection it came.
     pub(super) fn accept(&mut self, receipt: Receipt) {
-        let Some(Handle { number }) = receipt.handle() else {
-            return;
-        };
-        self.seen().accept(number);
+        if let Some(Handle { number }) = receipt.handle() {
+            self.seen().accept(number);
+            self.decide(number, Verdict::Accepted);
+        }
+    }
+
+    /// There will never be a place for a message.
+    pub(super) fn refuse(&mut self, receipt: Receipt) {
+        if let Some(Handle { number }) = receipt.handle() {
+            self.seen().refuse(number);
+            self.decide(number, Verdict::Refused);
+        }
+    }
+
+    fn decide(&mut self, number: u64, verdict: Verdict) {
         let Some(held) = self.held.get_mut(&number) else {
             return;
         };
-        match held.state {
-            State::Given => held.state = State::Accepted,
-            State::Renewing => held.state = State::AcceptedWhileRenewing,
-            State::Lost => {
-                self.held.remove(&number);
-            }
-            State::AcceptedWhileRenewing | State::Accepted | State::Acknowledging => {}
+        if held.state == State::Lost {
+            self.held.remove(&number);
+        } else {
+            held.verdict.get_or_insert(verdict);
         }
     }
 
     /// Whether the server is still to be told of something.
     pub(super) fn is_busy(&self) -> bool {
-        let is_done = |it: &Held| matches!(it.state, State::Given | State::Renewing | State::Lost);
-        !self.held.values().all(is_done)
+        self.held.values().any(|it| it.verdict.is_some())
+    }
+
+    /// Messages whose verdict is to be said now.
+    fn decided(&mut self, verdict: Verdict) -> impl Iterator<Item = (&u64, &mut Held)> {
+        let is_due = move |it: &Held| it.verdict == Some(verdict) && it.state == State::Resting;
+        self.held.iter_mut().filter(move |(_, it)| is_due(it))
     }
 
     /// What is to be acknowledged now.
     pub(super) fn acknowledgements(&mut self) -> Vec<Acknowledgement> {
         let mut all: Vec<Acknowledgement> = Vec::new();
-        for (number, held) in &mut self.held {
-            if held.state != State::Accepted {
-                continue;
-            }
-            held.state = State::Acknowledging;
+        for (number, held) in self.decided(Verdict::Accepted) {
+            held.state = State::Ending;
             let entry = AckMessageEntry {
                 message_id: held.message_id.clone(),
                 receipt_handle: held.handle.clone(),
@@ -185,14 +222,30 @@ impl Deliveries {
         all
     }
 
-    /// What the server says of an acknowledged message. What may pass is tried again in time.
-    pub(super) fn acknowledged(&mut self, number: u64, result: Result<(), Status>, now: Instant) {
+    /// What is to go to the dead letters now.
+    pub(super) fn refusals(&mut self) -> Vec<Refusal> {
+        let refused = self.decided(Verdict::Refused);
+        let refused = refused.map(|(number, held)| {
+            held.state = State::Ending;
+            Refusal {
+                number: *number,
+                topic: held.topic.clone(),
+                message_id: held.message_id.clone(),
+                handle: held.handle.clone(),
+                attempt: held.attempt,
+            }
+        });
+        refused.collect()
+    }
+
+    /// What the server says of a verdict. What may pass is tried again in time.
+    pub(super) fn ended(&mut self, number: u64, result: Result<(), Status>, now: Instant) {
         let Some(held) = self.held.get_mut(&number) else {
             return;
         };
         match result {
             Err(status) if failure::may_pass(&status) && now < held.until => {
-                held.state = State::Accepted;
+                held.state = State::Resting;
             }
             _ => {
                 self.held.remove(&number);
@@ -204,7 +257,9 @@ impl Deliveries {
     pub(super) fn renewals(&mut self, now: Instant) -> Vec<Renewal> {
         let half = self.invisible / 2;
         let due = self.held.iter_mut();
-        let due = due.filter(|(_, it)| it.state == State::Given && it.until < now + half);
+        let due = due.filter(|(_, it)| {
+            it.verdict.is_none() && it.state == State::Resting && it.until < now + half
+        });
         due.take(RENEWALS_MAX)
             .map(|(number, held)| {
                 held.state = State::Renewing;
@@ -223,12 +278,7 @@ impl Deliveries {
         let Some(held) = self.held.get_mut(&number) else {
             return;
         };
-        let is_accepted = held.state == State::AcceptedWhileRenewing;
-        held.state = if is_accepted {
-            State::Accepted
-        } else {
-            State::Given
-        };
+        held.state = State::Resting;
         match result {
             Ok(handle) => {
                 // Servers may leave the handle as it is.
@@ -238,7 +288,7 @@ impl Deliveries {
                 held.until = since + self.invisible;
             }
             Err(status) if failure::may_pass(&status) && since < held.until => {}
-            Err(_) if is_accepted => {}
+            Err(_) if held.verdict.is_some() => {}
             Err(_) => held.state = State::Lost,
         }
     }
@@ -321,7 +371,7 @@ mod tests {
         assert_eq!(handles(&mut deliveries), ["b"]);
         assert!(handles(&mut deliveries).is_empty());
         assert!(deliveries.is_busy());
-        deliveries.acknowledged(2, Ok(()), now);
+        deliveries.ended(2, Ok(()), now);
         assert_eq!((deliveries.room(), deliveries.is_busy()), (1, false));
     }
 
@@ -382,10 +432,41 @@ mod tests {
         let receipt = deliveries.take(message("a"), now).unwrap().unwrap().receipt;
         deliveries.accept(receipt);
         assert_eq!(handles(&mut deliveries), ["a"]);
-        deliveries.acknowledged(1, Err(refused(50001)), now);
+        deliveries.ended(1, Err(refused(50001)), now);
         assert_eq!(handles(&mut deliveries), ["a"]);
-        deliveries.acknowledged(1, Err(refused(50001)), now + INVISIBLE);
+        deliveries.ended(1, Err(refused(50001)), now + INVISIBLE);
         assert_eq!(deliveries.room(), 9);
+    }
+
+    #[test]
+    fn what_finds_no_place_goes_to_the_dead_letters_and_is_new_if_it_comes_again() {
+        let now = Instant::now();
+        let mut deliveries = Deliveries::new(Arc::default(), INVISIBLE, 9);
+        let receipt = deliveries.take(message("a"), now).unwrap().unwrap().receipt;
+        deliveries.refuse(receipt);
+        let refusals = deliveries.refusals();
+        assert_eq!((refusals.len(), &*refusals[0].handle), (1, "a"));
+        assert!(handles(&mut deliveries).is_empty());
+        assert_eq!(deliveries.refusals(), []);
+        deliveries.ended(refusals[0].number, Err(refused(50001)), now);
+        assert_eq!(deliveries.refusals().len(), 1);
+        deliveries.ended(refusals[0].number, Err(refused(40013)), now);
+        assert_eq!(deliveries.room(), 9);
+        let mut again = message("b");
+        again.system_properties.as_mut().unwrap().delivery_attempt = Some(2);
+        assert!(deliveries.take(again, now).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_read_goes_to_the_dead_letters() {
+        let now = Instant::now();
+        let mut deliveries = Deliveries::new(Arc::default(), INVISIBLE, 9);
+        let mut broken = message("a");
+        let system = broken.system_properties.as_mut().unwrap();
+        system.body_encoding = super::super::wire::GZIP;
+        assert!(deliveries.take(broken, now).is_err());
+        assert_eq!(deliveries.refusals().len(), 1);
+        assert_eq!(deliveries.renewals(now + INVISIBLE), []);
     }
 
     #[test]

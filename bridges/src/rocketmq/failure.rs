@@ -42,7 +42,9 @@ pub(super) fn undelivered(status: &Status, topic: &str, is_required: bool) -> Un
     match status.code {
         TOO_MANY_REQUESTS => Undelivered::Throttled(Failure::retry(reason)),
         // Nothing else is worth sending either while somebody has to mend it.
-        code if is_operators(code) && is_required => Undelivered::Ended(Failure::refused(reason)),
+        code if is_logins(code) || is_operators(code) && is_required => {
+            Undelivered::Ended(Failure::refused(reason))
+        }
         code if is_operators(code) || is_messages(code) || is_illegal(status) => {
             Undelivered::Settled(Failure::poison(reason))
         }
@@ -81,6 +83,12 @@ pub(super) fn may_pass(status: &Status) -> bool {
     // 40013: the receipt handle is no longer valid; 40400 and 40401: what it stands for is gone.
     let is_gone = matches!(status.code, 40013 | 40400 | 40401);
     !is_gone && !is_operators(status.code) && !is_messages(status.code)
+}
+
+/// Whoever we are, and whatever we send, is not let in.
+fn is_logins(code: i32) -> bool {
+    // 40100 UNAUTHORIZED, 40200 PAYMENT_REQUIRED
+    matches!(code, 40100 | 40200)
 }
 
 /// Somebody has to change the server or the configuration.
@@ -193,9 +201,14 @@ mod tests {
         assert_eq!(class(40402, false), (Class::Poison, false));
         assert_eq!(class(40014, true), (Class::Refused, true));
         assert_eq!(class(40300, true), (Class::Refused, true));
+        assert_eq!(class(40300, false), (Class::Poison, false));
+        // Wrong keys say nothing of the message, wherever it goes.
+        assert_eq!(class(40100, true), (Class::Refused, true));
+        assert_eq!(class(40100, false), (Class::Refused, true));
         assert_eq!(class(41301, true), (Class::Poison, false));
         assert_eq!(class(40007, false), (Class::Poison, false));
         assert_eq!(class(42900, true), (Class::Retry, false));
+        assert_eq!(class(42900, false), (Class::Retry, false));
         assert_eq!(class(50401, true), (Class::Retry, false));
         assert_eq!(class(50001, true), (Class::Retry, false));
         assert_eq!(class(12345, true), (Class::Retry, false));
@@ -205,6 +218,18 @@ mod tests {
         assert!(matches!(undelivered, Undelivered::Settled(it) if it.class == Class::Poison));
         let text = words("topic \"t\"", &refusal(42900));
         assert_eq!(text, "topic \"t\": 42900 TOO_MANY_REQUESTS: why");
+    }
+
+    #[test]
+    fn a_receiver_waits_while_it_is_throttled_and_ends_when_it_may_not_receive() {
+        assert!(may_pass(&refusal(TOO_MANY_REQUESTS)));
+        assert_eq!(of_request("t", &refusal(42900)).class, Class::Retry);
+        for code in [40100, 40300, 40403] {
+            assert!(!may_pass(&refusal(code)));
+            let failure = of_request("topic \"t\"", &refusal(code));
+            assert_eq!(failure.class, Class::Refused);
+            assert!(failure.reason.contains(&code.to_string()), "{failure}");
+        }
     }
 
     #[test]

@@ -8,71 +8,32 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::convert::Sender;
-use super::deliveries::{Acknowledgement, Deliveries, Renewal};
+use super::deliveries::{Acknowledgement, Deliveries};
 use super::failure::{Undelivered, check, is_nothing, may_pass, of_request, undelivered, words};
-use super::outbox::{Batch, Outbox, Verdict};
+use super::outbox::{Outbox, Verdict};
+use super::polls::Polls;
+use super::requests::{Outcome, Requests};
 use super::seen::Seen;
-use super::session::{LONG_POLLING, Session, Spot, expression_of, time_of};
+use super::session::{Session, Spot};
 use super::settings::Settings;
-use super::wire::{
-    AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest, MessageQueue,
-    ReceiveMessageRequest, ReceiveMessageResponse, SendMessageRequest, Status,
-};
+use super::wire::{AckMessageResponse, MessageQueue, ReceiveMessageResponse, Status};
 use crate::ports::Ports;
 use crate::{Failure, Settled};
-
-/// What became of something that the link has begun.
-pub(super) enum Outcome {
-    /// The connection, or the session on it.
-    Ended(Failure),
-    Sent {
-        number: u64,
-        topic: String,
-        answer: Result<Option<Status>, Failure>,
-    },
-    Received {
-        spot: Spot,
-        asked: usize,
-        since: Instant,
-        answer: Result<Vec<ReceiveMessageResponse>, Failure>,
-    },
-    Acknowledged {
-        acknowledgement: Acknowledgement,
-        answer: Result<AckMessageResponse, Failure>,
-    },
-    Renewed {
-        number: u64,
-        since: Instant,
-        answer: Result<(Option<Status>, String), Failure>,
-    },
-    Alive(Result<Option<Status>, Failure>),
-    Routed(Result<BTreeMap<Spot, MessageQueue>, Failure>),
-}
 
 /// A connection at work.
 pub(super) struct Link {
     settings: Arc<Settings>,
     ports: Arc<Ports>,
     sender: Sender,
-    session: Arc<Session>,
-    tasks: JoinSet<Outcome>,
+    requests: Requests,
     outbox: Outbox,
     deliveries: Deliveries,
-    polls: BTreeMap<Spot, Poll>,
-    /// Messages that running polls may bring.
-    asked: usize,
+    polls: Polls,
     /// What the caller was told last that does not go on.
     trouble: Option<String>,
     /// When the server is next told that we live, and asked where topics are.
     heartbeat_at: Instant,
     route_at: Instant,
-}
-
-/// What receives from one place.
-struct Poll {
-    queue: MessageQueue,
-    is_running: bool,
-    not_before: Instant,
 }
 
 /// What a connection begins with.
@@ -95,23 +56,21 @@ impl Link {
         let now = Instant::now();
         let mut link = Self {
             sender,
-            session: Arc::new(opened.session),
-            tasks: opened.tasks,
+            requests: Requests::new(Arc::clone(&settings), opened.session, opened.tasks),
             outbox: Outbox::new(producer.map_or(1, |it| it.inflight_max)),
             deliveries: Deliveries::new(
                 seen,
                 consumer.map_or(Duration::ZERO, |it| it.invisible),
                 consumer.map_or(0, |it| it.unaccepted_max),
             ),
-            polls: BTreeMap::new(),
-            asked: 0,
+            polls: Polls::default(),
             trouble: None,
             heartbeat_at: now + HEARTBEAT,
             route_at: now + ROUTE,
             settings,
             ports,
         };
-        link.follow(opened.spots);
+        link.polls.follow(opened.spots);
         link
     }
 
@@ -125,7 +84,7 @@ impl Link {
             }
             Err(failure) => self.ports.fail(failure),
         }
-        self.tasks.shutdown().await;
+        self.requests.end().await;
     }
 
     /// Ends without an error when somebody wants to close, and says why.
@@ -138,12 +97,12 @@ impl Link {
                 return Ok(why);
             }
             self.send();
-            self.acknowledge();
+            self.say_verdicts();
             self.receive();
             // Cancel safe: an outcome that is not taken stays in the set, `notified` keeps its
             // permit, a tick that is not taken comes again.
             tokio::select! {
-                Some(outcome) = self.tasks.join_next() => self.learn(outcome)?,
+                Some(outcome) = self.requests.next() => self.learn(outcome?)?,
                 () = self.ports.to_task.notified() => {}
                 now = ticks.tick() => self.look_at_the_clock(now),
             }
@@ -169,6 +128,9 @@ impl Link {
         for receipt in orders.accepted {
             self.deliveries.accept(receipt);
         }
+        for receipt in orders.refused {
+            self.deliveries.refuse(receipt);
+        }
         orders.closing
     }
 
@@ -180,44 +142,21 @@ impl Link {
 
     /// Sends what the window has room for.
     fn send(&mut self) {
-        while let Some(Batch { number, messages }) = self.outbox.next() {
-            let topic = messages.first().and_then(|it| it.topic.as_ref());
-            let topic = topic.map(|it| it.name.clone()).unwrap_or_default();
-            let (session, patience) = (Arc::clone(&self.session), self.settings.ack_timeout);
-            self.tasks.spawn(async move {
-                let request = SendMessageRequest { messages };
-                let client_id = session.producer_id();
-                let answer = session.channel.call(&client_id, request, patience).await;
-                Outcome::Sent {
-                    number,
-                    topic,
-                    answer: answer.map(|it| it.status),
-                }
-            });
+        while let Some(batch) = self.outbox.next() {
+            self.requests.send(batch);
         }
     }
 
-    /// Acknowledges what was accepted.
-    fn acknowledge(&mut self) {
-        let group = self.settings.consumer.as_ref().map(|it| &it.group);
-        let Some(group) = group.map(|it| self.session.resource(it)) else {
+    /// Acknowledges what was accepted, and forwards what was refused.
+    fn say_verdicts(&mut self) {
+        let Some(consumer) = &self.settings.consumer else {
             return;
         };
         for acknowledgement in self.deliveries.acknowledgements() {
-            let (session, patience) = (Arc::clone(&self.session), self.settings.ack_timeout);
-            let request = AckMessageRequest {
-                group: Some(group.clone()),
-                topic: Some(acknowledgement.topic.clone()),
-                entries: acknowledgement.entries.clone(),
-            };
-            self.tasks.spawn(async move {
-                let client_id = session.consumer_id();
-                let answer = session.channel.call(&client_id, request, patience).await;
-                Outcome::Acknowledged {
-                    acknowledgement,
-                    answer,
-                }
-            });
+            self.requests.acknowledge(&consumer.group, acknowledgement);
+        }
+        for refusal in self.deliveries.refusals() {
+            self.requests.forward(&consumer.group, refusal);
         }
     }
 
@@ -229,90 +168,29 @@ impl Link {
         if self.ports.is_crowded() {
             return;
         }
-        let now = Instant::now();
-        for (spot, poll) in &mut self.polls {
-            let asked = self
-                .deliveries
-                .room()
-                .saturating_sub(self.asked)
-                .min(BATCH_MAX);
-            if poll.is_running || now < poll.not_before || asked == 0 {
-                continue;
-            }
-            poll.is_running = true;
-            self.asked += asked;
-            let request = ReceiveMessageRequest {
-                group: Some(self.session.resource(&consumer.group)),
-                message_queue: Some(poll.queue.clone()),
-                filter_expression: Some(expression_of(&consumer.filter)),
-                batch_size: i32::try_from(asked).unwrap_or(1),
-                invisible_duration: Some(time_of(consumer.invisible)),
-                long_polling_timeout: Some(time_of(LONG_POLLING)),
-            };
-            let patience = LONG_POLLING + self.settings.ack_timeout;
-            let (session, spot) = (Arc::clone(&self.session), spot.clone());
-            self.tasks.spawn(async move {
-                let client_id = session.consumer_id();
-                let answer = session.channel.collect(&client_id, request, patience).await;
-                Outcome::Received {
-                    spot,
-                    asked,
-                    since: now,
-                    answer,
-                }
-            });
+        let (room, now) = (self.deliveries.room(), Instant::now());
+        while let Some(question) = self.polls.next(room, now) {
+            self.requests.receive(question, consumer);
         }
     }
 
     fn look_at_the_clock(&mut self, now: Instant) {
-        for renewal in self.deliveries.renewals(now) {
-            self.renew(renewal, now);
+        if let Some(consumer) = &self.settings.consumer {
+            for renewal in self.deliveries.renewals(now) {
+                self.requests.renew(consumer, renewal);
+            }
         }
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + HEARTBEAT;
-            let patience = self.settings.ack_timeout;
-            for (client_id, request) in self.session.heartbeats() {
-                let session = Arc::clone(&self.session);
-                self.tasks.spawn(async move {
-                    let answer = session.channel.call(&client_id, request, patience).await;
-                    Outcome::Alive(answer.map(|it| it.status))
-                });
-            }
+            self.requests.say_alive();
         }
         if now >= self.route_at {
             self.route_at = now + ROUTE;
-            let session = Arc::clone(&self.session);
-            self.tasks
-                .spawn(async move { Outcome::Routed(session.spots().await) });
+            self.requests.route();
         }
     }
 
-    fn renew(&mut self, renewal: Renewal, now: Instant) {
-        let Some(consumer) = &self.settings.consumer else {
-            return;
-        };
-        let request = ChangeInvisibleDurationRequest {
-            group: Some(self.session.resource(&consumer.group)),
-            topic: Some(renewal.topic),
-            receipt_handle: renewal.handle,
-            invisible_duration: Some(time_of(consumer.invisible)),
-            message_id: renewal.message_id,
-        };
-        let (session, patience) = (Arc::clone(&self.session), self.settings.ack_timeout);
-        self.tasks.spawn(async move {
-            let client_id = session.consumer_id();
-            let answer = session.channel.call(&client_id, request, patience).await;
-            Outcome::Renewed {
-                number: renewal.number,
-                since: now,
-                answer: answer.map(|it| (it.status, it.receipt_handle)),
-            }
-        });
-    }
-
-    fn learn(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) -> Result<(), Failure> {
-        let outcome =
-            outcome.map_err(|error| Failure::retry(format!("a request broke off: {error}")))?;
+    fn learn(&mut self, outcome: Outcome) -> Result<(), Failure> {
         match outcome {
             Outcome::Ended(failure) => return Err(failure),
             Outcome::Sent {
@@ -326,13 +204,14 @@ impl Link {
                 since,
                 answer,
             } => {
-                self.asked -= asked;
-                self.received(&spot, since, answer?)?;
+                let refusal = self.received(since, answer?);
+                self.polled(&spot, asked, refusal)?;
             }
             Outcome::Acknowledged {
                 acknowledgement,
                 answer,
             } => self.acknowledged(acknowledgement, answer?),
+            Outcome::Forwarded { number, answer } => self.forwarded(number, check(answer?)),
             Outcome::Renewed {
                 number,
                 since,
@@ -346,7 +225,7 @@ impl Link {
                 let refused = |status| Failure::retry(words("heartbeat", &status));
                 check(answer?).map_err(refused)?;
             }
-            Outcome::Routed(spots) => self.follow(spots?),
+            Outcome::Routed(spots) => self.polls.follow(spots?),
         }
         Ok(())
     }
@@ -380,12 +259,8 @@ impl Link {
         Ok(())
     }
 
-    fn received(
-        &mut self,
-        spot: &Spot,
-        since: Instant,
-        answers: Vec<ReceiveMessageResponse>,
-    ) -> Result<(), Failure> {
+    /// Gives the messages of an answer to the caller; answers what else the server says.
+    fn received(&mut self, since: Instant, answers: Vec<ReceiveMessageResponse>) -> Option<Status> {
         let mut received = Vec::new();
         let mut refusal = None;
         for ReceiveMessageResponse { status, message } in answers {
@@ -402,22 +277,31 @@ impl Link {
         if !received.is_empty() {
             self.ports.leave(|boxes| boxes.received.extend(received));
         }
-        let poll = self.polls.get_mut(spot);
-        let pause = match &refusal {
-            Some(status) if !is_nothing(status) => PAUSE,
-            _ => Duration::ZERO,
-        };
-        if let Some(poll) = poll {
-            poll.is_running = false;
-            poll.not_before = Instant::now() + pause;
-        }
+        refusal.filter(|it| !is_nothing(it))
+    }
+
+    fn polled(
+        &mut self,
+        spot: &Spot,
+        asked: usize,
+        refusal: Option<Status>,
+    ) -> Result<(), Failure> {
+        let rests_from = refusal.as_ref().map(|_| Instant::now());
+        self.polls.answered(spot, asked, rests_from);
         let what = format!("topic {:?}", spot.0);
-        match refusal.filter(|it| !is_nothing(it)) {
+        match refusal {
             None => self.recover(),
             Some(status) if may_pass(&status) => self.trouble(words(&what, &status)),
             Some(status) => return Err(of_request(&what, &status)),
         }
         Ok(())
+    }
+
+    fn forwarded(&mut self, number: u64, result: Result<(), Status>) {
+        if let Err(status) = &result {
+            self.trouble(words("dead letters", status));
+        }
+        self.deliveries.ended(number, result, Instant::now());
     }
 
     fn acknowledged(&mut self, acknowledgement: Acknowledgement, answer: AckMessageResponse) {
@@ -434,20 +318,7 @@ impl Link {
             let result = own
                 .next()
                 .map_or_else(|| all.clone(), |it| check(it.status.clone()));
-            self.deliveries.acknowledged(number, result, now);
-        }
-    }
-
-    /// Receives from these places from now on.
-    fn follow(&mut self, spots: BTreeMap<Spot, MessageQueue>) {
-        self.polls
-            .retain(|spot, poll| poll.is_running || spots.contains_key(spot));
-        for (spot, queue) in spots {
-            self.polls.entry(spot).or_insert_with(|| Poll {
-                queue,
-                is_running: false,
-                not_before: Instant::now(),
-            });
+            self.deliveries.ended(number, result, now);
         }
     }
 
@@ -470,21 +341,21 @@ impl Link {
         }
     }
 
-    /// Acknowledges what is accepted, and leaves the group.
+    /// Says what has become of messages, and leaves the group.
     async fn say_goodbye(&mut self) {
-        self.acknowledge();
+        self.say_verdicts();
         while self.deliveries.is_busy() {
-            match self.tasks.join_next().await {
-                Some(Ok(Outcome::Ended(_))) | None => return,
-                Some(outcome) => {
+            match self.requests.next().await {
+                Some(Ok(Outcome::Ended(_)) | Err(_)) | None => return,
+                Some(Ok(outcome)) => {
                     if self.learn(outcome).is_err() {
                         return;
                     }
                 }
             }
-            self.acknowledge();
+            self.say_verdicts();
         }
-        self.session.say_goodbye().await;
+        self.requests.say_goodbye().await;
     }
 }
 
@@ -492,10 +363,6 @@ const TICK: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often it is asked where topics are.
 const ROUTE: Duration = Duration::from_secs(30);
-/// After a refusal of a poll that may pass.
-const PAUSE: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Messages that one poll may bring; servers refuse more than 32.
-const BATCH_MAX: usize = 32;
 /// Troubles that wait to be told.
 const TROUBLES_MAX: usize = 3;

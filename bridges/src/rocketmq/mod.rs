@@ -11,6 +11,8 @@ mod grpc;
 mod inflate;
 mod link;
 mod outbox;
+mod polls;
+mod requests;
 mod seen;
 mod session;
 mod settings;
@@ -87,7 +89,7 @@ impl Connector for RocketmqConnector {
         let opened = within(patience, self.open()).await;
         let (opened, remote) = opened.inspect_err(|_| self.turn.failed())?;
         let warnings = session::warnings_of(&opened.spots);
-        let ports = Arc::new(Ports::default());
+        let ports = Arc::new(Ports::refusing());
         let sender = Sender {
             namespace: self.settings.namespace.clone(),
         };

@@ -53,6 +53,23 @@ impl Seen {
         Arrival::New(self.last_number)
     }
 
+    /// A number for a message that the caller is never to get.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// The caller has no place for a message; should it come again, it is as good as new.
+    pub(super) fn refuse(&mut self, number: u64) {
+        let Some(key) = self.pending.remove(&number) else {
+            return;
+        };
+        // Another message may have the same id.
+        if self.known.get(&key) == Some(&Known::Pending(number)) {
+            self.known.remove(&key);
+        }
+    }
+
     pub(super) fn accept(&mut self, number: u64) {
         let Some(key) = self.pending.remove(&number) else {
             return;

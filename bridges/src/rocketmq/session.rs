@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::failure::{check, of_request};
 use super::grpc::{Channel, Driver};
-use super::link::Outcome;
+use super::requests::Outcome;
 use super::settings::{ConsumerSettings, Filter, ProducerSettings, Settings};
 use super::sign::VERSION;
 use super::wire::{

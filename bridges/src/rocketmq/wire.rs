@@ -33,6 +33,7 @@ methods! {
     ReceiveMessageRequest => ReceiveMessageResponse, "ReceiveMessage";
     AckMessageRequest => AckMessageResponse, "AckMessage";
     ChangeInvisibleDurationRequest => ChangeInvisibleDurationResponse, "ChangeInvisibleDuration";
+    ForwardRequest => StatusResponse, "ForwardMessageToDeadLetterQueue";
     TelemetryCommand => TelemetryCommand, "Telemetry";
     NotifyClientTerminationRequest => StatusResponse, "NotifyClientTermination";
 }
@@ -333,6 +334,23 @@ pub(super) struct ChangeInvisibleDurationResponse {
     pub(super) status: Option<Status>,
     #[prost(string, tag = "2")]
     pub(super) receipt_handle: String,
+}
+
+/// `ForwardMessageToDeadLetterQueueRequest`.
+#[derive(Clone, PartialEq, Eq, Encoded)]
+pub(super) struct ForwardRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) group: Option<Resource>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) topic: Option<Resource>,
+    #[prost(string, tag = "3")]
+    pub(super) receipt_handle: String,
+    #[prost(string, tag = "4")]
+    pub(super) message_id: String,
+    #[prost(int32, tag = "5")]
+    pub(super) delivery_attempt: i32,
+    #[prost(int32, tag = "6")]
+    pub(super) max_delivery_attempts: i32,
 }
 
 #[derive(Clone, PartialEq, Eq, Encoded)]

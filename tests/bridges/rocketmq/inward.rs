@@ -92,6 +92,24 @@ pub(super) fn tags_and_expressions_choose_messages(rocket: &RocketMq) {
     receivers.iter_mut().for_each(Client::expect_silence);
 }
 
+pub(super) fn what_finds_no_topic_here_goes_to_the_dead_letters_of_the_group(rocket: &RocketMq) {
+    let lines = "[bridges.rocketmq]\ngroup = \"once-more\"\n[[bridges.in]]\n\
+         filters = [\"odd\"]\ntopic = \"c/{prop:rocketmq-tag}\"";
+    let ours = bridged(rocket, lines);
+    settle_down();
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("c/#");
+    rocket.send("odd", "first", "fits", "k1");
+    rocket.send("odd", "poison", "no+topic", "k2");
+    rocket.send("odd", "last", "fits", "k3");
+    receiver.expect("c/fits", "first");
+    receiver.expect("c/fits", "last");
+    receiver.expect_silence();
+    let letters = rocket.messages("%DLQ%once-more");
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert!(letters[0].ends_with("BODY: poison"), "{letters:?}");
+}
+
 pub(super) fn a_delayed_message_comes_late_and_a_group_in_order(rocket: &RocketMq) {
     let lines = "[[bridges.out]]\nfilters = [\"later\"]\n\
          delay_ms = \"{prop:wait|default('3000')}\"\n\

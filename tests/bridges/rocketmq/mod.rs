@@ -38,6 +38,7 @@ fn a_bridge_and_a_real_rocketmq_exchange_everything_that_the_guide_promises() {
         ("chosen", "NORMAL"),
         ("many", "NORMAL"),
         ("held", "NORMAL"),
+        ("odd", "NORMAL"),
         ("ordered", "FIFO"),
         ("killed", "FIFO"),
         ("ledger", "NORMAL"),
@@ -49,6 +50,7 @@ fn a_bridge_and_a_real_rocketmq_exchange_everything_that_the_guide_promises() {
     outward::tls_trusts_the_authority_that_is_given_and_no_other(&rocket);
     inward::messages_come_with_their_properties_and_do_not_come_again(&rocket);
     inward::tags_and_expressions_choose_messages(&rocket);
+    inward::what_finds_no_topic_here_goes_to_the_dead_letters_of_the_group(&rocket);
     inward::a_delayed_message_comes_late_and_a_group_in_order(&rocket);
     inward::a_message_that_finds_no_room_here_stays_ours_for_longer_than_its_time(&rocket);
     outward::nothing_is_lost_and_groups_keep_their_order_while_the_server_is_killed(&mut rocket);
