@@ -58,6 +58,19 @@ pub enum TemplateError {
     Missing(String),
 }
 
+impl TemplateError {
+    /// A word that is not known, and the words that are.
+    pub fn unknown(&self) -> Option<(&str, &'static [&'static str])> {
+        let (word, known): (&str, &'static [&'static str]) = match self {
+            Self::Placeholder(name) => (name, &PLACEHOLDERS),
+            Self::Filter(text) => (text.split('(').next().unwrap_or(text), &FILTERS),
+            Self::Brace(_) | Self::Never { .. } | Self::Missing(_) => return None,
+        };
+        // A filter may be known, and its arguments not be what it takes.
+        (!known.contains(&word)).then_some((word, known))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
@@ -146,6 +159,21 @@ impl Template {
         Ok(())
     }
 
+    /// The first placeholder that some topics of a filter have and others do not.
+    pub fn sometimes_missing(&self, filter: &str) -> Option<&str> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Place {
+                name,
+                source,
+                filters,
+            } => {
+                let has_default = filters.iter().any(|it| matches!(it, Filter::Default(_)));
+                (!has_default && source.may_be_missing(filter)).then_some(name.as_str())
+            }
+            Part::Text(_) => None,
+        })
+    }
+
     /// The text for a record.
     ///
     /// # Errors
@@ -181,6 +209,20 @@ impl Source {
             Self::Plus(number) => *number <= plus,
             Self::Hash => is_open,
             _ => true,
+        }
+    }
+
+    /// Whether it counts on levels that stand for `#`, which may be none.
+    fn may_be_missing(&self, filter: &str) -> bool {
+        let Some(fixed) = filter.strip_suffix('#') else {
+            return false;
+        };
+        let fixed = fixed.split('/').filter(|it| !it.is_empty()).count();
+        match self {
+            Self::Level(number) | Self::LevelFromEnd(number) => *number > fixed.max(1),
+            Self::Levels(from, to) => to.unwrap_or(*from) > fixed.max(1),
+            Self::Hash => fixed > 0,
+            _ => false,
         }
     }
 
@@ -277,5 +319,19 @@ fn escape_level(text: &str) -> String {
     escaped
 }
 
+/// Names of placeholders that are words; others are numbers.
+const PLACEHOLDERS: [&str; 10] = [
+    "topic",
+    "key",
+    "qos",
+    "retain",
+    "bridge",
+    "node",
+    "content_type",
+    "response_topic",
+    "prop:NAME",
+    "json:/POINTER",
+];
+const FILTERS: [&str; 5] = ["lower", "upper", "level", "replace", "default"];
 /// Larger payloads are not looked into.
 const JSON_BYTES_MAX: usize = 256 * 1_024;

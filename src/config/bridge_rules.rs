@@ -6,6 +6,7 @@ use tidewire_bridges::{Template, TemplateError};
 use tidewire_protocol::topic::{Topic, TopicFilter};
 
 use super::rules::{Broken, demand};
+use super::spelling::similar;
 use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, KafkaGuarantee,
@@ -37,8 +38,9 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         let is_new = names.insert(&bridge.name);
         demand("name", is_new, "is the name of an earlier bridge").map_err(within)?;
         if let Some(client_id) = &bridge.client_id {
+            let client_id = client_id.replace("{bridge}", &bridge.name);
             for server in &bridge.servers {
-                let is_new = sessions.insert((client_id, server));
+                let is_new = sessions.insert((client_id.clone(), server));
                 let problem = "is used at the same server by an earlier bridge: they would \
                                disconnect each other";
                 demand("client_id", is_new, problem).map_err(within)?;
@@ -50,12 +52,10 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
 
 fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
     demand("name", is_name(&bridge.name), NAME_RULE)?;
-    let some = !bridge.servers.is_empty();
-    demand(
-        "servers",
-        some,
-        "needs at least one URL such as mqtt://host:1883",
-    )?;
+    let count = bridge.servers.len();
+    let problem = "needs at least one URL such as mqtt://host:1883";
+    demand("servers", count > 0, problem)?;
+    demand("servers", count <= SERVERS_MAX, "has more than 64 URLs")?;
     check_mqtt_only(bridge)?;
     check_amqp091(bridge)?;
     check_start(bridge)?;
@@ -326,11 +326,17 @@ pub(super) fn check_template(
 ) -> Result<(), Broken> {
     let wrong = |error: TemplateError| Broken {
         key: key.to_owned(),
-        problem: format!("is {text:?}: {error}"),
+        problem: format!("is {text:?}: {error}{}", meant(&error)),
     };
     let template = Template::parse(text).map_err(wrong)?;
     let mut filters = rule.filters.iter();
     filters.try_for_each(|it| template.check(&format!("{prefix}{it}")).map_err(wrong))
+}
+
+fn meant(error: &TemplateError) -> String {
+    let unknown = error.unknown();
+    let near = unknown.and_then(|(word, known)| similar(word, known.iter().copied()));
+    near.map_or_else(String::new, |it| format!("; did you mean {it:?}?"))
 }
 
 fn check_headers(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
@@ -384,4 +390,5 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
+const SERVERS_MAX: usize = 64;
 const NAME_RULE: &str = "must be 1 to 64 letters, digits, `.`, `_` and `-`";

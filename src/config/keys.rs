@@ -203,8 +203,8 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     messages_per_second_max (0, 10_000_000);
     max_hops (1, 16);
     allow_loops ANY;
-    queue_messages_max POSITIVE;
-    queue_bytes_max (1 << 20, u64::MAX);
+    queue_messages_max (1, 1 << 40);
+    queue_bytes_max (1 << 20, 16 << 40);
     queue_age_seconds_max (0, 31_536_000);
     queue_overflow ANY;
     virtual_host ANY;

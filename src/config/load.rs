@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Index, Key, LISTS, TABLES, keys, rules as rules_of};
 use super::masking::{is_secret, masked_line, masked_url};
+use super::spelling::{nearest, similar};
 use super::value::Found;
 use super::{Broken, Config, ConfigError, Listener, Origin, rules};
 
@@ -199,10 +200,11 @@ impl Loader {
         match field.set(found, key.range) {
             Ok(()) => self.remember(path, origin),
             Err(expected) => {
+                let meant = meant(found, field.words());
                 let default = (key.field)(&mut Config::default(), Index::default())
                     .and_then(|field| field.show())
                     .map_or_else(String::new, |default| format!(", default {default}"));
-                refused(origin, expected + &default)
+                refused(origin, expected + &default + &meant)
             }
         }
     }
@@ -427,30 +429,12 @@ fn fill(pattern: &str, like: &str, separator: char) -> String {
     filled.replace('#', "0")
 }
 
-fn nearest(word: &str, names: impl Iterator<Item = String>) -> String {
-    names
-        .min_by_key(|name| distance(word, name))
-        .unwrap_or_default()
-}
-
-/// Insertions, deletions and replacements from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (b, above) in to.bytes().zip(row.iter_mut().skip(1)) {
-            let cost = (diagonal + usize::from(a != b))
-                .min(*above + 1)
-                .min(left + 1);
-            diagonal = std::mem::replace(above, cost);
-            left = cost;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
+/// For a word that is spelled much like one of `words`, the question whether it was meant.
+fn meant(found: &Found, words: &[&str]) -> String {
+    let is_wrong = |it: &&str| !words.contains(it);
+    let written = found.texts().into_iter().find(is_wrong);
+    let near = written.and_then(|it| similar(it, words.iter().copied()));
+    near.map_or_else(String::new, |it| format!(", did you mean {it:?}?"))
 }
 
 const PREFIX: &str = "TIDEWIRE_";

@@ -22,6 +22,7 @@ mod mqtt;
 mod network;
 mod rfc3339;
 mod rules;
+pub(crate) mod spelling;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -73,6 +73,15 @@ impl Found {
             _ => None,
         }
     }
+
+    /// Its own text, or those of a list.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::List(items) => items.iter().filter_map(Self::text).collect(),
+            Self::Word(word) => word.split(',').map(str::trim).collect(),
+            found => found.text().into_iter().collect(),
+        }
+    }
 }
 
 /// Least and greatest value of an integer key.
@@ -86,6 +95,10 @@ pub(super) trait Value: Sized {
     fn show(&self) -> Option<String>;
     /// What `read` takes, in words.
     fn expected(range: Range) -> String;
+    /// The words that it takes, if it takes a few words and nothing else.
+    fn words() -> &'static [&'static str] {
+        &[]
+    }
 }
 
 /// A value in its place in the tree.
@@ -94,6 +107,8 @@ pub(super) trait Field {
     fn set(&mut self, found: &Found, range: Range) -> Result<(), String>;
     /// The value as TOML, or `None` if it is unset.
     fn show(&self) -> Option<String>;
+    /// The words that it takes, if it takes a few words and nothing else.
+    fn words(&self) -> &'static [&'static str];
 }
 
 impl<T: Value> Field for T {
@@ -104,6 +119,10 @@ impl<T: Value> Field for T {
 
     fn show(&self) -> Option<String> {
         Value::show(self)
+    }
+
+    fn words(&self) -> &'static [&'static str] {
+        T::words()
     }
 }
 
@@ -204,6 +223,10 @@ impl<T: Value> Value for Option<T> {
     fn expected(range: Range) -> String {
         T::expected(range)
     }
+
+    fn words() -> &'static [&'static str] {
+        T::words()
+    }
 }
 
 impl<T: Value> Value for Vec<T> {
@@ -231,6 +254,10 @@ impl<T: Value> Value for Vec<T> {
         let count = if range.0 == 0 { "" } else { " of at least one" };
         format!("a list{count}, each {}", T::expected(range))
     }
+
+    fn words() -> &'static [&'static str] {
+        T::words()
+    }
 }
 
 /// Types that are one of a few words.
@@ -251,6 +278,10 @@ macro_rules! words {
 
             fn expected(_: Range) -> String {
                 format!("one of {}", [$(concat!("\"", $word, "\"")),*].join(", "))
+            }
+
+            fn words() -> &'static [&'static str] {
+                &[$($word),*]
             }
         }
     )*};
