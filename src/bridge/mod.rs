@@ -40,7 +40,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{Bridge, Config};
+use crate::config::Bridge;
+use crate::config::spelling::similar;
 use crate::exchange::{BridgeId, Part, ShardId};
 use crate::net::handshake::random_bytes;
 use crate::net::mailbox::Mailbox;
@@ -54,6 +55,7 @@ use prepare::{Surroundings, bind, open, prepare, unbind};
 use queues::Kept;
 pub(crate) use queues::{BridgeQueues, restore_queues};
 use report::Status;
+pub(crate) use warnings::of as warnings_of;
 
 /// The bridges of a broker.
 #[derive(Debug)]
@@ -115,21 +117,20 @@ pub struct BridgeError {
     pub problem: String,
 }
 
-/// Checks the files that bridges need: certificates and keys.
+/// Checks that a bridge is of a kind that is built, and the files that it needs: certificates and
+/// keys.
 ///
 /// # Errors
 /// The first file that cannot be used.
-pub fn check(config: &Config) -> Result<(), BridgeError> {
-    config.bridges.iter().try_for_each(|bridge| {
-        kinds::check(bridge)?;
-        dial::dial(bridge)?;
-        dial::credentials(bridge)
-            .map(drop)
-            .map_err(|failure| BridgeError {
-                bridge: bridge.name.clone(),
-                problem: failure.to_string(),
-            })
-    })
+pub fn check(bridge: &Bridge) -> Result<(), BridgeError> {
+    kinds::check(bridge)?;
+    dial::dial(bridge)?;
+    dial::credentials(bridge)
+        .map(drop)
+        .map_err(|failure| BridgeError {
+            bridge: bridge.name.clone(),
+            problem: failure.to_string(),
+        })
 }
 
 /// A name for a node that was given none, or for a process.
@@ -251,9 +252,11 @@ impl Bridges {
         shared: &Shared,
     ) -> Result<String, BridgeError> {
         let known: Vec<&str> = self.running.iter().map(|it| &*it.bridge.name).collect();
+        let meant = similar(name, known.iter().copied());
+        let meant = meant.map_or_else(String::new, |it| format!("; did you mean {it:?}?"));
         let problem = match known.is_empty() {
             true => "is not there: no bridge runs".to_owned(),
-            false => format!("is not there; running: {}", known.join(", ")),
+            false => format!("is not there; running: {}{meant}", known.join(", ")),
         };
         let refused = |problem| BridgeError {
             bridge: name.to_owned(),

@@ -25,7 +25,7 @@ use super::post::{Inbox, Post};
 use super::queues::Kept;
 use super::report::{Reporter, Status};
 use super::runner::{Runner, Tools};
-use super::{BridgeError, home_of, settings, warnings};
+use super::{BridgeError, home_of, settings};
 use crate::clock::Clock;
 use crate::config::{Bridge, BridgeKind};
 use crate::exchange::{Binding, BridgeId, Destination, Part};
@@ -97,9 +97,6 @@ pub(super) fn change(
         BridgeKind::Rocketmq => return Err(super::kinds::not_built(bridge)),
     };
     check_filters(bridge, &map, levels_max)?;
-    for warning in warnings::of(bridge) {
-        tracing::warn!(bridge = bridge.name, "{warning}");
-    }
     Ok(Change {
         bridge: bridge.clone(),
         map,

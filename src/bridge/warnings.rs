@@ -1,15 +1,45 @@
 //! What works as configured, and may not be what is meant.
 
+use tidewire_bridges::Template;
+
 use crate::config::{Bridge, BridgeKind, BridgeProtocol, BridgeRule, KafkaPartitioner};
 
 /// Warnings of one bridge, in words.
-pub(super) fn of(bridge: &Bridge) -> Vec<String> {
+pub(crate) fn of(bridge: &Bridge) -> Vec<String> {
     let all = [
         circling(bridge),
         forgotten_session(bridge),
         unused_key(bridge),
     ];
-    all.into_iter().flatten().collect()
+    all.into_iter().flatten().chain(missing(bridge)).collect()
+}
+
+/// A placeholder that is not there in some topics: messages with those are not passed on.
+fn missing(bridge: &Bridge) -> Vec<String> {
+    let lists = [("out", &bridge.out), ("in", &bridge.inward)];
+    let rules = lists.into_iter().flat_map(|(list, rules)| {
+        let rules = rules.iter().enumerate();
+        rules.map(move |(index, rule)| (list, index, rule))
+    });
+    let of_rule = |(list, index, rule): (&str, usize, &BridgeRule)| {
+        let text = rule.topic.as_deref()?;
+        let template = Template::parse(text).ok()?;
+        let prefix = match list {
+            "in" => &rule.remote_prefix,
+            _ => &rule.local_prefix,
+        };
+        let filters = rule.filters.iter().map(|it| format!("{prefix}{it}"));
+        let mut found = filters.filter_map(|filter| {
+            let place = template.sometimes_missing(&filter)?.to_owned();
+            Some((place, filter))
+        });
+        let (place, filter) = found.next()?;
+        Some(format!(
+            "{list}.{index}.topic: {{{place}}} is missing in some topics of `{filter}`, which are \
+             not passed on then: say {{{place}|default('TEXT')}} or use a longer filter"
+        ))
+    };
+    rules.filter_map(of_rule).collect()
 }
 
 /// Only MQTT 5.0 carries the path that ends loops; the bridge bit knows one link, not a ring.
@@ -82,5 +112,16 @@ mod tests {
         kafka.kafka.partitioner = KafkaPartitioner::Random;
         assert!(of(&kafka)[0].starts_with("out.0.key is set"));
         assert_eq!(of(&Bridge::default()), [""; 0]);
+        let named = |filter: &str| Bridge {
+            out: vec![BridgeRule {
+                filters: vec![filter.into()],
+                topic: Some("x/{2}".into()),
+                ..BridgeRule::default()
+            }],
+            ..Bridge::default()
+        };
+        assert_eq!(of(&named("a/+/#")), [""; 0]);
+        let said = of(&named("a/#"));
+        assert!(said[0].starts_with("out.0.topic: {2} is missing in some topics of `a/#`"));
     }
 }

@@ -1,18 +1,38 @@
 //! What a configuration names on this machine: certificates, users, owners, rules.
 
+use std::fmt::Display;
+use std::path::PathBuf;
+
 use crate::auth::acl::{Acl, AclError};
-use crate::auth::{HttpBackEnd, PasswordFile, PasswordFileError};
-use crate::config::{Broken, Config, Listener};
+use crate::auth::{HttpBackEnd, KeyError, PasswordFile, PasswordFileError, Tokens};
+use crate::bridge::{self, BridgeError};
+use crate::config::{Bridge, Broken, Config, Jwt, Listener};
 use crate::net::door::check_certificates;
 use crate::net::listener::check_owner;
 use crate::net::tls::TlsError;
+
+/// What the files of a configuration hold.
+pub(super) struct Valid {
+    pub(super) users: Option<PasswordFile>,
+    pub(super) tokens: Option<Tokens>,
+    pub(super) rules: Acl,
+}
+
+/// As [`read`], without what is in the files.
+///
+/// # Errors
+///
+/// The key that names the first one that cannot be used.
+pub(super) fn check(config: &Config) -> Result<(), Broken> {
+    read(config).map(drop)
+}
 
 /// Reads every file without changing anything.
 ///
 /// # Errors
 ///
 /// The key that names the first one that cannot be used.
-pub(super) fn check(config: &Config) -> Result<(), Broken> {
+pub(super) fn read(config: &Config) -> Result<Valid, Broken> {
     for (index, listener) in config.listeners.iter().enumerate() {
         let within = |(key, problem): (String, String)| Broken {
             key: format!("listeners.{index}.{key}"),
@@ -28,10 +48,51 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
     }
     HttpBackEnd::check_files(&config.auth.http)
         .map_err(|error| unusable("auth.http.ca_file", &error))?;
-    if let Some(file) = &config.auth.password_file {
-        PasswordFile::read(file).map_err(user_problem)?;
+    let bridges = config.bridges.iter().enumerate();
+    for (index, bridge) in bridges.filter(|(_, it)| it.enabled) {
+        bridge::check(bridge).map_err(|error| bridge_problem(index, bridge, &error))?;
     }
-    Acl::load(&config.acl).map(drop).map_err(rule_problem)
+    let users = config.auth.password_file.as_deref();
+    let jwt = &config.auth.jwt;
+    Ok(Valid {
+        users: users
+            .map(PasswordFile::read)
+            .transpose()
+            .map_err(user_problem)?,
+        tokens: Tokens::load(jwt).map_err(|error| key_problem(jwt, &error))?,
+        rules: Acl::load(&config.acl).map_err(rule_problem)?,
+    })
+}
+
+/// The key of a bridge that names what cannot be used.
+fn bridge_problem(index: usize, bridge: &Bridge, error: &BridgeError) -> Broken {
+    let files = [
+        ("ca", &bridge.ca),
+        ("certificate", &bridge.certificate),
+        ("key", &bridge.key),
+        ("password_file", &bridge.password_file),
+    ];
+    let is_named = |file: &PathBuf| error.problem.contains(&*file.to_string_lossy());
+    let mut named = files
+        .iter()
+        .filter(|(_, file)| file.as_ref().is_some_and(is_named));
+    let key = named.next().map_or("kind", |(key, _)| key);
+    unusable(&format!("bridges.{index}.{key}"), &error.problem)
+}
+
+fn key_problem(jwt: &Jwt, error: &KeyError) -> Broken {
+    let key = match error {
+        KeyError::Authorities(_) => "jwks_ca_file",
+        KeyError::Fetch { .. } => "jwks_url",
+        KeyError::Read { file, .. } | KeyError::Unfit { file, .. } => {
+            if jwt.key_file.as_ref() == Some(file) {
+                "key_file"
+            } else {
+                "jwks_file"
+            }
+        }
+    };
+    unusable(&format!("auth.jwt.{key}"), error)
 }
 
 /// The key of a listener, and what is wrong with its file.
@@ -54,7 +115,7 @@ fn certificate_problem(listener: &Listener, error: &TlsError) -> (String, String
     (key, format!("cannot be used: {reason}"))
 }
 
-fn unusable(key: &str, error: &dyn std::error::Error) -> Broken {
+fn unusable(key: &str, error: &dyn Display) -> Broken {
     Broken {
         key: key.into(),
         problem: format!("cannot be used: {error}"),

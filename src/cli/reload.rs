@@ -7,14 +7,13 @@ use super::arguments::ReloadArguments;
 use super::control::Broker;
 use super::files;
 use super::pid_file::hang_up;
-use super::run::{RunError, validate};
+use super::run::RunError;
 use super::warnings;
 
 /// Checks what the broker would read, and has it read: over its control socket, which says what
 /// came of it, or else by a signal.
 pub fn run(arguments: &ReloadArguments) -> Result<(), RunError> {
     let config = arguments.run.config_with(files::check)?;
-    validate(&config)?;
     warnings::show(arguments.run.config.as_deref(), &config)?;
     let asked_by_signal = arguments.pid_file.is_some() && arguments.control_socket.is_none();
     let socket = arguments.control_socket.clone().or(config.control_socket);

@@ -6,14 +6,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::RunArguments;
 use super::control::{Asked, Control, Wish};
-use super::files;
+use super::files::{self, Valid};
 use super::pid_file::{PidFile, PidFileError};
 use super::warnings;
 use super::watch::Watch;
-use crate::auth::acl::{Acl, AclError};
-use crate::auth::{KeyError, PasswordFile, PasswordFileError, Tokens};
-use crate::bridge::{self, BridgeError};
-use crate::config::{Config, ConfigError, StoreConfig, StoreEngine};
+use crate::auth::acl::AclError;
+use crate::config::{ConfigError, StoreConfig, StoreEngine};
 use crate::server::{ReloadError, Server, StartError};
 
 /// Why the broker ended badly, or did not begin.
@@ -22,15 +20,6 @@ pub enum RunError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The password file is wrong.
-    #[error(transparent)]
-    Users(#[from] PasswordFileError),
-    /// The keys of tokens are wrong.
-    #[error(transparent)]
-    Keys(#[from] KeyError),
-    /// A bridge is wrong.
-    #[error(transparent)]
-    Bridge(#[from] BridgeError),
     /// The rules are wrong.
     #[error(transparent)]
     Acl(#[from] AclError),
@@ -63,9 +52,6 @@ impl RunError {
         matches!(
             self,
             Self::Config(_)
-                | Self::Users(_)
-                | Self::Bridge(_)
-                | Self::Keys(_)
                 | Self::Acl(_)
                 | Self::NobodyToReload
                 | Self::NoControlSocket
@@ -150,10 +136,13 @@ async fn reload(
 ) -> Result<(Server, Result<String, String>), RunError> {
     let arguments = arguments.clone();
     let reloading = tokio::task::spawn_blocking(move || {
-        // Files that cannot be used are followed as well: they may be mended.
-        let named = arguments.config().ok();
+        let mut named = None;
         let reloaded = arguments
-            .config_with(files::check)
+            .config_with(|config| {
+                // Files that cannot be used are followed as well: they may be mended.
+                named = Some(config.clone());
+                files::check(config)
+            })
             .map_err(ReloadError::from)
             .and_then(|config| {
                 warnings::log(arguments.config.as_deref(), &config);
@@ -191,48 +180,36 @@ fn report(reloaded: Result<Vec<&str>, ReloadError>) -> Result<String, String> {
     }
 }
 
-/// What a valid configuration names.
-pub(super) struct Valid {
-    users: Option<PasswordFile>,
-    tokens: Option<Tokens>,
-    rules: Acl,
-}
-
-/// Reads the users and rules of a configuration.
-pub(super) fn validate(config: &Config) -> Result<Valid, RunError> {
-    let users = config.auth.password_file.as_deref();
-    Ok(Valid {
-        users: users.map(PasswordFile::read).transpose()?,
-        tokens: Tokens::load(&config.auth.jwt)?,
-        rules: Acl::load(&config.acl)?,
-    })
-}
-
 /// Checks the configuration with its certificates and keys.
 pub fn check(arguments: &RunArguments) -> Result<(), RunError> {
-    let config = arguments.config_with(files::check)?;
-    bridge::check(&config)?;
-    let Valid {
-        users,
-        tokens,
-        rules,
-    } = validate(&config)?;
+    let mut valid = None;
+    let config = arguments.config_with(|config| {
+        valid = Some(files::read(config)?);
+        Ok(())
+    })?;
     warnings::show(arguments.config.as_deref(), &config)?;
-    let listeners = config.listeners.len();
     let mut out = io::stdout().lock();
+    let listeners = config.listeners.len();
     writeln!(out, "configuration is valid: {listeners} listener(s)")?;
     if !config.bridges.is_empty() {
         writeln!(out, "bridges are valid: {}", config.bridges.len())?;
     }
-    if let Some(users) = users {
+    valid.map_or(Ok(()), |it| show(&it, &mut out))?;
+    Ok(())
+}
+
+fn show(valid: &Valid, out: &mut impl Write) -> io::Result<()> {
+    if let Some(users) = &valid.users {
         let count = users.user_count();
         writeln!(out, "password file is valid: {count} user(s)")?;
     }
+    let tokens = valid.tokens.as_ref();
     if let Some(tokens) = tokens.filter(|it| it.key_count() > 0) {
         writeln!(out, "keys of tokens are valid: {}", tokens.key_count())?;
     }
-    if rules.has_rules() {
-        writeln!(out, "permissions are valid: {} rule(s)", rules.rule_count())?;
+    if valid.rules.has_rules() {
+        let count = valid.rules.rule_count();
+        writeln!(out, "permissions are valid: {count} rule(s)")?;
     }
     Ok(())
 }

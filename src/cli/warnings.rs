@@ -11,6 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::auth::{Validity, next_update};
+use crate::bridge::warnings_of;
 use crate::clock::Clock;
 use crate::config::{Config, JwtAlgorithm, file_holds_secret, is_on_this_machine, masked_url};
 
@@ -36,14 +37,22 @@ fn warnings(file: Option<&Path>, config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     for listener in &config.listeners {
         for pair in &listener.certificates {
-            found.extend(of_certificate(&pair.certificate, now));
+            found.extend(of_server_certificate(&pair.certificate, now));
         }
         let lists = listener.client_crl.iter();
         found.extend(lists.flat_map(|it| of_lists(it, now)));
     }
+    let own = config.bridges.iter().filter(|it| it.enabled);
+    let own = own.filter_map(|it| it.certificate.as_ref());
+    let own = own.filter_map(|it| Some(of_validity(it, &validity(it)?, now)));
+    found.extend(own.flatten());
     found.sort();
     found.dedup();
     found.extend(of_modes(file, config));
+    for bridge in config.bridges.iter().filter(|it| it.enabled) {
+        let words = warnings_of(bridge).into_iter();
+        found.extend(words.map(|it| format!("bridge {:?}: {it}", bridge.name)));
+    }
     let url = config.auth.http.url.as_deref().unwrap_or_default();
     if url.starts_with("http://") && !is_on_this_machine(url) {
         let url = masked_url(url);
@@ -54,15 +63,27 @@ fn warnings(file: Option<&Path>, config: &Config) -> Vec<String> {
     found
 }
 
-/// The first certificate of a chain, which is the server's own.
-fn of_certificate(file: &Path, now: i64) -> Vec<String> {
-    let first = CertificateDer::pem_file_iter(file);
-    let first = first.ok().and_then(|mut it| it.next()?.ok());
-    let Some(validity) = first.and_then(|it| Validity::of(&it)) else {
+/// Of the first certificate of a chain, which is its owner's.
+fn validity(file: &Path) -> Option<Validity> {
+    let first = CertificateDer::pem_file_iter(file).ok()?.next()?.ok()?;
+    Validity::of(&first)
+}
+
+fn of_server_certificate(file: &Path, now: i64) -> Vec<String> {
+    let Some(validity) = validity(file) else {
         return Vec::new();
     };
+    let mut found = of_validity(file, &validity, now);
+    if !validity.is_for_servers {
+        let name = file.display();
+        found.push(format!("{name}: the certificate is not for servers"));
+    }
+    found
+}
+
+fn of_validity(file: &Path, validity: &Validity, now: i64) -> Vec<String> {
     let name = file.display();
-    let Validity { begins, ends, .. } = &validity;
+    let Validity { begins, ends, .. } = validity;
     let mut found = Vec::new();
     if begins.unix_seconds > now {
         let date = &begins.date;
@@ -77,9 +98,6 @@ fn of_certificate(file: &Path, now: i64) -> Vec<String> {
         ));
     } else if ends.unix_seconds - now <= SOON_SECONDS {
         found.push(format!("{name}: the certificate expires on {}", ends.date));
-    }
-    if !validity.is_for_servers {
-        found.push(format!("{name}: the certificate is not for servers"));
     }
     found
 }

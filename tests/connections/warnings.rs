@@ -181,3 +181,29 @@ fn passwords_that_travel_in_clear_text_are_warned_of() {
         assert!(!said.contains("them"), "{said}");
     }
 }
+
+#[test]
+fn bridges_are_warned_of_and_refused_with_the_line_of_the_file_that_is_not_there() {
+    let config = |scheme: &str, line: &str| {
+        format!(
+            "[[bridges]]\nname = \"up\"\nservers = [\"{scheme}://localhost\"]\n{line}\n\
+             [[bridges.out]]\nfilters = [\"a/#\"]\ntopic = \"b/{{2}}\"\n"
+        )
+    };
+    let said = warnings(&config("mqtt", "session_expiry_seconds = 30"));
+    for warning in [
+        "bridge \"up\": session_expiry_seconds = 30 is shorter than",
+        "bridge \"up\": out.0.topic: {2} is missing in some topics of `a/#`",
+    ] {
+        assert!(said.contains(warning), "{said}");
+    }
+    let file = write("bridge.toml", &config("mqtts", "ca = \"/nowhere/ca.crt\""));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire"));
+    let output = command.arg("check").arg("-c").arg(file).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("bridge.toml:4: `bridges.0.ca` cannot be used: /nowhere/ca.crt"),
+        "{said}"
+    );
+}
