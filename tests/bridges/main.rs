@@ -7,6 +7,7 @@ mod amqp10;
 mod client;
 mod dead_link;
 mod durable;
+mod failover;
 mod faults;
 mod federation;
 mod hot;
