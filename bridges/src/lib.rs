@@ -20,6 +20,8 @@ mod note;
 mod ports;
 mod progress;
 mod record;
+#[cfg(any(feature = "amqp091", feature = "amqp10"))]
+mod redelivered;
 #[cfg(feature = "rocketmq")]
 pub mod rocketmq;
 #[cfg(any(feature = "amqp091", feature = "amqp10"))]
@@ -187,12 +189,9 @@ pub struct Receipt(pub(crate) Token);
 pub(crate) enum Token {
     /// MQTT.
     Mqtt(mqtt::Receipt),
-    /// AMQP 0-9-1.
-    #[cfg(feature = "amqp091")]
-    Delivery(amqp091::Delivery),
-    /// AMQP 1.0.
-    #[cfg(feature = "amqp10")]
-    Amqp10(amqp10::Delivery),
+    /// AMQP 0-9-1 and 1.0.
+    #[cfg(any(feature = "amqp091", feature = "amqp10"))]
+    Delivery(redelivered::Delivery),
     /// Kafka.
     #[cfg(feature = "kafka")]
     Position(kafka::Position),
@@ -220,18 +219,10 @@ impl Receipt {
         }
     }
 
-    #[cfg(feature = "amqp091")]
-    fn delivery(self) -> Option<amqp091::Delivery> {
+    #[cfg(any(feature = "amqp091", feature = "amqp10"))]
+    fn delivery(self) -> Option<redelivered::Delivery> {
         match self.0 {
             Token::Delivery(delivery) => Some(delivery),
-            _ => None,
-        }
-    }
-
-    #[cfg(feature = "amqp10")]
-    fn amqp10(self) -> Option<amqp10::Delivery> {
-        match self.0 {
-            Token::Amqp10(delivery) => Some(delivery),
             _ => None,
         }
     }

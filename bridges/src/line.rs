@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dial::{Turn, within};
-use crate::ports::{Ports, Working};
+use crate::ports::{Orders, Ports, Working};
 use crate::{Connected, Failure, PortSink, PortSource, ServerOrder};
 
 /// What connections are made by, whose turn it is, and the task of the present one.
@@ -37,15 +37,15 @@ impl<S> Line<S> {
         Arc::clone(&self.settings)
     }
 
-    /// Ends the present connection.
-    pub(crate) async fn end(&mut self) {
-        if let Some(mut working) = self.working.take() {
-            working.end().await;
-            self.turn.ended();
-        }
+    /// Ends the present connection; answers what it was still told and has not carried out.
+    pub(crate) async fn end(&mut self) -> Option<Orders> {
+        let mut working = self.working.take()?;
+        working.end().await;
+        self.turn.ended();
+        Some(working.ports.take_orders())
     }
 
-    /// Ends the present connection, and waits for another one; after a failure it is another
+    /// Waits for a connection, when the one before has ended; after a failure it is another
     /// server's turn.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl<S> Line<S> {
         patience: Duration,
         attempt: impl FnOnce(usize) -> A,
     ) -> Result<T, Failure> {
-        self.end().await;
+        debug_assert!(self.working.is_none(), "the connection before has ended");
         let opened = within(patience, attempt(self.turn.server())).await;
         opened.inspect_err(|_| self.turn.failed())
     }

@@ -14,7 +14,8 @@ pub struct Record {
     pub sequence: u64,
     /// Under which identifier an earlier process has sent it and had no answer.
     pub sent_as: Option<PacketId>,
-    /// A name that is the same each time it is sent, for receivers that drop what comes twice.
+    /// A name that is the same each time it is sent, for receivers that drop what comes twice; on
+    /// the way in the name that its sender gave it, where the protocol has such a thing.
     pub uid: Option<Box<str>>,
     /// Its identifier, if it outlives the process.
     pub lasting: Option<LastingId>,
@@ -84,9 +85,11 @@ pub struct Properties {
     pub envelope: Option<Envelope>,
 }
 
-/// What RocketMQ writes on a message on its way out.
+/// What RocketMQ and AMQP write on a message besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
+    /// AMQP: how urgent it is; higher is sooner.
+    pub priority: Option<u8>,
     /// By which receivers choose.
     pub tag: Option<String>,
     /// By which it is looked up.

@@ -37,7 +37,8 @@ pub enum TemplateError {
     /// A placeholder that does not exist.
     #[error(
         "{{{0}}} is not known; there are topic, key, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, \
-         node, prop:NAME, content_type, response_topic and json:/POINTER"
+         node, prop:NAME, content_type, response_topic, message_id, priority, timestamp_ms and \
+         json:/POINTER"
     )]
     Placeholder(String),
     /// A filter that does not exist.
@@ -103,6 +104,9 @@ enum Source {
     Property(String),
     ContentType,
     ResponseTopic,
+    MessageId,
+    Priority,
+    TimestampMs,
     Json(String),
 }
 
@@ -255,6 +259,12 @@ impl Source {
             }
             Self::ContentType => properties?.content_type.as_deref()?,
             Self::ResponseTopic => properties?.response_topic.as_deref()?,
+            Self::MessageId => record.uid.as_deref()?,
+            Self::Priority => {
+                let priority = properties?.envelope.as_ref()?.priority?;
+                return Some(priority.to_string().into());
+            }
+            Self::TimestampMs => return Some(record.timestamp_ms?.to_string().into()),
             Self::Json(pointer) => return json(&record.payload, pointer).map(Cow::Owned),
         };
         Some(Cow::Borrowed(text))

@@ -46,6 +46,7 @@ pub(super) fn settings(bridge: &Bridge, node: &str) -> Result<Settings, BridgeEr
         links_max: usize::from(own.links_max),
         message_bytes_max: own.message_bytes_max,
         priority: u8::try_from(own.priority).unwrap_or(u8::MAX),
+        deliveries_max: own.deliveries_max,
         idle_timeout: Duration::from_secs(u64::from(bridge.keep_alive_seconds)),
         connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
         ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),

@@ -14,6 +14,7 @@ pub(super) struct Place {
     tag: Option<Template>,
     keys: Vec<Template>,
     delay_ms: Option<Template>,
+    priority: Option<Template>,
 }
 
 /// What it is for one record.
@@ -43,6 +44,7 @@ impl Place {
             tag: parse(&rule.tag)?,
             keys: keys.collect::<Result<_, _>>()?,
             delay_ms: parse(&rule.delay_ms)?,
+            priority: parse(&rule.priority)?,
         })
     }
 
@@ -71,6 +73,7 @@ impl Place {
     ) -> Result<Option<Envelope>, String> {
         let keys = self.keys.iter().map(|it| it.fill(record, context));
         let envelope = Envelope {
+            priority: number("priority", text(&self.priority)?)?,
             tag: text(&self.tag)?,
             keys: keys
                 .collect::<Result<_, _>>()
@@ -95,7 +98,7 @@ impl Placed {
 fn number<T: std::str::FromStr>(what: &str, text: Option<String>) -> Result<Option<T>, String> {
     let parsed = text.map(|text| {
         let number = text.trim().parse();
-        number.map_err(|_| format!("the {what} would be {text:?}, which is no number"))
+        number.map_err(|_| format!("the {what} would be {text:?}, which is no number that fits"))
     });
     parsed.transpose()
 }

@@ -225,7 +225,8 @@ pub struct BridgeRule {
     pub key: Option<String>,
     /// kafka, `out`: the partition in the mapping language; `None` follows from the key.
     pub partition: Option<String>,
-    /// kafka, `out`: milliseconds since 1970 in the mapping language; `None` is now.
+    /// kafka, amqp091 and amqp10, `out`: milliseconds since 1970 in the mapping language; `None` is
+    /// now for kafka, and none for the others.
     pub timestamp_ms: Option<String>,
     /// rocketmq, `out`: the tag in the mapping language.
     pub tag: Option<String>,
@@ -234,6 +235,9 @@ pub struct BridgeRule {
     /// rocketmq, `out`: milliseconds until it is delivered, in the mapping language; makes a delay
     /// message.
     pub delay_ms: Option<String>,
+    /// amqp091 and amqp10, `out`: the priority in the mapping language; `None` is that of the
+    /// bridge.
+    pub priority: Option<String>,
     /// The highest QoS; higher ones are lowered.
     pub qos_max: u16,
     /// What becomes of the retain flag.
@@ -264,6 +268,7 @@ impl Default for BridgeRule {
             tag: None,
             keys: Vec::new(),
             delay_ms: None,
+            priority: None,
             qos_max: 2,
             retain: BridgeRetain::Keep,
             require_subscriber: false,

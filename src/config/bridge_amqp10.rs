@@ -24,6 +24,8 @@ pub struct BridgeAmqp10 {
     pub message_bytes_max: usize,
     /// The priority of messages that are sent.
     pub priority: u16,
+    /// `in`: how often a message may have been delivered without success, 0 = as often as it comes.
+    pub deliveries_max: u32,
 }
 
 impl Default for BridgeAmqp10 {
@@ -38,6 +40,7 @@ impl Default for BridgeAmqp10 {
             links_max: 64,
             message_bytes_max: 0,
             priority: 4,
+            deliveries_max: 0,
         }
     }
 }
@@ -120,6 +123,8 @@ fn check_source(bridge: &Bridge) -> Result<(), Broken> {
     let problem = "is of no use without `in` or `both`";
     demand("amqp10.address", receives || address.is_none(), problem)?;
     demand("amqp10.address", address != Some(""), "is empty")?;
+    let fits = receives || own.deliveries_max == 0;
+    demand("amqp10.deliveries_max", fits, problem)?;
     let is_consumable = own.source == Amqp10Node::Queue || own.dialect != Amqp10Dialect::RabbitMq4;
     let problem = "must be \"queue\": RabbitMQ 4 lets nobody receive from an exchange";
     demand("amqp10.source", is_consumable, problem)

@@ -228,7 +228,10 @@ fn check_unused(bridge: &Bridge) -> Result<(), Broken> {
         let either = "is for kind = \"kafka\" or \"rocketmq\"";
         demand(&key("key"), fits, either)?;
         demand(&key("partition"), rule.partition.is_none(), kafka)?;
-        demand(&key("timestamp_ms"), rule.timestamp_ms.is_none(), kafka)?;
+        let has_time = matches!(bridge.kind, BridgeKind::Amqp091 | BridgeKind::Amqp10);
+        let fits = has_time || rule.timestamp_ms.is_none();
+        let any = "is for kind = \"kafka\", \"amqp091\" or \"amqp10\"";
+        demand(&key("timestamp_ms"), fits, any)?;
     }
     Ok(())
 }

@@ -108,6 +108,7 @@ fn check_place(rule: &BridgeRule) -> Result<(), Broken> {
         ("timestamp_ms", &rule.timestamp_ms),
         ("tag", &rule.tag),
         ("delay_ms", &rule.delay_ms),
+        ("priority", &rule.priority),
     ];
     for (key, text) in texts {
         if let Some(text) = text {
@@ -148,6 +149,11 @@ fn check_amqp091(bridge: &Bridge) -> Result<(), Broken> {
         demand(key, fits, "is for kind = \"amqp091\"")?;
         let is_short = text.as_ref().is_none_or(|it| it.len() <= 255);
         demand(key, is_short, "is longer than 255 bytes")?;
+    }
+    for (index, rule) in bridge.out.iter().enumerate() {
+        let fits = has_exchange || rule.priority.is_none();
+        let either = "is for kind = \"amqp091\" or \"amqp10\"";
+        demand(&format!("out.{index}.priority"), fits, either)?;
     }
     if !is_amqp {
         return demand("mandatory", bridge.mandatory, "is for kind = \"amqp091\"");

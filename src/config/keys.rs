@@ -237,6 +237,7 @@ keys!(BRIDGE_AMQP10: "bridges.#.amqp10.", |config, at| {
     links_max (1, 1_024);
     message_bytes_max ANY;
     priority (0, 9);
+    deliveries_max ANY;
 });
 
 keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {
@@ -287,6 +288,7 @@ keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
     tag ANY;
     keys ANY;
     delay_ms ANY;
+    priority ANY;
     qos_max (0, 2);
     retain ANY;
     user_properties_pass ANY;

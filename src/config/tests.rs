@@ -635,6 +635,10 @@ fn a_bridge_to_rocketmq_takes_the_keys_of_its_kind_and_no_others() {
             "`bridges.0.rocketmq.invisible_seconds` is 9, expected an integer from 10 to 43200",
         ),
         (
+            bridge("", "priority = \"1\""),
+            "`bridges.0.out.0.priority` is for kind = \"amqp091\" or \"amqp10\"",
+        ),
+        (
             bridge("", "key = \"k\"\ndelay_ms = \"5\""),
             "`bridges.0.out.0.delay_ms` and key exclude each other",
         ),

@@ -27,6 +27,9 @@ pub(crate) struct Message {
     pub(crate) retain: bool,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) content_type: Option<String>,
+    pub(crate) response_topic: Option<String>,
+    pub(crate) correlation_data: Option<Vec<u8>>,
+    pub(crate) expiry_seconds: Option<u32>,
 }
 
 impl Message {
@@ -279,6 +282,9 @@ fn message_of(publish: &Publish<'_>) -> Message {
         retain: publish.retain,
         headers: headers.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         content_type: publish.properties.content_type.map(str::to_owned),
+        response_topic: publish.properties.response_topic.map(str::to_owned),
+        correlation_data: publish.properties.correlation_data.map(<[u8]>::to_vec),
+        expiry_seconds: publish.properties.message_expiry_seconds,
     }
 }
 

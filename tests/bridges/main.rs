@@ -16,6 +16,8 @@ mod java;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kill;
+#[cfg(any(feature = "amqp091", feature = "amqp10"))]
+mod mirror;
 mod mosquitto;
 mod process;
 mod proxy;

@@ -5,23 +5,24 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
+use lapin::Confirmation;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Confirmation};
 
 use crate::{Failure, Settled};
 
 /// The confirm of a record, to come.
 pub(super) type Confirming = Pin<Box<dyn Future<Output = lapin::Result<Confirm>> + Send>>;
 
-/// What was published.
+/// By what a message that comes back is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Content {
     pub(super) key: ShortString,
     pub(super) payload: Bytes,
-    pub(super) properties: BasicProperties,
+    pub(super) message_id: Option<ShortString>,
 }
 
 /// What the server says of a record, and perhaps of another one.
@@ -42,6 +43,11 @@ struct Returned {
 #[derive(Default)]
 pub(super) struct Confirms {
     window: VecDeque<InFlight>,
+    /// The number of the first of the window.
+    first: u64,
+    news: Arc<News>,
+    /// Records of the window that are unclear.
+    unclear: usize,
 }
 
 struct InFlight {
@@ -56,6 +62,22 @@ struct InFlight {
     is_unclear: bool,
 }
 
+/// Which confirms have something new, so that nobody has to look at the whole window.
+#[derive(Debug, Default)]
+struct News(Mutex<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    numbers: Vec<u64>,
+    waker: Option<Waker>,
+}
+
+/// The waker of one confirm.
+struct Ear {
+    number: u64,
+    news: Arc<News>,
+}
+
 impl Confirms {
     pub(super) fn len(&self) -> usize {
         self.window.len()
@@ -67,10 +89,17 @@ impl Confirms {
 
     /// Whether nothing may be published until all that is in flight is confirmed.
     pub(super) fn is_unclear(&self) -> bool {
-        self.window.iter().any(|it| it.is_unclear)
+        self.unclear > 0
     }
 
-    pub(super) fn push(&mut self, sequence: u64, content: Content, confirming: Confirming) {
+    /// Begins with a record: the first poll of `confirming` publishes it.
+    pub(super) fn push(&mut self, sequence: u64, content: Content, mut confirming: Confirming) {
+        let number = self.first + self.window.len() as u64;
+        let ear = self.ear(number);
+        if let Poll::Ready(outcome) = confirming.as_mut().poll(&mut Context::from_waker(&ear)) {
+            confirming = Box::pin(std::future::ready(outcome));
+            self.news.tell(number);
+        }
         self.window.push_back(InFlight {
             sequence,
             content,
@@ -89,57 +118,73 @@ impl Confirms {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Vec<Settled>, Failure>> {
-        let Some(oldest) = self.window.front_mut() else {
-            return Poll::Pending;
-        };
-        if oldest.confirmed.is_none() && !self.look(0, context)? {
-            return Poll::Pending;
-        }
-        // A message that came back is held by its own confirm or by one that completed earlier. So
-        // nothing is settled before a whole look has found nothing new.
-        while self.look_at_all(context)? {}
-        let mut settled = Vec::new();
-        let is_complete = self.window.iter().all(|it| it.confirmed.is_some());
-        while let Some(oldest) = self.window.front_mut() {
-            if oldest.is_unclear && oldest.returned.is_none() && !is_complete {
+        // A message that came back is held by its own confirm or by one that completed earlier,
+        // which told of itself earlier. So nothing is settled before all news are known.
+        loop {
+            let numbers = self.news.take(context);
+            if numbers.is_empty() {
                 break;
             }
-            let Some(confirmed) = oldest.confirmed.take() else {
-                break;
-            };
-            let result = match oldest.returned.take() {
-                Some(words) => Err(Failure::poison(words)),
-                None => confirmed,
-            };
-            let sequence = oldest.sequence;
-            settled.push(Settled { sequence, result });
-            self.window.pop_front();
+            for number in numbers {
+                self.look(number)?;
+            }
         }
+        let settled = self.take_settled();
         if settled.is_empty() {
             return Poll::Pending;
         }
         Poll::Ready(Ok(settled))
     }
 
-    fn look_at_all(&mut self, context: &mut Context<'_>) -> Result<bool, Failure> {
-        let mut has_news = false;
-        for index in 0..self.window.len() {
-            has_news |= self.look(index, context)?;
+    fn take_settled(&mut self) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        while let Some(oldest) = self.window.front() {
+            let may_be_returned = oldest.is_unclear && oldest.returned.is_none();
+            if oldest.confirmed.is_none() || (may_be_returned && !self.is_complete()) {
+                break;
+            }
+            let Some(oldest) = self.window.pop_front() else {
+                break;
+            };
+            self.first += 1;
+            self.unclear -= usize::from(oldest.is_unclear);
+            let confirmed = oldest.confirmed.unwrap_or(Ok(()));
+            settled.push(Settled {
+                sequence: oldest.sequence,
+                result: oldest
+                    .returned
+                    .map_or(confirmed, |it| Err(Failure::poison(it))),
+            });
         }
-        Ok(has_news)
+        settled
     }
 
-    /// Whether a confirm has come just now.
-    fn look(&mut self, index: usize, context: &mut Context<'_>) -> Result<bool, Failure> {
-        let Some(record) = self
-            .window
-            .get_mut(index)
-            .filter(|it| it.confirmed.is_none())
-        else {
-            return Ok(false);
+    fn is_complete(&self) -> bool {
+        self.window.iter().all(|it| it.confirmed.is_some())
+    }
+
+    fn ear(&self, number: u64) -> Waker {
+        let news = Arc::clone(&self.news);
+        Waker::from(Arc::new(Ear { number, news }))
+    }
+
+    /// Takes a confirm, if it has come.
+    fn look(&mut self, number: u64) -> Result<(), Failure> {
+        let ear = self.ear(number);
+        let index = number.checked_sub(self.first);
+        let Some(index) = index.and_then(|it| usize::try_from(it).ok()) else {
+            return Ok(());
         };
-        let Poll::Ready(confirm) = record.confirming.as_mut().poll(context) else {
-            return Ok(false);
+        let in_flight = self.window.get_mut(index);
+        let Some(record) = in_flight.filter(|it| it.confirmed.is_none()) else {
+            return Ok(());
+        };
+        let polled = record
+            .confirming
+            .as_mut()
+            .poll(&mut Context::from_waker(&ear));
+        let Poll::Ready(confirm) = polled else {
+            return Ok(());
         };
         let Confirm { result, returned } = confirm.map_err(super::failure_of)?;
         record.confirmed = Some(result);
@@ -147,31 +192,64 @@ impl Confirms {
             let of = self.take_back(*returned)?;
             // Messages come back in the order of publishing: behind that of an earlier record there
             // may be another one of this record.
-            if let Some(record) = self.window.get_mut(index) {
-                record.is_unclear = of < index;
+            if of < index
+                && let Some(record) = self.window.get_mut(index)
+            {
+                record.is_unclear = true;
+                self.unclear += 1;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Finds the record of a returned message. Of records with equal content it does not matter
     /// which one is taken.
     fn take_back(&mut self, returned: Returned) -> Result<usize, Failure> {
         let Returned { content, words } = returned;
-        let waiting = || self.window.iter().map(|it| (&it.content, &it.returned));
-        let equal = waiting().position(|(it, before)| before.is_none() && *it == content);
-        let similar = || {
-            waiting().position(|(it, before)| {
-                before.is_none() && it.key == content.key && it.payload == content.payload
-            })
-        };
-        let index = equal.or_else(similar);
+        let mut waiting = self.window.iter().map(|it| (&it.content, &it.returned));
+        let index = waiting.position(|(it, before)| before.is_none() && *it == content);
         let record = index.and_then(|index| Some((index, self.window.get_mut(index)?)));
         let Some((index, record)) = record else {
             return Err(Failure::retry(format!("not known to us: {words}")));
         };
         record.returned = Some(words);
         Ok(index)
+    }
+}
+
+impl News {
+    fn tell(&self, number: u64) {
+        let mut heard = self.lock();
+        heard.numbers.push(number);
+        let waker = heard.waker.take();
+        drop(heard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// What was told since the last call; if nothing was, the next one wakes.
+    fn take(&self, context: &Context<'_>) -> Vec<u64> {
+        let mut heard = self.lock();
+        if heard.numbers.is_empty() {
+            heard.waker = Some(context.waker().clone());
+        }
+        std::mem::take(&mut heard.numbers)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Ear {
+    fn wake(self: Arc<Self>) {
+        self.news.tell(self.number);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.news.tell(self.number);
     }
 }
 
@@ -194,7 +272,7 @@ impl From<Confirmation> for Confirm {
             let content = Content {
                 key: delivery.routing_key,
                 payload: Bytes::from(delivery.data),
-                properties: delivery.properties,
+                message_id: delivery.properties.message_id().clone(),
             };
             Box::new(Returned { content, words })
         });
@@ -216,7 +294,7 @@ mod tests {
         Content {
             key: name.into(),
             payload: Bytes::from(name.to_owned()),
-            properties: BasicProperties::default(),
+            message_id: None,
         }
     }
 

@@ -8,7 +8,7 @@ use tidewire_protocol::codec::QoS;
 use tokio::time::{Duration, Instant};
 
 use crate::separators::exchange_separators;
-use crate::{Failure, Properties, Record};
+use crate::{Envelope, Failure, Properties, Record};
 
 /// A text of at most 255 bytes, or why the record can never be sent.
 pub(super) fn short(what: &str, text: &str) -> Result<ShortString, Failure> {
@@ -20,7 +20,7 @@ pub(super) fn short(what: &str, text: &str) -> Result<ShortString, Failure> {
     })
 }
 
-/// The properties of a record.
+/// The properties of a record; `priority` is that of records without one of their own.
 ///
 /// # Errors
 /// Something is longer than AMQP can say.
@@ -35,7 +35,11 @@ pub(super) fn properties_of(
     };
     let mut headers = headers_of(&record.headers)?;
     let mut properties = BasicProperties::default().with_delivery_mode(mode);
-    if let Some(priority) = priority {
+    let envelope = record
+        .properties
+        .as_deref()
+        .and_then(|it| it.envelope.as_ref());
+    if let Some(priority) = envelope.and_then(|it| it.priority).or(priority) {
         properties = properties.with_priority(priority);
     }
     if let Some(uid) = &record.uid {
@@ -103,6 +107,10 @@ pub(super) fn record_of(delivery: &mut Delivery) -> Record {
     let properties = &delivery.properties;
     let text = |text: &Option<ShortString>| text.as_ref().map(|it| it.as_str().to_owned());
     let mut record = Record {
+        uid: properties
+            .message_id()
+            .as_ref()
+            .map(|it| it.as_str().into()),
         topic: exchange_separators(delivery.routing_key.as_str()),
         payload: Bytes::from(std::mem::take(&mut delivery.data)),
         timestamp_ms: properties.timestamp().map(|it| it.saturating_mul(1_000)),
@@ -119,6 +127,10 @@ pub(super) fn record_of(delivery: &mut Delivery) -> Record {
         content_type: text(properties.content_type()),
         response_topic: text(properties.reply_to()),
         correlation_data: text(properties.correlation_id()).map(Bytes::from),
+        envelope: properties.priority().map(|priority| Envelope {
+            priority: Some(priority),
+            ..Envelope::default()
+        }),
         ..Properties::default()
     };
     for (name, value) in properties.headers().iter().flatten() {
@@ -179,7 +191,7 @@ mod tests {
 
     fn there_and_back(record: &Record) -> Record {
         let mut delivery = Delivery::mock(1, "e".into(), "a.b".into(), false, b"x".to_vec());
-        delivery.properties = properties_of(record, None).unwrap();
+        delivery.properties = properties_of(record, Some(1)).unwrap();
         record_of(&mut delivery)
     }
 
@@ -188,8 +200,10 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         for correlation in [&b"id"[..], &[0xff, 0x00]] {
             let record = Record {
+                uid: Some("plant.up.s1".into()),
                 topic: "a/b".into(),
                 payload: Bytes::from_static(b"x"),
+                timestamp_ms: Some(5_000),
                 headers: vec![
                     pair("a", "1"),
                     pair("a", "2"),
@@ -200,6 +214,10 @@ mod tests {
                     content_type: Some("text/plain".into()),
                     response_topic: Some("re/ply".into()),
                     correlation_data: Some(Bytes::copy_from_slice(correlation)),
+                    envelope: Some(Envelope {
+                        priority: Some(200),
+                        ..Envelope::default()
+                    }),
                     ..Properties::default()
                 })),
                 qos: QoS::AtLeastOnce,

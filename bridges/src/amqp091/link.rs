@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
+use lapin::message::Delivery as RawDelivery;
 use lapin::options::{BasicAckOptions, BasicPublishOptions, BasicRejectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Connection, Consumer, Event};
@@ -15,10 +16,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::confirms::{Confirm, Confirming, Confirms, Content};
 use super::convert::{properties_of, record_of, short};
-use super::deliveries::{Arrival, Deliveries, Delivery};
-use super::{Opened, Settings, failure_of};
+use super::tags::{Acknowledgement, Tags};
+use super::{Memory, Opened, Settings, failure_of};
 use crate::ports::{Orders, Ports};
 use crate::progress::Progress;
+use crate::redelivered::{Arrival, Delivery, Evidence};
 use crate::separators::exchange_separators;
 use crate::{Failure, Receipt, Received, Record, Settled, Token};
 
@@ -29,10 +31,11 @@ pub(super) struct Link {
     ports: Arc<Ports>,
     connection: Connection,
     events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    publisher: Channel,
+    publisher: Arc<Channel>,
     exchange: ShortString,
     consumer: Option<(Channel, Consumer)>,
-    deliveries: Arc<Mutex<Deliveries>>,
+    tags: Tags,
+    memory: Arc<Memory>,
     /// Not published yet: the window is full or the server has blocked us.
     waiting: VecDeque<Record>,
     /// Published and not confirmed, in this order.
@@ -46,18 +49,19 @@ impl Link {
         opened: Opened,
         ports: Arc<Ports>,
         settings: Arc<Settings>,
-        deliveries: Arc<Mutex<Deliveries>>,
+        memory: Arc<Memory>,
         number: u64,
     ) -> Self {
         Self {
             number,
             events: Box::pin(opened.connection.events_listener()),
             connection: opened.connection,
-            publisher: opened.publisher,
+            publisher: Arc::new(opened.publisher),
             // It was declared under this name.
             exchange: short("exchange", &settings.exchange).unwrap_or_default(),
             consumer: opened.consumer,
-            deliveries,
+            tags: Tags::default(),
+            memory,
             waiting: VecDeque::new(),
             unconfirmed: Confirms::default(),
             is_blocked: false,
@@ -117,35 +121,49 @@ impl Link {
             ..
         } = self.ports.take_orders();
         self.waiting.extend(submitted);
-        for receipt in accepted {
-            self.acknowledge(receipt);
-        }
-        for receipt in refused {
-            self.reject(receipt);
-        }
+        self.accept(accepted);
+        refused.into_iter().for_each(|it| self.reject(it));
         closing
     }
 
-    fn acknowledge(&self, receipt: Receipt) {
-        if let Some((channel, tag)) = self.latest(receipt) {
-            acknowledge(channel, tag);
-        }
+    fn accept(&mut self, receipts: Vec<Receipt>) {
+        let deliveries = receipts.into_iter().filter_map(Receipt::delivery);
+        let latest = deliveries.map(|it| self.memory.redelivered.accept(it));
+        let own = latest.filter(|it| it.connection == self.number);
+        let tags: Vec<u64> = own.map(|it| it.number).collect();
+        self.acknowledge(&tags);
     }
 
     /// The server gives it to the dead letter exchange of the queue, if that has one.
-    fn reject(&self, receipt: Receipt) {
-        if let Some((channel, tag)) = self.latest(receipt) {
-            let sending = channel.basic_reject(tag, BasicRejectOptions { requeue: false });
-            let _ = begin(&mut std::pin::pin!(sending).as_mut());
+    fn reject(&mut self, receipt: Receipt) {
+        let Some(delivery) = receipt.delivery() else {
+            return;
+        };
+        // Of an earlier connection the server knows nothing any more: what it has not heard of, it
+        // delivers again.
+        let latest = self.memory.redelivered.refuse(delivery);
+        let Some((channel, _)) = self.consumer.as_ref() else {
+            return;
+        };
+        if latest.connection == self.number {
+            self.tags.told(latest.number);
+            let options = BasicRejectOptions { requeue: false };
+            begin(&mut std::pin::pin!(
+                channel.basic_reject(latest.number, options)
+            ));
         }
     }
 
-    /// What the server calls a delivery now. Of an earlier connection it knows nothing any more:
-    /// what it has not heard of, it delivers again.
-    fn latest(&self, receipt: Receipt) -> Option<(&Channel, u64)> {
-        let delivery = lock(&self.deliveries).accept(receipt.delivery()?);
-        let (channel, _) = self.consumer.as_ref()?;
-        (delivery.connection == self.number).then_some((channel, delivery.tag))
+    fn acknowledge(&mut self, tags: &[u64]) {
+        let Some((channel, _)) = self.consumer.as_ref() else {
+            return;
+        };
+        for Acknowledgement { tag, is_multiple } in self.tags.accept(tags) {
+            let options = BasicAckOptions {
+                multiple: is_multiple,
+            };
+            begin(&mut std::pin::pin!(channel.basic_ack(tag, options)));
+        }
     }
 
     /// Publishes what the window has room for.
@@ -160,11 +178,8 @@ impl Link {
                 self.progress.made();
             }
             let sequence = record.sequence;
-            match content_of(&record, self.settings.priority) {
-                Ok(content) => {
-                    let confirming = self.publish_one(content.clone());
-                    self.unconfirmed.push(sequence, content, confirming);
-                }
+            match self.publish_one(record) {
+                Ok((content, confirming)) => self.unconfirmed.push(sequence, content, confirming),
                 Err(failure) => {
                     let result = Err(failure);
                     self.settle(vec![Settled { sequence, result }]);
@@ -173,62 +188,114 @@ impl Link {
         }
     }
 
-    fn publish_one(&self, content: Content) -> Confirming {
+    /// What publishes a record once it is polled, and what the record is known by.
+    fn publish_one(&self, record: Record) -> Result<(Content, Confirming), Failure> {
         let options = BasicPublishOptions {
             mandatory: self.settings.mandatory,
             immediate: false,
         };
-        let (channel, exchange) = (self.publisher.clone(), self.exchange.clone());
-        let mut confirming: Confirming = Box::pin(async move {
-            let Content {
-                key,
-                payload,
-                properties,
-            } = content;
+        let properties = properties_of(&record, self.settings.priority)?;
+        let content = Content {
+            key: short("routing key", &exchange_separators(&record.topic))?,
+            payload: record.payload,
+            message_id: properties.message_id().clone(),
+        };
+        let (channel, exchange) = (Arc::clone(&self.publisher), self.exchange.clone());
+        let (key, payload) = (content.key.clone(), content.payload.clone());
+        let confirming = async move {
             let sent = channel.basic_publish(exchange, key, options, &payload, properties);
             sent.await?.await.map(Confirm::from)
-        });
-        // The first poll puts it in line, so that the order of records is kept.
-        match begin(&mut confirming.as_mut()) {
-            Poll::Pending => confirming,
-            Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
-        }
+        };
+        Ok((content, Box::pin(confirming)))
     }
 
     fn settle(&self, settled: Vec<Settled>) {
         self.ports.leave(|boxes| boxes.settled.extend(settled));
     }
 
-    fn receive(
+    /// Takes a delivery, and what else has come with it.
+    fn receive(&mut self, delivery: Option<lapin::Result<RawDelivery>>) -> Result<(), Failure> {
+        let mut received = Vec::new();
+        let mut known = Vec::new();
+        let mut next = Some(delivery);
+        let mut end = Ok(());
+        while let Some(delivery) = next.take() {
+            match self.delivered(delivery) {
+                Ok(delivery) => {
+                    self.sort(delivery, &mut received, &mut known);
+                    if received.len() < RECEIVED_AT_ONCE {
+                        next = self.ready();
+                    }
+                }
+                Err(failure) => {
+                    end = Err(failure);
+                    break;
+                }
+            }
+        }
+        self.acknowledge(&known);
+        // Also if the connection has ended: what came before is known as taken.
+        self.ports.leave(|boxes| boxes.received.extend(received));
+        end
+    }
+
+    fn delivered(
         &self,
-        delivery: Option<lapin::Result<lapin::message::Delivery>>,
-    ) -> Result<(), Failure> {
+        delivery: Option<lapin::Result<RawDelivery>>,
+    ) -> Result<RawDelivery, Failure> {
         let Some(delivery) = delivery else {
             let queue = self.settings.queue.as_deref().unwrap_or_default();
             let text = format!("the server has cancelled our consumer of queue {queue:?}");
             return Err(Failure::retry(text));
         };
-        let mut delivery = delivery.map_err(failure_of)?;
+        delivery.map_err(failure_of)
+    }
+
+    fn sort(
+        &mut self,
+        mut delivery: RawDelivery,
+        received: &mut Vec<Received>,
+        known: &mut Vec<u64>,
+    ) {
         let place = Delivery {
             connection: self.number,
-            tag: delivery.delivery_tag,
+            number: delivery.delivery_tag,
         };
-        let arrival = lock(&self.deliveries).arrive(place, &delivery);
-        match (arrival, &self.consumer) {
-            (Arrival::New, _) => {}
-            (Arrival::Accepted, Some((channel, _))) => {
-                acknowledge(channel, place.tag);
-                return Ok(());
-            }
-            (Arrival::Accepted | Arrival::Waits, _) => return Ok(()),
+        self.tags.arrived(place.number);
+        match self.arrival(place, &delivery) {
+            Arrival::New => received.push(Received {
+                record: record_of(&mut delivery),
+                receipt: Receipt(Token::Delivery(place)),
+                bookmark: None,
+            }),
+            Arrival::Accepted => known.push(place.number),
+            Arrival::Waits => {}
         }
-        let received = Received {
-            record: record_of(&mut delivery),
-            receipt: Receipt(Token::Delivery(place)),
-            bookmark: None,
-        };
-        self.ports.leave(|boxes| boxes.received.push(received));
-        Ok(())
+    }
+
+    fn arrival(&self, place: Delivery, delivery: &RawDelivery) -> Arrival {
+        self.memory.stream.pass(delivery);
+        match delivery.properties.message_id() {
+            Some(id) => {
+                let evidence = match delivery.redelivered {
+                    true => Evidence::Marked,
+                    false => Evidence::New,
+                };
+                let redelivered = &self.memory.redelivered;
+                redelivered.arrive(place, id.as_str(), evidence)
+            }
+            None => Arrival::New,
+        }
+    }
+
+    /// What has been delivered already.
+    fn ready(&mut self) -> Option<Option<lapin::Result<RawDelivery>>> {
+        let (_, consumer) = self.consumer.as_mut()?;
+        match Pin::new(consumer).poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(next) => Some(next),
+            // The next wait asks with a waker.
+            Poll::Pending => None,
+        }
     }
 
     fn learn(&mut self, event: Option<Event>) -> Result<(), Failure> {
@@ -260,36 +327,17 @@ impl Link {
     }
 }
 
-pub(super) fn lock(deliveries: &Mutex<Deliveries>) -> MutexGuard<'_, Deliveries> {
-    // Nothing that holds the lock can panic half way through a change.
-    deliveries.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn acknowledge(channel: &Channel, tag: u64) {
-    let sending = channel.basic_ack(tag, BasicAckOptions::default());
-    // The first poll hands it to the writer; if it cannot be written, the connection ends.
-    let _ = begin(&mut std::pin::pin!(sending).as_mut());
-}
-
-/// Polls for the first time, without waiting.
-fn begin<T>(future: &mut Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
-    future
+/// The first poll hands a frame to the writer; if it cannot be written, the connection ends.
+fn begin<T>(future: &mut Pin<&mut impl Future<Output = T>>) {
+    let _ = future
         .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-}
-
-fn content_of(record: &Record, priority: Option<u8>) -> Result<Content, Failure> {
-    Ok(Content {
-        properties: properties_of(record, priority)?,
-        key: short("routing key", &exchange_separators(&record.topic))?,
-        payload: record.payload.clone(),
-    })
+        .poll(&mut Context::from_waker(Waker::noop()));
 }
 
 /// The next delivery, if anything is consumed.
 async fn received(
     consumer: &mut Option<(Channel, Consumer)>,
-) -> Option<lapin::Result<lapin::message::Delivery>> {
+) -> Option<lapin::Result<RawDelivery>> {
     match consumer {
         Some((_, consumer)) => poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await,
         None => std::future::pending().await,
@@ -298,5 +346,7 @@ async fn received(
 
 const TICK: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Deliveries that are handed over together.
+const RECEIVED_AT_ONCE: usize = 256;
 /// The reply code of a connection that is closed on purpose.
 const CLOSED: u16 = 200;

@@ -6,10 +6,11 @@
 mod confirms;
 mod convert;
 mod declare;
-mod deliveries;
 mod link;
 mod runtime;
 mod settings;
+mod stream;
+mod tags;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,22 +21,29 @@ use lapin::types::AMQPValue;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, Consumer, Error, ErrorKind};
 
-pub use deliveries::Delivery;
 pub use settings::{Declare, ExchangeKind, Settings};
 
 use convert::short;
-use deliveries::{Deliveries, OFFSET};
-use link::{Link, lock};
+use link::Link;
 use runtime::Carrier;
+use stream::{OFFSET, StreamPlace};
 
 use crate::line::Line;
+use crate::redelivered::Redelivered;
 use crate::{Connected, Connector, Dialled, Failure, PortSink, PortSource};
 
 /// An AMQP client that connects again and again.
 #[derive(Debug)]
 pub struct Amqp091Connector {
     line: Line<Settings>,
-    deliveries: Arc<Mutex<Deliveries>>,
+    memory: Arc<Memory>,
+}
+
+/// What outlives a connection.
+#[derive(Debug, Default)]
+struct Memory {
+    redelivered: Redelivered,
+    stream: StreamPlace,
 }
 
 /// A connection on which everything is there.
@@ -51,7 +59,7 @@ impl Amqp091Connector {
         let (order, servers) = (settings.order, settings.servers);
         Self {
             line: Line::new(settings, order, servers),
-            deliveries: Arc::default(),
+            memory: Arc::default(),
         }
     }
 }
@@ -61,24 +69,26 @@ impl Connector for Amqp091Connector {
     type Source = PortSource;
 
     async fn connect(&mut self) -> Result<Connected<PortSink, PortSource>, Failure> {
-        let (settings, deliveries) = (self.line.settings(), Arc::clone(&self.deliveries));
-        let attempt = |server| open(&settings, &deliveries, server);
+        self.memory.redelivered.conclude(self.line.end().await);
+        let (settings, memory) = (self.line.settings(), Arc::clone(&self.memory));
+        let attempt = |server| open(&settings, &memory, server);
         let opening = self.line.open(settings.connect_timeout, attempt);
         let (opened, remote) = opening.await?;
         Ok(self.line.begin(remote, |ports, number| {
-            Link::new(opened, Arc::clone(ports), settings, deliveries, number).run()
+            Link::new(opened, Arc::clone(ports), settings, memory, number).run()
         }))
     }
 
     async fn close(&mut self) {
-        self.line.end().await;
+        self.memory.redelivered.conclude(self.line.end().await);
     }
 
     fn change(&mut self, settings: crate::Settings) {
         if let crate::Settings::Amqp091(settings) = settings {
             let place = |it: &Settings| (it.virtual_host.clone(), it.queue.clone());
             if place(&settings) != place(&self.line.settings()) {
-                self.deliveries = Arc::default();
+                self.memory.redelivered.forget();
+                self.memory.stream.forget();
             }
             let (order, servers) = (settings.order, settings.servers);
             self.line.change(*settings, order, servers);
@@ -88,7 +98,7 @@ impl Connector for Amqp091Connector {
 
 async fn open(
     settings: &Settings,
-    deliveries: &Mutex<Deliveries>,
+    memory: &Memory,
     server: usize,
 ) -> Result<(Opened, String), Failure> {
     let Dialled { stream, remote } = (settings.dial.0)(server).await?;
@@ -99,7 +109,7 @@ async fn open(
     confirms.await.map_err(failure_of)?;
     let consumer = match &settings.queue {
         Some(queue) => {
-            let offset = lock(deliveries).next_offset();
+            let offset = memory.stream.next();
             Some(consume(settings, &connection, queue, offset).await?)
         }
         None => None,

@@ -106,7 +106,7 @@ fn array<'a>(
     Ok(serde_json::Value::Array(values.collect::<Result<_, _>>()?))
 }
 
-fn uuid_text(bytes: &[u8; 16]) -> String {
+pub(super) fn uuid_text(bytes: &[u8; 16]) -> String {
     let number = u128::from_be_bytes(*bytes);
     let text = format!("{number:032x}");
     let ends = [0, 8, 12, 16, 20, 32];

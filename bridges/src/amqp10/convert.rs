@@ -9,10 +9,10 @@ use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Tim
 use tidewire_protocol::codec::QoS;
 use tokio::time::{Duration, Instant};
 
-use super::body::{payload_of, text_of};
+use super::body::{payload_of, text_of, uuid_text};
 use super::dialect::Place;
 use super::{Dialect, Node, Settings};
-use crate::{Failure, Properties, Record};
+use crate::{Envelope, Failure, Properties, Record};
 
 /// The message of a record.
 ///
@@ -47,12 +47,17 @@ pub(super) fn message_of(
 }
 
 fn header_of(record: &Record, priority: u8) -> Header {
+    let envelope = record
+        .properties
+        .as_deref()
+        .and_then(|it| it.envelope.as_ref());
+    let own = envelope.and_then(|it| it.priority);
     let left = record
         .expires_at
         .map(|at| at.saturating_duration_since(Instant::now()));
     Header {
         durable: record.qos != QoS::AtMostOnce,
-        priority: Priority(priority),
+        priority: Priority(own.unwrap_or(priority)),
         // What lasts longer than a ttl can say may as well not expire.
         ttl: left.and_then(|it| u32::try_from(it.as_millis()).ok()),
         first_acquirer: false,
@@ -135,8 +140,13 @@ pub(super) fn record_of(
     let topic = dialect.topic(sent_to(dialect, &properties, routed), source);
     let header = message.header.unwrap_or_default();
     let (payload, payload_is_utf8) = payload_of(message.body)?;
+    // What is usual is not told from what nobody has said.
+    let priority = Some(header.priority).filter(|it| *it != Priority::default());
     let rare = Properties {
-        envelope: None,
+        envelope: priority.map(|it| Envelope {
+            priority: Some(it.0),
+            ..Envelope::default()
+        }),
         content_type: properties.content_type.map(|it| it.0),
         response_topic: properties.reply_to,
         correlation_data: properties.correlation_id.map(bytes_of),
@@ -145,6 +155,7 @@ pub(super) fn record_of(
     let made_at = properties.creation_time.map(|it| it.milliseconds());
     let application = message.application_properties.into_iter();
     Ok(Record {
+        uid: properties.message_id.map(name_of),
         topic,
         payload,
         timestamp_ms: made_at.and_then(|it| u64::try_from(it).ok()),
@@ -188,6 +199,19 @@ fn without_number(name: String) -> String {
     match name.rsplit_once(REPEATED) {
         Some((rest, number)) if number.parse::<usize>().is_ok_and(|it| it > 1) => rest.to_owned(),
         _ => name,
+    }
+}
+
+/// A message id as a text.
+fn name_of(id: MessageId) -> Box<str> {
+    match id {
+        MessageId::String(text) => text.into(),
+        MessageId::Ulong(number) => number.to_string().into(),
+        MessageId::Uuid(uuid) => uuid_text(&uuid.into_inner()).into(),
+        MessageId::Binary(bytes) => bytes
+            .iter()
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+            .into(),
     }
 }
 
@@ -236,12 +260,16 @@ mod tests {
         let names = [("a", "1"), ("a", "2"), ("a#2", "x"), ("a", "3"), ("b", "")];
         for correlation in [&b"id"[..], &[0xff, 0x00]] {
             let record = Record {
+                uid: Some("plant.up.s1".into()),
                 topic: "a/b".into(),
                 payload: Bytes::from_static(b"x"),
                 headers: names.map(|(name, value)| pair(name, value)).to_vec(),
                 timestamp_ms: Some(5),
                 properties: Some(Box::new(Properties {
-                    envelope: None,
+                    envelope: Some(Envelope {
+                        priority: Some(9),
+                        ..Envelope::default()
+                    }),
                     payload_is_utf8: None,
                     content_type: Some("text/plain".into()),
                     response_topic: Some("re/ply".into()),

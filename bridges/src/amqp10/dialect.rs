@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use fe2o3_amqp::types::messaging::{Source, Target, TerminusDurability, TerminusExpiryPolicy};
+use fe2o3_amqp::types::messaging::{
+    Header, Source, Target, TerminusDurability, TerminusExpiryPolicy,
+};
 use fe2o3_amqp::types::primitives::Symbol;
 
 use super::settings::{self, Settings};
@@ -123,6 +125,14 @@ impl Dialect {
     /// it may: it gets new credit when it has none left. So does a server that is not known.
     pub(super) fn may_exceed_credit(self) -> bool {
         matches!(self, Self::RabbitMq3 | Self::Plain)
+    }
+
+    /// Whether a message was sent before, where the server always says so besides the count of
+    /// failures; others do not tell, and Artemis counts only some of what a lost connection brings
+    /// again.
+    pub(super) fn is_redelivered(self, header: Option<&Header>) -> Option<bool> {
+        let says_so = matches!(self, Self::RabbitMq3 | Self::RabbitMq4);
+        says_so.then(|| header.is_some_and(|it| !it.first_acquirer))
     }
 
     fn source_address(self, source: &settings::Source, exchange: &str) -> String {

@@ -9,33 +9,26 @@ use fe2o3_amqp::link::delivery::DeliveryInfo;
 use fe2o3_amqp::link::{CreditMode, RecvError};
 use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::types::definitions::{AmqpError, Error};
-use fe2o3_amqp::types::messaging::Body;
+use fe2o3_amqp::types::messaging::{Body, Message};
 use fe2o3_amqp::types::primitives::Value;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Settings;
 use super::convert::record_of;
 use super::outcome::{LinkEnd, receive_end, receiver_attach_error};
 use super::settings::Source;
 use crate::ports::Ports;
-use crate::{Failure, Receipt, Received, Token};
-
-/// Stands for a message that is not accepted yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Deliveries mean something within one connection only.
-    pub(super) connection: u64,
-    number: u64,
-}
+use crate::redelivered::{Arrival, Delivery, Evidence, Redelivered};
+use crate::{Failure, Receipt, Received, Record, Token};
 
 /// What becomes of messages.
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// They have found their place here.
-    Accept(Vec<Delivery>),
+    Accept(Vec<u64>),
     /// They never will: they go to the dead letters over there.
-    Reject(Vec<Delivery>),
+    Reject(Vec<u64>),
 }
 
 /// The link and what came over it.
@@ -43,6 +36,7 @@ pub(super) struct Inward {
     settings: Arc<Settings>,
     source: Source,
     ports: Arc<Ports>,
+    redelivered: Arc<Redelivered>,
     session: SessionHandle<()>,
     connection: u64,
     orders: mpsc::Receiver<Verdict>,
@@ -55,6 +49,7 @@ impl Inward {
         settings: &Arc<Settings>,
         source: Source,
         ports: &Arc<Ports>,
+        redelivered: Arc<Redelivered>,
         session: SessionHandle<()>,
         connection: u64,
         orders: mpsc::Receiver<Verdict>,
@@ -63,6 +58,7 @@ impl Inward {
             settings: Arc::clone(settings),
             source,
             ports: Arc::clone(ports),
+            redelivered,
             session,
             connection,
             orders,
@@ -75,9 +71,14 @@ impl Inward {
     pub(super) async fn run(mut self, receiver: Receiver) -> Failure {
         let mut receiver = receiver;
         loop {
+            self.redelivered.begin_link();
             let since = Instant::now();
             match self.serve(&mut receiver).await {
-                LinkEnd::Stopped(failure) => return failure,
+                LinkEnd::Stopped(failure) => {
+                    // It sends what the link has left to be sent; it may be gone already.
+                    let _ = timeout(GOODBYE, self.session.end()).await;
+                    return failure;
+                }
                 // Whoever detaches us at once is asked again after a pause only.
                 LinkEnd::Detached(failure) if since.elapsed() < STABLE => return failure,
                 LinkEnd::Detached(_) => {}
@@ -141,8 +142,8 @@ impl Inward {
     }
 
     /// What came over an earlier link is delivered again over this one.
-    fn take(&mut self, deliveries: Vec<Delivery>) -> Vec<DeliveryInfo> {
-        let numbers = deliveries.into_iter().map(|it| it.number);
+    fn take(&mut self, numbers: Vec<u64>) -> Vec<DeliveryInfo> {
+        let numbers = numbers.into_iter();
         let known = numbers.filter_map(|number| self.unaccepted.remove(&number));
         known.collect()
     }
@@ -155,28 +156,60 @@ impl Inward {
         let (info, converted) = match received {
             Ok(delivery) => {
                 let (info, message) = delivery.into_parts();
-                let source = &self.source.address;
-                (info, record_of(message, source, self.settings.dialect))
+                (info, self.arrived(message))
             }
             Err(RecvError::MessageDecode(error)) => (error.info, Err(error.source.to_string())),
             Err(error) => return Err(receive_end(error)),
         };
-        let record = match converted {
-            Ok(record) => record,
+        let (record, evidence) = match converted {
+            Ok(arrived) => arrived,
             Err(reason) => return self.reject(receiver, info, reason).await,
         };
         self.last_number += 1;
-        let number = self.last_number;
-        self.unaccepted.insert(number, info);
-        let connection = self.connection;
-        let receipt = Receipt(Token::Amqp10(Delivery { connection, number }));
-        let received = Received {
-            record,
-            receipt,
-            bookmark: None,
+        let delivery = Delivery {
+            connection: self.connection,
+            number: self.last_number,
         };
-        self.ports.leave(|boxes| boxes.received.push(received));
+        let arrival = match record.uid.as_deref() {
+            Some(id) => self.redelivered.arrive(delivery, id, evidence),
+            None => Arrival::New,
+        };
+        if arrival == Arrival::Accepted {
+            let done = receiver.accept(info).await;
+            return done.map_err(|error| receive_end(RecvError::LinkStateError(error.into())));
+        }
+        self.unaccepted.insert(delivery.number, info);
+        if arrival == Arrival::New {
+            let received = Received {
+                record,
+                receipt: Receipt(Token::Delivery(delivery)),
+                bookmark: None,
+            };
+            self.ports.leave(|boxes| boxes.received.push(received));
+        }
         Ok(())
+    }
+
+    /// The record of a message and what says that it came before, or why there is none.
+    fn arrived(&self, message: Message<Body<Value>>) -> Result<(Record, Evidence), String> {
+        let dialect = self.settings.dialect;
+        let header = message.header.as_ref();
+        let failures = header.map_or(0, |it| it.delivery_count);
+        let most = self.settings.deliveries_max;
+        if most > 0 && failures >= most {
+            let text =
+                format!("delivered {failures} times without success: deliveries_max = {most}");
+            return Err(text);
+        }
+        let said = match dialect.is_redelivered(header) {
+            _ if failures > 0 => Some(Evidence::Marked),
+            Some(true) => Some(Evidence::Marked),
+            Some(false) => Some(Evidence::New),
+            None => None,
+        };
+        let record = record_of(message, &self.source.address, dialect)?;
+        let evidence = said.unwrap_or_else(|| Evidence::of_content(&record.topic, &record.payload));
+        Ok((record, evidence))
     }
 
     /// What cannot be a record goes to the dead letters over there.
@@ -208,5 +241,6 @@ pub(super) async fn attach(
 }
 
 const REFUSED: &str = "no topic here can hold it";
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How long a link has to last to be attached again at once.
 const STABLE: Duration = Duration::from_secs(1);

@@ -17,22 +17,28 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use fe2o3_amqp::connection::ConnectionHandle;
 use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::{Connection, Receiver, Sender, Session};
 
 pub use dialect::{Dialect, Node};
-pub use inward::Delivery;
 pub use settings::{Mechanism, Settings, Source};
 
 use link::Link;
 
 use crate::line::Line;
+use crate::redelivered::Redelivered;
 use crate::{Connected, Connector, Dialled, Failure, PortSink, PortSource, Stream};
 
 /// An AMQP 1.0 client that connects again and again.
 #[derive(Debug)]
-pub struct Amqp10Connector(Line<Settings>);
+pub struct Amqp10Connector {
+    line: Line<Settings>,
+    /// What came over earlier connections.
+    redelivered: Arc<Redelivered>,
+}
 
 /// A connection on which everything is there.
 struct Opened {
@@ -47,7 +53,10 @@ impl Amqp10Connector {
     /// A client without a connection.
     pub fn new(settings: Settings) -> Self {
         let (order, servers) = (settings.order, settings.servers);
-        Self(Line::new(settings, order, servers))
+        Self {
+            line: Line::new(settings, order, servers),
+            redelivered: Arc::default(),
+        }
     }
 }
 
@@ -56,22 +65,27 @@ impl Connector for Amqp10Connector {
     type Source = PortSource;
 
     async fn connect(&mut self) -> Result<Connected<PortSink, PortSource>, Failure> {
-        let settings = self.0.settings();
+        self.redelivered.conclude(self.line.end().await);
+        let (settings, redelivered) = (self.line.settings(), Arc::clone(&self.redelivered));
         let attempt = |server| open(&settings, server);
-        let (opened, remote) = self.0.open(settings.connect_timeout, attempt).await?;
-        Ok(self.0.begin(remote, |ports, number| {
-            Link::new(opened, ports, &settings, number).run()
+        let opening = self.line.open(settings.connect_timeout, attempt);
+        let (opened, remote) = opening.await?;
+        Ok(self.line.begin(remote, |ports, number| {
+            Link::new(opened, ports, &settings, redelivered, number).run()
         }))
     }
 
     async fn close(&mut self) {
-        self.0.end().await;
+        self.redelivered.conclude(self.line.end().await);
     }
 
     fn change(&mut self, settings: crate::Settings) {
         if let crate::Settings::Amqp10(settings) = settings {
+            if settings.source != self.line.settings().source {
+                self.redelivered.forget();
+            }
             let (order, servers) = (settings.order, settings.servers);
-            self.0.change(*settings, order, servers);
+            self.line.change(*settings, order, servers);
         }
     }
 }

@@ -38,8 +38,10 @@ pub struct Settings {
     pub links_max: usize,
     /// Bytes of a message, 0 = as many as the server takes.
     pub message_bytes_max: usize,
-    /// The priority of messages that are sent.
+    /// The priority of messages that are sent and have none of their own.
     pub priority: u8,
+    /// How often a message may have been delivered without success, 0 = as often as it comes.
+    pub deliveries_max: u32,
     /// How long the connection may be silent; zero is for ever.
     pub idle_timeout: Duration,
     /// From the first byte until every link is attached.

@@ -41,6 +41,7 @@ pub(super) fn settings() -> Settings {
         links_max: 2,
         message_bytes_max: 0,
         priority: 4,
+        deliveries_max: 0,
         idle_timeout: Duration::ZERO,
         connect_timeout: Duration::from_secs(5),
         ack_timeout: Duration::from_secs(5),

@@ -296,6 +296,7 @@ mod tests {
                         delay_ms,
                         tag: Some("t".into()),
                         keys: vec!["k".into()],
+                        ..Envelope::default()
                     }),
                     ..Properties::default()
                 })),

@@ -75,6 +75,9 @@ fn source(name: &str) -> Option<Source> {
         "node" => Source::Node,
         "content_type" => Source::ContentType,
         "response_topic" => Source::ResponseTopic,
+        "message_id" => Source::MessageId,
+        "priority" => Source::Priority,
+        "timestamp_ms" => Source::TimestampMs,
         name => {
             if let Some(property) = name.strip_prefix("prop:") {
                 return (!property.is_empty()).then(|| Source::Property(property.to_owned()));

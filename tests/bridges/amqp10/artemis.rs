@@ -31,6 +31,7 @@ impl Artemis {
         for (name, text) in FILES {
             let text = text
                 .replace("TLS_OPTIONS", TLS_OPTIONS)
+                .replace("PLAIN_OPTIONS", PLAIN_OPTIONS)
                 .replace("TLS_PORT", &tls_port.to_string())
                 .replace("PORT", &port.to_string())
                 .replace("DIRECTORY", &directory.display().to_string());
@@ -98,6 +99,7 @@ fn spawn(directory: &Path) -> Child {
         .expect("java, which tests/run installs")
 }
 
+const PLAIN_OPTIONS: &str = "protocols=AMQP;useEpoll=false;amqpIdleTimeout=4000";
 const TLS_OPTIONS: &str = "protocols=AMQP;useEpoll=false;sslEnabled=true;keyStoreType=PEM;\
      keyStorePath=DIRECTORY/keystore.pem;trustStoreType=PEMCA;trustStorePath=DIRECTORY/ca.crt;\
      needClientAuth=true;saslMechanisms=EXTERNAL;securityDomain=certificates";
@@ -160,7 +162,7 @@ certificates {
   <journal-directory>data/journal</journal-directory>
   <large-messages-directory>data/large</large-messages-directory>
   <acceptors>
-    <acceptor name="plain">tcp://127.0.0.1:PORT?protocols=AMQP;useEpoll=false</acceptor>
+    <acceptor name="plain">tcp://127.0.0.1:PORT?PLAIN_OPTIONS</acceptor>
     <acceptor name="tls">tcp://127.0.0.1:TLS_PORT?TLS_OPTIONS</acceptor>
   </acceptors>
   <security-settings>

@@ -8,6 +8,8 @@ use fe2o3_amqp::types::messaging::{
 };
 use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Value};
 
+use tidewire::clock::Clock;
+
 use super::artemis::Artemis;
 use super::party::{Got, text};
 use super::{STATE, bridge};
@@ -15,7 +17,8 @@ use crate::client::{Client, Q0, Q1};
 use crate::faults::{first_seen, numbers};
 use crate::federation::wait_until_up;
 use crate::kill::through_kills;
-use crate::process::{Broker, free_port};
+use crate::process::{Broker, PATIENCE_MS, free_port};
+use crate::proxy::Proxy;
 
 fn message(body: Body<Value>) -> Got {
     Got {
@@ -171,6 +174,62 @@ pub(super) fn a_link_that_the_server_detaches_is_attached_again(artemis: &Artemi
     receiver.wait_for("gone", "after");
     let state = receiver.wait_for(STATE, "\"received\":2").payload;
     assert!(state.contains("\"connects\":1,"), "{state}");
+}
+
+pub(super) fn what_comes_again_after_a_lost_connection_is_taken_once(artemis: &Artemis) {
+    const COUNT: usize = 500;
+    let mut there = artemis.party();
+    let proxy = Proxy::start(artemis.port);
+    let rule = "filters = [\"again\"]";
+    let config = receiving(proxy.port, "address = \"again\"", rule);
+    let config = config.replace("[bridges.amqp10]", "receive_maximum = 20\n[bridges.amqp10]");
+    let ours = Broker::tidewire(free_port(), &config);
+    wait_until_up(&ours);
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("again");
+    let all = numbers(COUNT);
+    for part in all.chunks(50) {
+        let messages = part.iter().map(|number| Got {
+            properties: Some(Properties {
+                message_id: Some(MessageId::String(format!("id-{number}"))),
+                ..Properties::default()
+            }),
+            ..message(data(number))
+        });
+        let connections = proxy.accepted();
+        proxy.cut_after(700);
+        there.send("again", "queue", messages.collect());
+        let clock = Clock::start();
+        while proxy.accepted() == connections {
+            assert!(clock.now_ms() < PATIENCE_MS, "it is not cut");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let mut came = receiver.payloads(COUNT);
+    receiver.expect_silence();
+    came.sort_unstable();
+    let mut sent = all;
+    sent.sort_unstable();
+    assert_eq!(came, sent);
+}
+
+pub(super) fn what_was_delivered_too_often_goes_to_the_servers_dead_letters(artemis: &Artemis) {
+    let mut there = artemis.party();
+    there.send("often", "queue", vec![message(data("often"))]);
+    let mut failing = there.reader("often", "queue");
+    for _ in 0..2 {
+        assert_eq!(text(&failing.fail()), "often");
+    }
+    drop(failing);
+    there.send("often", "queue", vec![message(data("once"))]);
+    let own = "address = \"often\"\ndeliveries_max = 2";
+    let config = receiving(artemis.port, own, "filters = [\"often\"]");
+    let hub = Broker::tidewire(free_port(), "");
+    let mut receiver = Client::connect(&hub, "receiver");
+    receiver.subscribe("often");
+    let _ours = Broker::tidewire(free_port(), &feeding(&config, &hub));
+    receiver.expect("often", "once");
+    assert_eq!(there.reader("DLQ", "queue").payload(), "often");
 }
 
 /// A node whose bridge `up` feeds the hub, so that subscribers outlive it.

@@ -1,7 +1,5 @@
 //! From here to Artemis.
 
-use std::time::Duration;
-
 use fe2o3_amqp::sasl_profile::SaslProfile;
 use fe2o3_amqp::types::messaging::{MessageId, Priority};
 use fe2o3_amqp::types::primitives::SimpleValue;
@@ -159,13 +157,26 @@ pub(super) fn a_full_address_is_tried_again_until_there_is_room(artemis: &Artemi
     let mut sender = Client::connect(&ours, "sender");
     let sent: Vec<String> = (0..100).map(|it| it.to_string()).collect();
     sender.publish_all("full/q", &sent, Q1);
-    std::thread::sleep(Duration::from_secs(1));
+    // Artemis has room for ten.
+    let mut watcher = Client::connect(&ours, "watcher");
+    watcher.subscribe(STATE);
+    let retried = |state: &str| number_of(state, "retried") > 0;
+    while !retried(&watcher.wait_for(STATE, "\"retried\":").payload) {}
     let mut there = artemis.party();
     let mut reader = there.reader("full.q", "queue");
     let mut came: Vec<String> = sent.iter().map(|_| reader.payload()).collect();
     // What is refused comes after what followed it.
     came.sort_by_key(|it| it.parse::<u32>().expect("a number"));
     assert_eq!(came, sent);
+}
+
+/// A counter in the state of a bridge.
+fn number_of(state: &str, name: &str) -> u64 {
+    let (_, rest) = state
+        .split_once(&format!("\"{name}\":"))
+        .expect("a counter");
+    let digits = rest.split(|it: char| !it.is_ascii_digit()).next();
+    digits.and_then(|it| it.parse().ok()).expect("a number")
 }
 
 pub(super) fn users_are_let_in_refused_and_kept_from_addresses_in_the_servers_words(

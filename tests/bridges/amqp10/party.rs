@@ -6,7 +6,7 @@ use fe2o3_amqp::connection::ConnectionHandle;
 use fe2o3_amqp::link::CreditMode;
 use fe2o3_amqp::sasl_profile::SaslProfile;
 use fe2o3_amqp::session::SessionHandle;
-use fe2o3_amqp::types::messaging::{Body, Message, Source, Target};
+use fe2o3_amqp::types::messaging::{Body, Message, Modified, Source, Target};
 use fe2o3_amqp::types::primitives::{Symbol, Value};
 use fe2o3_amqp::{Connection, Receiver, Sender, Session};
 use tidewire::clock::Clock;
@@ -125,6 +125,21 @@ impl Reader<'_> {
     pub(crate) fn next(&mut self) -> Got {
         let got = self.poll(Duration::from_millis(START_MS));
         got.expect("a message over there")
+    }
+
+    /// Takes the next message and gives it back as one that was delivered in vain.
+    pub(crate) fn fail(&mut self) -> Got {
+        let receiver = self.receiver.as_mut().expect("it is open");
+        self.runtime.block_on(async {
+            let delivery = receiver.recv::<Body<Value>>().await.expect("a message");
+            let failed = Modified {
+                delivery_failed: Some(true),
+                undeliverable_here: None,
+                message_annotations: None,
+            };
+            receiver.modify(&delivery, failed).await.expect("modified");
+            delivery.into_message()
+        })
     }
 
     pub(crate) fn payload(&mut self) -> String {

@@ -10,6 +10,7 @@ use tidewire_protocol::codec::{PublishProperties, UserProperties};
 
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::wait_until_up;
+use crate::mirror::{self, Mirror};
 use crate::process::{Broker, free_port};
 use server::{RabbitMq, START_MS};
 
@@ -28,6 +29,7 @@ fn bridge(port: u16, lines: &str) -> String {
 fn a_bridge_and_a_real_rabbitmq_exchange_everything_that_the_guide_promises() {
     let mut rabbit = RabbitMq::start();
     every_qos_reaches_the_exchange_with_its_properties(&rabbit);
+    everything_that_mqtt_can_say_comes_out_at_another_node_as_it_was(&rabbit);
     a_message_that_reaches_no_queue_goes_to_the_dead_letter_topic_and_holds_up_nothing(&rabbit);
     what_is_missing_over_there_is_said_in_its_words(&rabbit);
     deliveries_come_with_their_properties_and_leave_the_queue_once_accepted(&rabbit);
@@ -186,6 +188,14 @@ fn what_is_missing_over_there_is_said_in_its_words(rabbit: &RabbitMq) {
         let down = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
         assert!(down.contains(words), "{down}");
     }
+}
+
+fn everything_that_mqtt_can_say_comes_out_at_another_node_as_it_was(rabbit: &RabbitMq) {
+    rabbit.client().queue("mirror", "mirror.#");
+    let port = rabbit.port;
+    let theirs = bridge(port, &format!("queue = \"mirror\"\n{}", mirror::BACK));
+    let mirror = Mirror::new(&bridge(port, mirror::OUT), &theirs);
+    mirror.shows_everything();
 }
 
 fn deliveries_come_with_their_properties_and_leave_the_queue_once_accepted(rabbit: &RabbitMq) {

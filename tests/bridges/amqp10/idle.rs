@@ -1,0 +1,38 @@
+//! Connections over which nothing goes for a while.
+
+use super::artemis::Artemis;
+use super::{ARTEMIS, STATE, bridge};
+use crate::client::{Client, Q1};
+use crate::federation::wait_until_up;
+use crate::process::{Broker, free_port};
+use crate::proxy::Proxy;
+
+/// Artemis ends connections over which it has heard nothing for 4 s; we do so after 5 s.
+pub(super) fn a_silent_connection_stays_and_one_whose_server_is_silent_is_left(artemis: &Artemis) {
+    let lines = format!(
+        "keep_alive_seconds = 5\n{ARTEMIS}\ntarget = \"queue\"\n\
+         [[bridges.out]]\nfilters = [\"quiet\"]"
+    );
+    let ours = Broker::tidewire(free_port(), &bridge(artemis.port, &lines));
+    let proxy = Proxy::start(artemis.port);
+    let other = Broker::tidewire(free_port(), &bridge(proxy.port, &lines));
+    wait_until_up(&ours);
+    wait_until_up(&other);
+    let mut watcher = Client::connect(&other, "watcher");
+    watcher.subscribe(STATE);
+    proxy.mute();
+    let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
+    assert!(said.contains("Idle timeout"), "{said}");
+    proxy.heal();
+    watcher.wait_for(STATE, "\"state\":\"up\"");
+    // Meanwhile more has passed than Artemis waits for.
+    Client::connect(&ours, "sender").publish("quiet", "still here", Q1);
+    let mut there = artemis.party();
+    assert_eq!(there.reader("quiet", "queue").payload(), "still here");
+    let mut watcher = Client::connect(&ours, "watcher");
+    let state = watcher
+        .subscribe(STATE)
+        .wait_for(STATE, "\"sent\":1")
+        .payload;
+    assert!(state.contains("\"connects\":1,"), "{state}");
+}
