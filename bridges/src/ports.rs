@@ -132,6 +132,15 @@ impl Ports {
         self.boxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something does not work from now on.
+    #[cfg(any(feature = "amqp091", feature = "amqp10", feature = "kafka"))]
+    pub(crate) fn trouble(&self, text: String) {
+        self.leave(|boxes| {
+            boxes.has_recovered = false;
+            boxes.troubles.push(text);
+        });
+    }
+
     /// Leaves outcomes for the ends.
     pub(crate) fn leave(&self, change: impl FnOnce(&mut Boxes)) {
         let mut boxes = self.lock();

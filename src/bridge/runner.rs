@@ -453,15 +453,17 @@ impl<C: Connector> Runner<C> {
 
     fn look_for_troubles(&mut self, link: &mut Connected<C::Sink, C::Source>) {
         let troubles = link.source.troubles();
-        if link.source.has_recovered() && troubles.is_empty() {
-            self.report(State::Up {
-                remote: link.remote.clone(),
-            });
-        }
+        // If there are both, what has recovered came last.
+        let has_recovered = link.source.has_recovered();
         if !troubles.is_empty() {
             self.report(State::Degraded {
                 remote: link.remote.clone(),
                 reason: troubles.join("; "),
+            });
+        }
+        if has_recovered {
+            self.report(State::Up {
+                remote: link.remote.clone(),
             });
         }
     }

@@ -303,7 +303,7 @@ impl Link {
             Some(Event::ConnectionBlocked(reason)) => {
                 self.is_blocked = true;
                 let text = format!("blocked by the server: {reason}");
-                self.ports.leave(|boxes| boxes.troubles.push(text));
+                self.ports.trouble(text);
             }
             Some(Event::ConnectionUnblocked) => {
                 self.is_blocked = false;

@@ -226,7 +226,7 @@ impl Lane {
     fn complain(&self) {
         let address = self.address.as_deref().unwrap_or("anything");
         let text = format!("the server gives no credit to send to {address}");
-        self.way.ports.leave(|boxes| boxes.troubles.push(text));
+        self.way.ports.trouble(text);
     }
 
     fn detached(&mut self, end: LinkEnd, unsent: Option<Outgoing>) -> Result<End, Failure> {
