@@ -128,7 +128,7 @@ pub(super) fn consumer(
         // What a killed process held is given to the next one after this.
         .set("session.timeout.ms", "10000")
         .set("allow.auto.create.topics", "false")
-        .set("topic.metadata.refresh.interval.ms", "30000");
+        .set("topic.metadata.refresh.interval.ms", "10000");
     let consumer: Consumer = config
         .create_with_context(Ear(Arc::clone(events)))
         .map_err(of_config)?;

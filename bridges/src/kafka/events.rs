@@ -1,13 +1,13 @@
 //! What librdkafka tells: deliveries, errors and statistics, left where the ends find them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::Statistics;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -49,6 +49,15 @@ impl Sent {
     }
 }
 
+/// What works or does not by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// What statistics tell of servers.
+    Servers,
+    Out,
+    In,
+}
+
 /// What the group wants.
 #[derive(Debug)]
 pub(super) enum Rebalanced {
@@ -61,8 +70,8 @@ pub(super) enum Rebalanced {
 #[derive(Debug, Default)]
 struct Heard {
     last_error: Option<String>,
-    /// What it is, without what varies.
-    trouble: Option<String>,
+    /// What each is, without what varies and with it.
+    troubles: BTreeMap<Part, (String, String)>,
     /// Records whose batch was too large.
     suspects: BTreeSet<u64>,
     rebalances: VecDeque<Rebalanced>,
@@ -118,23 +127,29 @@ impl Events {
     }
 
     /// The connection goes on, but not everything works; said once until it has ended.
-    pub(super) fn trouble(&self, what: String, details: &str) {
+    pub(super) fn trouble(&self, part: Part, what: String, details: &str) {
         let mut heard = self.heard();
-        if heard.trouble.as_ref() != Some(&what) {
+        let known = heard.troubles.get(&part);
+        if known.is_none_or(|it| it.0 != what) {
             let text = format!("{what}{details}");
-            heard.trouble = Some(what);
-            drop(heard);
-            self.ports.leave(|boxes| {
-                boxes.has_recovered = false;
-                boxes.troubles.push(text);
-            });
+            heard.troubles.insert(part, (what, text));
+            self.tell_troubles(&heard);
         }
     }
 
     /// Something works again.
-    pub(super) fn recovered(&self) {
-        if self.heard().trouble.take().is_some() {
-            self.ports.leave(|boxes| boxes.has_recovered = true);
+    pub(super) fn recovered(&self, part: Part) {
+        let mut heard = self.heard();
+        if heard.troubles.remove(&part).is_some() {
+            self.tell_troubles(&heard);
+        }
+    }
+
+    fn tell_troubles(&self, heard: &Heard) {
+        let texts: Vec<&str> = heard.troubles.values().map(|it| &*it.1).collect();
+        match texts.is_empty() {
+            true => self.ports.leave(|boxes| boxes.has_recovered = true),
+            false => self.ports.trouble(texts.join("; ")),
         }
     }
 
@@ -184,7 +199,11 @@ impl Events {
             self.ports.fail(failure);
         } else if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
             let details = self.last_error();
-            self.trouble(failure::words(Code::AllBrokersDown), &details);
+            self.trouble(
+                Part::Servers,
+                failure::words(Code::AllBrokersDown),
+                &details,
+            );
         } else {
             self.heard().last_error = Some(reason.to_owned());
         }
@@ -198,9 +217,10 @@ impl Events {
             .max();
         if let Some(throttle_ms) = throttle_ms.filter(|it| *it > 0) {
             let details = format!(", by up to {throttle_ms} ms");
-            self.trouble("throttled by the server's quota".to_owned(), &details);
+            let what = "throttled by the server's quota".to_owned();
+            self.trouble(Part::Servers, what, &details);
         } else if brokers.any(|it| it.state == "UP") {
-            self.recovered();
+            self.recovered(Part::Servers);
         }
     }
 }
@@ -238,6 +258,14 @@ impl ProducerContext for Ear {
 }
 
 impl ConsumerContext for Ear {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        // All else passes, and the next commit says the same and more.
+        let refusal = result.err().filter(failure::is_unauthorized);
+        if let Some(error) = refusal {
+            self.0.ports.fail(failure::of_group(&error));
+        }
+    }
+
     /// Carried out by the reader, who knows what is on its way; until then the group waits.
     fn rebalance(
         &self,
@@ -252,7 +280,7 @@ impl ConsumerContext for Ear {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Rebalanced::Revoked,
             other => {
                 let words = failure::words(other.into());
-                return self.0.trouble(format!("the group: {words}"), "");
+                return self.0.trouble(Part::In, format!("the group: {words}"), "");
             }
         };
         let mut heard = self.0.heard();

@@ -127,6 +127,18 @@ fn is_operators(code: Code) -> bool {
     )
 }
 
+/// Somebody has to give us a right.
+pub(super) fn is_unauthorized(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+        )
+    )
+}
+
 /// The client is of no use any more: a new one has to begin.
 fn is_end(code: Code) -> bool {
     matches!(

@@ -8,7 +8,7 @@ use rdkafka::producer::ThreadedProducer;
 use tokio::time::{Duration, sleep};
 
 use super::convert::Outgoing;
-use super::events::{Ear, Events, Sent};
+use super::events::{Ear, Events, Part, Sent};
 use super::settings::ProducerSettings;
 use super::topics::topic_of;
 use crate::progress::Progress;
@@ -119,7 +119,7 @@ impl Window {
                 settled.iter().for_each(|it| self.events.clear(it.sequence));
             }
             if settled.iter().any(|it| it.result.is_ok()) {
-                self.events.recovered();
+                self.events.recovered(Part::Out);
             }
         }
         settled

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::assign::Assigner;
 use super::convert::record_of;
-use super::events::{Ear, Events, Rebalanced};
+use super::events::{Ear, Events, Part, Rebalanced};
 use super::failure;
 use super::offsets::Offsets;
 use crate::{Failure, Receipt, Received, Token};
@@ -75,7 +75,7 @@ impl Reader {
         if received.is_empty() {
             return;
         }
-        self.events.recovered();
+        self.events.recovered(Part::In);
         let bookmarks = &self.assigner.bookmarks;
         self.events.ports.leave(|boxes| {
             // Nobody comes back for it: it is read again.
@@ -166,8 +166,9 @@ impl Reader {
         self.consumer
             .store_offsets(&partitions)
             .map_err(|it| failure::of_group(&it))?;
-        for what in gone {
-            self.events.trouble(what, "");
+        self.events.recovered(Part::In);
+        if !gone.is_empty() {
+            self.events.trouble(Part::In, gone.join("; "), "");
         }
         Ok(())
     }
@@ -192,16 +193,18 @@ impl Reader {
 
     fn failed(&self, error: &KafkaError) {
         let Some(code) = error.rdkafka_error_code() else {
-            return self.events.trouble(error.to_string(), "");
+            return self.events.trouble(Part::In, error.to_string(), "");
         };
         let what = format!("the consumer: {}", failure::words(code));
         let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         // The offset that would be next is not there: where to go on is looked for anew.
-        if is_fatal || matches!(code, Code::AutoOffsetReset | Code::LogTruncation) {
+        if failure::is_unauthorized(error) {
+            self.events.ports.fail(Failure::refused(what));
+        } else if is_fatal || matches!(code, Code::AutoOffsetReset | Code::LogTruncation) {
             self.events.ports.fail(Failure::retry(what));
         } else if !matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure) {
             // Connections that come and go are told by the ear.
-            self.events.trouble(what, "");
+            self.events.trouble(Part::In, what, "");
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::client;
 use super::convert::Outgoing;
 use super::cursor::{self, Cursor, PARTITION};
-use super::events::{Events, Sent};
+use super::events::{Events, Part, Sent};
 use super::failure;
 use super::settings::{ExactlyOnce, ProducerSettings, Settings};
 use super::sink::Producer;
@@ -143,7 +143,7 @@ impl Transactions {
         }
         self.cursor = cursor;
         self.events.ports.lock().settled.clear();
-        self.events.recovered();
+        self.events.recovered(Part::Out);
         let done: Vec<Record> = self.waiting.drain(..count).collect();
         for record in &done {
             self.events.clear(record.sequence);
@@ -264,7 +264,7 @@ impl Transactions {
         if let Some(failure) = undone {
             let details = format!(": {failure}");
             self.events
-                .trouble("a transaction was undone".to_owned(), &details);
+                .trouble(Part::Out, "a transaction was undone".to_owned(), &details);
         }
         let is_poison = |it: &u64| refused.get(it).is_some_and(|it| it.class == Class::Poison);
         self.waiting.retain(|it| !is_poison(&it.sequence));
