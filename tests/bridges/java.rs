@@ -46,6 +46,11 @@ impl Java {
         self.child = (self.spawn)(&self.directory);
     }
 
+    #[cfg(feature = "kafka")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_some()
     }

@@ -21,6 +21,8 @@ mod mirror;
 mod mosquitto;
 mod process;
 mod proxy;
+#[cfg(feature = "kafka")]
+mod publisher;
 #[cfg(feature = "amqp091")]
 mod rabbitmq;
 mod ring;

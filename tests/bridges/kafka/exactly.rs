@@ -1,64 +1,11 @@
-//! Exactly once, each way: the ledger of what was sent and what came balances over kills.
+//! The way out, exactly once.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use super::party::{Reader, Writer};
+use super::party::Reader;
 use super::server::Kafka;
 use super::{STATE, bridge};
 use crate::client::{Client, Q1};
-use crate::faults::numbers;
 use crate::federation::wait_until_up;
-use crate::kill::some_time;
 use crate::process::{Broker, free_port};
-
-/// What was sent, and came, by key; a record is its key and a number that ascends.
-fn by_key(records: impl Iterator<Item = (String, String)>) -> BTreeMap<String, Vec<String>> {
-    let mut ledger: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (key, payload) in records {
-        ledger.entry(key).or_default().push(payload);
-    }
-    ledger
-}
-
-pub(super) fn records_are_taken_exactly_once_over_kills_of_this_node(kafka: &Kafka) {
-    const COUNT: usize = 20_000;
-    kafka.create_topic("once-in", 3, &[]);
-    let lines = "[bridges.kafka]\ngroup = \"once-in\"\nstart = \"earliest\"\n\
-         unaccepted_max = 500\n[[bridges.in]]\nfilters = [\"once-in\"]\ntopic = \"in/{key}\"";
-    let config = bridge(kafka.port, lines);
-    let port = free_port();
-    let mut ours = Broker::tidewire(port, &config);
-    Client::resume(&ours, "keeper").subscribe("in/#");
-    let key_of = |number: &str| (number.len() * 7 + usize::from(number.as_bytes()[0])) % 13;
-    let sent = || {
-        numbers(COUNT)
-            .into_iter()
-            .map(|it| (format!("k{}", key_of(&it)), it))
-    };
-    let writer = Writer::new(kafka);
-    let all: Vec<(String, String)> = sent().collect();
-    for (round, some) in all.chunks(COUNT / 4).enumerate() {
-        let mut watcher = Client::connect(&ours, "watcher");
-        watcher.subscribe("in/#");
-        for (key, payload) in some {
-            writer.send("once-in", key, Some(payload), &[]);
-        }
-        if round == 3 {
-            break;
-        }
-        // In full flow; the group gives its partitions to the next process after ten seconds.
-        watcher.next();
-        some_time();
-        ours = Broker::tidewire_in(ours.kill_and_keep(), port, &config);
-    }
-    writer.flush();
-    let mut keeper = Client::resume(&ours, "keeper");
-    let came = (0..COUNT).map(|_| keeper.next());
-    let came = by_key(came.map(|it| (it.topic["in/".len()..].to_owned(), it.payload)));
-    assert_eq!(came, by_key(sent()));
-    keeper.expect_silence();
-}
 
 fn outward(kafka: &Kafka, topic: &str, lines: &str) -> String {
     let lines = format!(
@@ -67,38 +14,6 @@ fn outward(kafka: &Kafka, topic: &str, lines: &str) -> String {
          message_bytes_max = 5000\n[[bridges.out]]\nfilters = [\"t/#\"]\ntopic = \"{topic}\""
     );
     bridge(kafka.port, &lines)
-}
-
-pub(super) fn messages_are_sent_exactly_once_over_kills_of_either_side(kafka: &mut Kafka) {
-    const COUNT: usize = 6_000;
-    kafka.create_topic("once-out", 3, &[]);
-    let config = outward(kafka, "once-out", "messages_per_second_max = 3000");
-    let port = free_port();
-    let mut ours = Broker::tidewire(port, &config);
-    let key_of = |number: &str| usize::from(number.as_bytes()[0]) % 5;
-    let mut sender = Client::connect(&ours, "sender");
-    for key in 0..5 {
-        let all = numbers(COUNT).into_iter();
-        let own: Vec<_> = all.filter(|it| key_of(it) == key).collect();
-        sender.publish_all(&format!("t/{key}"), &own, Q1);
-    }
-    for round in 0..6 {
-        some_time();
-        match round {
-            3 => kafka.restart(),
-            _ => ours = Broker::tidewire_in(ours.kill_and_keep(), port, &config),
-        }
-        if round > 0 {
-            wait_until_up(&ours);
-        }
-    }
-    let sent = numbers(COUNT).into_iter();
-    let sent = by_key(sent.map(|it| (format!("t/{}", key_of(&it)), it)));
-    let mut there = Reader::new(kafka, "once-out", 3);
-    let came = (0..COUNT).map(|_| there.next());
-    let came = by_key(came.map(|it| (it.key.expect("a key"), it.payload.expect("a payload"))));
-    assert_eq!(came, sent);
-    assert_eq!(there.poll(Duration::from_secs(3)), None);
 }
 
 pub(super) fn a_transaction_leaves_out_what_kafka_refuses_and_keeps_the_order(kafka: &Kafka) {

@@ -232,7 +232,7 @@ pub(super) fn a_topic_that_was_made_anew_is_read_from_its_beginning(kafka: &Kafk
     }
     assert_eq!(receiver.payloads(3), ["1", "2", "3"]);
     let directory = ours.stop_and_keep();
-    kafka.delete_topic("again");
+    kafka.admin.delete_topic("again");
     kafka.create_topic("again", 1, &[]);
     let writer = Writer::new(kafka);
     writer.send("again", "k", Some("of the new one"), &[]);

@@ -128,7 +128,7 @@ pub(super) fn a_topic_that_is_missing_holds_messages_back_or_sends_them_to_the_d
     // A name that no topic of Kafka can have.
     sender.publish("any/ä", "strange", Q1);
     dead.expect("dead", "strange");
-    kafka.delete_topic("fixed");
+    kafka.admin.delete_topic("fixed");
     sender.publish("f/1", "while it is gone", Q1);
     watcher.wait_for(STATE, "UnknownPartition");
     watcher.wait_for(STATE, "3 UnknownTopicOrPartition");
@@ -250,26 +250,6 @@ pub(super) fn a_server_that_wants_a_certificate_gets_ours(kafka: &Kafka) {
     watcher.subscribe(STATE);
     let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
     assert!(said.contains("certificate"), "{said}");
-}
-
-pub(super) fn a_quota_is_seen_in_the_state_and_loses_nothing(kafka: &Kafka) {
-    kafka.create_topic("quota", 1, &[]);
-    kafka.set_quota("up.slow", 20_000);
-    let lines = "[[bridges.out]]\nfilters = [\"t/#\"]\ntopic = \"quota\"";
-    let config = format!("node = \"slow\"\n{}", bridge(kafka.port, lines));
-    let ours = Broker::tidewire(free_port(), &config);
-    wait_until_up(&ours);
-    let mut watcher = Client::connect(&ours, "watcher");
-    watcher.subscribe(STATE);
-    let mut sender = Client::connect(&ours, "sender");
-    let load: Vec<String> = (0..300)
-        .map(|it| format!("{it} {}", "x".repeat(1_000)))
-        .collect();
-    sender.publish_all("t/1", &load, Q1);
-    let said = watcher.wait_for(STATE, "\"state\":\"degraded\"").payload;
-    assert!(said.contains("quota"), "{said}");
-    let mut there = Reader::new(kafka, "quota", 1);
-    assert!(load.iter().all(|it| there.payload() == *it));
 }
 
 pub(super) fn nothing_is_lost_or_repeated_while_the_server_is_killed_and_started_again(

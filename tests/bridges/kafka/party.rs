@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -135,7 +136,12 @@ impl Writer {
             });
         let mut record = BaseRecord::<str, str>::to(topic).key(key).headers(headers);
         record.payload = payload;
-        self.producer.send(record).map_err(|it| it.0).expect("sent");
+        while let Err((error, unsent)) = self.producer.send(record) {
+            let code = error.rdkafka_error_code();
+            assert_eq!(code, Some(RDKafkaErrorCode::QueueFull), "{error}");
+            self.producer.poll(Duration::from_millis(50));
+            record = unsent;
+        }
     }
 
     /// As [`Writer::send`], made at a time.

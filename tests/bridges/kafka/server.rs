@@ -2,25 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::thread::sleep;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{NewTopic, TopicReplication};
 use tidewire::clock::Clock;
-use tokio::runtime::Runtime;
 
+use super::admin::Admin;
 use crate::java::{Java, START_MS, java as bare_java, make_certificates};
 use crate::process::{directory, free_port};
 
 /// A running Kafka, broker and controller in one; ended when dropped.
 pub(crate) struct Kafka {
     server: Java,
-    runtime: Runtime,
+    pub(crate) admin: Admin,
     /// Everything is allowed here.
     pub(crate) port: u16,
     /// Users are `plain` with PLAIN and `mighty` with SCRAM-SHA-256 and SCRAM-SHA-512, who may do
-    /// everything, and `scram` with SCRAM-SHA-512, who may do nothing; the password is `secret`.
+    /// everything, `scram` with SCRAM-SHA-512, who may do nothing, and `mortal` with the same, who
+    /// may do what he is allowed; the password is `secret`.
     pub(crate) sasl_port: u16,
     /// TLS, by a certificate for `localhost` that the authority in `ca.crt` has signed.
     pub(crate) tls_port: u16,
@@ -42,13 +43,10 @@ impl Kafka {
             .replace("DATA", &data);
         std::fs::write(directory.join("server.properties"), text).expect("written");
         make_certificates(&directory);
-        format(&directory);
+        format(&directory, STANDALONE);
         let server = Self {
             server: Java::start(directory, spawn),
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime"),
+            admin: Admin::new(config_of(port), port),
             port,
             sasl_port,
             tls_port,
@@ -78,69 +76,71 @@ impl Kafka {
         self.wait_until_ready();
     }
 
+    /// From now on no file of the server may have more bytes than these.
+    pub(crate) fn leave_room_for(&self, bytes: u64) {
+        let (pid, size) = (self.server.pid().to_string(), format!("--fsize={bytes}"));
+        let done = Command::new("prlimit")
+            .args(["--pid", &pid, &size])
+            .status();
+        assert!(done.expect("prlimit").success());
+    }
+
+    /// It stops by itself.
+    pub(crate) fn wait_until_ended(&mut self) {
+        let clock = Clock::start();
+        while !self.server.has_ended() {
+            assert!(clock.now_ms() < START_MS, "{}", self.server.output());
+            sleep(Duration::from_millis(100));
+        }
+    }
+
     pub(crate) fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", format!("127.0.0.1:{}", self.port));
-        config
+        self.admin.config()
     }
 
     pub(crate) fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        let topic = settings
-            .iter()
-            .fold(topic, |topic, (key, value)| topic.set(key, value));
-        let (admin, options) = (self.admin(), AdminOptions::new());
-        let created = self
-            .runtime
-            .block_on(admin.create_topics(&[topic], &options));
-        let created = created.expect("an answer");
-        assert!(created.iter().all(Result::is_ok), "{created:?}");
+        let topic = settings.iter().fold(topic, |topic, (k, v)| topic.set(k, v));
+        self.admin.create_topic(&topic);
     }
 
-    pub(crate) fn delete_topic(&self, name: &str) {
-        let (admin, options) = (self.admin(), AdminOptions::new());
-        let deleted = self
-            .runtime
-            .block_on(admin.delete_topics(&[name], &options));
-        let deleted = deleted.expect("an answer");
-        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
-    }
-
-    /// Whether a client of this id may send no more than so many bytes a second.
-    pub(crate) fn set_quota(&self, client_id: &str, bytes_a_second: u32) {
+    /// Makes or unmakes the password of a user for SCRAM-SHA-512.
+    pub(crate) fn set_scram(&self, user: &str, password: Option<&str>) {
         let server = format!("127.0.0.1:{}", self.port);
-        let quota = format!("producer_byte_rate={bytes_a_second}");
+        let change = match password {
+            Some(it) => [
+                "--add-config".into(),
+                format!("SCRAM-SHA-512=[password={it}]"),
+            ],
+            None => ["--delete-config".into(), "SCRAM-SHA-512".to_owned()],
+        };
         let done = java(&self.server.directory)
             .arg("kafka.admin.ConfigCommand")
             .args(["--bootstrap-server", &server, "--alter"])
-            .args(["--add-config", &quota])
-            .args(["--entity-type", "clients", "--entity-name", client_id])
+            .args(["--entity-type", "users", "--entity-name", user])
+            .args(change)
             .status();
         assert!(done.expect("java").success());
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
-        self.config().create().expect("a client")
-    }
-
     fn wait_until_ready(&self) {
-        let clock = Clock::start();
-        let admin = self.admin();
-        let second = Duration::from_secs(1);
-        while admin.inner().fetch_metadata(None, second).is_err() {
-            let is_late = clock.now_ms() >= START_MS;
-            assert!(!is_late, "no Kafka: {}", self.server.output());
-        }
+        self.admin.wait_until_ready(|| self.server.output());
     }
 }
 
-fn format(directory: &Path) {
+/// Of a client of a server.
+fn config_of(port: u16) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", format!("127.0.0.1:{port}"));
+    config
+}
+
+/// Makes the storage of a node.
+pub(super) fn format(directory: &Path, more: &[&str]) {
     let formatted = java(directory)
-        .args(["kafka.tools.StorageTool", "format", "--standalone"])
+        .args(["kafka.tools.StorageTool", "format"])
         .args(["-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", "server.properties"])
-        .args(["--add-scram", "SCRAM-SHA-512=[name=scram,password=secret]"])
-        .args(["--add-scram", "SCRAM-SHA-512=[name=mighty,password=secret]"])
-        .args(["--add-scram", "SCRAM-SHA-256=[name=mighty,password=secret]"])
+        .args(more)
         .status();
     assert!(formatted.expect("java, which tests/run installs").success());
 }
@@ -153,7 +153,7 @@ fn spawn(directory: &Path) -> Child {
 }
 
 /// Java with Kafka's classes.
-fn java(directory: &Path) -> Command {
+pub(super) fn java(directory: &Path) -> Command {
     let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kafka/libs");
     assert!(libraries.is_dir(), "Kafka's jars, which tests/run fetches");
     let mut command = bare_java(directory);
@@ -164,6 +164,18 @@ fn java(directory: &Path) -> Command {
     command
 }
 
+/// One node, and its users.
+const STANDALONE: &[&str] = &[
+    "--standalone",
+    "--add-scram",
+    "SCRAM-SHA-512=[name=mortal,password=secret]",
+    "--add-scram",
+    "SCRAM-SHA-512=[name=scram,password=secret]",
+    "--add-scram",
+    "SCRAM-SHA-512=[name=mighty,password=secret]",
+    "--add-scram",
+    "SCRAM-SHA-256=[name=mighty,password=secret]",
+];
 const PROPERTIES: &str = r#"
 process.roles=broker,controller
 node.id=1
@@ -198,6 +210,7 @@ listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=\
 listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
   org.apache.kafka.common.security.scram.ScramLoginModule \
   required;
+listener.name.sasl_plaintext.scram-sha-512.connections.max.reauth.ms=3000
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:plain;User:mighty;User:mutual
 log.dirs=DATA
