@@ -16,6 +16,7 @@ pub(crate) struct Mailbox {
     pub(crate) wake: Arc<Notify>,
     bytes_max: usize,
     is_full: AtomicBool,
+    is_empty: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -31,12 +32,18 @@ impl Mailbox {
             wake: Arc::default(),
             bytes_max,
             is_full: AtomicBool::new(false),
+            is_empty: AtomicBool::new(true),
         }
     }
 
     /// Whether senders are to stop reading from publishers.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_empty.load(Ordering::Acquire)
     }
 
     /// Appends in order and wakes the shard. A full box drops QoS 0 messages and answers how many;
@@ -62,6 +69,8 @@ impl Mailbox {
         // Under the lock, so that it is never set after the batch was taken.
         self.is_full
             .store(batch.bytes >= self.bytes_max, Ordering::Relaxed);
+        self.is_empty
+            .store(batch.mail.is_empty(), Ordering::Release);
         drop(batch);
         self.wake.notify_one();
         dropped
@@ -71,6 +80,7 @@ impl Mailbox {
     pub(crate) fn take(&self) -> (Vec<Mail>, bool) {
         let mut batch = self.batch.lock();
         let was_full = self.is_full.swap(false, Ordering::Relaxed);
+        self.is_empty.store(true, Ordering::Relaxed);
         (std::mem::take(&mut *batch).mail, was_full)
     }
 }

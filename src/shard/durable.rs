@@ -268,6 +268,7 @@ impl Durable {
             let ticket = self.ticket;
             self.ticket.0 += 1;
             self.mark = 0;
+            self.ids.share();
             // Turns are alike: the next will hardly grow its list.
             let next = Vec::with_capacity(self.operations.len().min(OPERATIONS_EXPECTED_MAX));
             (ticket, std::mem::replace(&mut self.operations, next))

@@ -18,25 +18,12 @@ impl Drop for Lock {
     }
 }
 
-/// What a directory has held before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Past {
-    /// No store.
-    None,
-    /// A store may have been there: LMDB has opened one.
-    Begun,
-    /// A whole store.
-    Store,
-}
-
-/// What is known of the directory whatever has become of its data file.
-pub(super) fn past_of(directory: &Path) -> Past {
-    let holds = |name: &str| directory.join(name).exists();
-    match (holds(MARK_FILE), holds(ENGINE_LOCK_FILE)) {
-        (true, _) => Past::Store,
-        (false, true) => Past::Begun,
-        (false, false) => Past::None,
-    }
+/// Whether a store is or was here, whatever has become of its data file: a store is made elsewhere
+/// and comes to its place whole, so that LMDB's lock file is never here before the first one.
+pub(super) fn has_past(directory: &Path) -> bool {
+    [MARK_FILE, ENGINE_LOCK_FILE]
+        .iter()
+        .any(|name| directory.join(name).exists())
 }
 
 /// Makes the directory if there is none. One that others may enter becomes the owner's alone if
@@ -145,40 +132,22 @@ pub(super) fn mark(directory: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Removes the files of a store that is closed and still locked.
-pub(super) fn remove_store(directory: &Path) -> Result<(), StoreError> {
-    for name in [MARK_FILE, DATA_FILE, ENGINE_LOCK_FILE] {
-        let path = directory.join(name);
-        fs::remove_file(&path).map_err(|source| StoreError::Io {
-            path,
-            what: "it cannot be removed",
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-/// Removes what LMDB has left of a store that it could not begin: the next start begins anew.
-pub(super) fn remove_begun(directory: &Path) {
-    for name in [DATA_FILE, ENGINE_LOCK_FILE] {
-        // The error that led here is the one to tell.
-        let _ = fs::remove_file(directory.join(name));
-    }
-}
-
 pub(super) const DATA_FILE: &str = "data.mdb";
 /// Being compacted.
 pub(super) const COPY_FILE: &str = "data.mdb.copy";
 const LOCK_FILE: &str = "tidewire.lock";
 const ENGINE_LOCK_FILE: &str = "lock.mdb";
 const MARK_FILE: &str = "README";
+/// Below it a store is made.
+pub(super) const CREATION_DIRECTORY: &str = "creating";
 /// What may lie in a directory that is the store's alone; a new file system brings the last.
-const OWN_FILES: [&str; 6] = [
+const OWN_FILES: [&str; 7] = [
     DATA_FILE,
     COPY_FILE,
+    CREATION_DIRECTORY,
     LOCK_FILE,
     ENGINE_LOCK_FILE,
     MARK_FILE,
     "lost+found",
 ];
-const OWNER_ONLY: u32 = 0o700;
+pub(super) const OWNER_ONLY: u32 = 0o700;

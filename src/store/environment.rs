@@ -8,7 +8,8 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 
 use super::bytes::Damaged;
-use super::directory::{DATA_FILE, Lock, Past, make_private, mark, past_of, remove_begun};
+use super::creation::{Creation, remove_begun};
+use super::directory::{DATA_FILE, Lock, has_past, make_private, mark};
 use super::error::StoreError;
 use super::pages;
 use crate::config::Flushes;
@@ -113,7 +114,8 @@ pub(super) struct Environment {
     path: PathBuf,
     /// What the configuration allows; the map is larger by the reserve.
     map_bytes: u64,
-    _lock: Lock,
+    /// A store that is being made has none: the directory around it is locked.
+    lock: Option<Lock>,
 }
 
 /// Whether an empty store may be made.
@@ -142,48 +144,69 @@ impl Environment {
         presence: Presence,
         flushes: Flushes,
     ) -> Result<Self, StoreError> {
-        let path = directory.join(DATA_FILE);
-        if presence == Presence::Expect && !path.exists() {
-            return Err(match past_of(directory) {
-                Past::None => StoreError::Absent {
-                    path: directory.to_owned(),
-                },
-                Past::Begun | Past::Store => StoreError::Missing { path },
+        if presence == Presence::Expect && is_new(directory)? {
+            return Err(StoreError::Absent {
+                path: directory.to_owned(),
             });
         }
+        let lock = Self::lock(directory)?;
+        if is_new(directory)? {
+            Creation::begin(directory, map_bytes)?.finish()?;
+        }
+        Self::open_locked(directory, lock, map_bytes, flushes)
+    }
+
+    /// Keeps others away from a directory, which is made if there is none.
+    pub(super) fn lock(directory: &Path) -> Result<Lock, StoreError> {
         make_private(directory)?;
-        let lock = Lock::of(directory)?;
-        let tables = survey(&path, past_of(directory))?;
-        let env = match open_environment(&path, directory, map_bytes, flushes) {
-            Ok(env) => env,
-            Err(error) => {
-                if tables.is_none() {
-                    remove_begun(directory);
-                }
-                return Err(error);
-            }
-        };
-        let result = match tables {
-            Some(tables) if !tables.is_empty() => {
-                check_schema(&env, &path, &tables).and_then(|()| find_tables(&env, &path))
-            }
-            _ => create_tables(&env, &path),
-        };
-        let tables = match result {
-            Ok(tables) => tables,
+        Lock::of(directory)
+    }
+
+    /// As [`Environment::open`]; the store has to be there.
+    pub(super) fn open_locked(
+        directory: &Path,
+        lock: Lock,
+        map_bytes: u64,
+        flushes: Flushes,
+    ) -> Result<Self, StoreError> {
+        remove_begun(directory)?;
+        let path = directory.join(DATA_FILE);
+        let tables = survey(&path)?;
+        let env = open_environment(&path, directory, map_bytes, flushes)?;
+        let found = check_schema(&env, &path, &tables).and_then(|()| find_tables(&env, &path));
+        let environment = Self::with_tables(env, found, path, map_bytes, Some(lock))?;
+        mark(directory)?;
+        Ok(environment)
+    }
+
+    /// Makes a store in a directory that nobody else looks at.
+    pub(super) fn create(directory: &Path, map_bytes: u64) -> Result<Self, StoreError> {
+        let path = directory.join(DATA_FILE);
+        let env = open_environment(&path, directory, map_bytes, Flushes::EachCommit)?;
+        let made = create_tables(&env, &path);
+        Self::with_tables(env, made, path, map_bytes, None)
+    }
+
+    fn with_tables(
+        env: Env<WithoutTls>,
+        tables: Result<[Rows; Table::ALL.len()], StoreError>,
+        path: PathBuf,
+        map_bytes: u64,
+        lock: Option<Lock>,
+    ) -> Result<Self, StoreError> {
+        match tables {
+            Ok(tables) => Ok(Self {
+                env,
+                tables,
+                path,
+                map_bytes,
+                lock,
+            }),
             Err(error) => {
                 env.prepare_for_closing().wait();
-                return Err(error);
+                Err(error)
             }
-        };
-        mark(directory)?;
-        Ok(Self {
-            env,
-            tables,
-            path,
-            map_bytes,
-            _lock: lock,
-        })
+        }
     }
 
     pub(super) fn table(&self, table: Table) -> &Rows {
@@ -249,10 +272,10 @@ impl Environment {
     }
 
     /// Unmaps the file; returns once it is closed.
-    pub(super) fn close(self) -> Lock {
-        let Self { env, _lock, .. } = self;
+    pub(super) fn close(self) -> Option<Lock> {
+        let Self { env, lock, .. } = self;
         env.prepare_for_closing().wait();
-        _lock
+        lock
     }
 
     pub(super) fn failed(&self, what: &'static str, source: heed::Error) -> StoreError {
@@ -268,37 +291,37 @@ impl Environment {
     }
 }
 
-/// The names of the tables, or nothing for a store that is to be made.
-fn survey(path: &Path, past: Past) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => Some(file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => {
-            return Err(StoreError::Io {
-                path: path.to_owned(),
-                what: "the data file cannot be opened",
-                source,
-            });
-        }
-    };
-    let is_empty = |file: &File| file.metadata().is_ok_and(|it| it.len() == 0);
-    let Some(file) = file.filter(|it| !is_empty(it)) else {
-        return match past {
-            Past::None => Ok(None),
-            Past::Begun | Past::Store => Err(StoreError::Missing {
-                path: path.to_owned(),
-            }),
-        };
-    };
+/// Whether there is no store and never was one.
+pub(super) fn is_new(directory: &Path) -> Result<bool, StoreError> {
+    let path = directory.join(DATA_FILE);
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.len() > 0 => Ok(false),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Io {
+            path,
+            what: "the data file cannot be looked at",
+            source,
+        }),
+        _ if has_past(directory) => Err(StoreError::Missing { path }),
+        _ => Ok(true),
+    }
+}
+
+/// The names of the tables.
+fn survey(path: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
+    let file = File::open(path).map_err(|source| StoreError::Io {
+        path: path.to_owned(),
+        what: "the data file cannot be opened",
+        source,
+    })?;
     let survey = pages::survey(path, &file)?;
-    if survey.tables.is_empty() && past == Past::Store {
+    if survey.tables.is_empty() {
         return Err(StoreError::Foreign {
             path: path.to_owned(),
             problem: "it has no tables".into(),
         });
     }
     tracing::debug!(pages = survey.pages, "pages of the store surveyed");
-    Ok(Some(survey.tables))
+    Ok(survey.tables)
 }
 
 #[expect(

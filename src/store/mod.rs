@@ -8,6 +8,7 @@ mod batch;
 mod bytes;
 mod changes;
 mod commit;
+mod creation;
 mod directory;
 mod disk_reserve;
 mod environment;

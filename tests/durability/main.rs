@@ -15,6 +15,7 @@ mod groups;
 mod identity;
 mod in_flight;
 mod kill;
+mod order;
 mod parse;
 mod party;
 mod power_cut;

@@ -1,6 +1,7 @@
 //! Stores that cannot be used, and stores that fail.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::client::{Client, Connect, Out, Packet};
 use crate::program::{Directory, Program, command};
@@ -67,6 +68,39 @@ fn a_store_that_is_damaged_foreign_or_gone_is_refused_and_left_as_it_is() {
     fs::write(&data, whole).unwrap();
     let broker = Program::start(&directory);
     assert_eq!(broker.resume("reader").take(1), ["kept"]);
+}
+
+#[test]
+fn a_first_start_that_is_killed_on_the_way_is_no_obstacle_to_the_next() {
+    let seen = [
+        "tidewire.lock",
+        "creating",
+        "creating/lock.mdb",
+        "creating/data.mdb",
+        "data.mdb",
+        "README",
+    ];
+    for name in seen {
+        let directory = Directory::new();
+        let store = directory.store();
+        let mut first = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+            .args(["run", "--listen", "tcp://127.0.0.1:0", "--store"])
+            .arg(&store)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // As soon as the file is there; what is soon gone again may have been missed.
+        let is_over = || store.join("README").exists();
+        while !store.join(name).exists() && !is_over() {
+            assert_eq!(first.try_wait().unwrap(), None);
+        }
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let broker = Program::start(&directory);
+        broker.leave_subscribed("reader", name, 1);
+        assert!(!store.join("creating").exists(), "{name}");
+    }
 }
 
 #[test]

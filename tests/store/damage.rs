@@ -212,6 +212,66 @@ fn a_directory_that_others_use_too_is_refused_and_left_as_it_is() {
     open(&directory);
 }
 
+/// What a process leaves that is killed while it makes the first store.
+fn begun(number: usize) -> Directory {
+    let (directory, whole) = (Directory::new(), Directory::new());
+    open(&whole);
+    let place = directory.0.join("creating");
+    fs::create_dir_all(&place).expect("made");
+    if number > 0 {
+        fs::write(place.join("lock.mdb"), b"").expect("writable");
+    }
+    match number {
+        2 => fs::write(place.join("data.mdb"), b"").expect("writable"),
+        3 => fs::write(place.join("data.mdb"), [0; 4_096]).expect("writable"),
+        4 => drop(fs::copy(whole.data(), place.join("data.mdb")).expect("copied")),
+        // It was just moved to its place.
+        5 => drop(fs::copy(whole.data(), directory.data()).expect("copied")),
+        _ => {}
+    }
+    directory
+}
+
+#[test]
+fn a_first_start_that_was_killed_on_the_way_begins_anew() {
+    for number in 0..6 {
+        let directory = begun(number);
+        let mut store = open(&directory);
+        let queue = store.session("client");
+        let id = store.ids.next_id();
+        store.commit(vec![put_message(id, b"x", &[queue])]);
+        let store = store.reopen(&directory);
+        assert_eq!(store.waiting(queue), [id], "{number}");
+        assert!(!directory.0.join("creating").exists(), "{number}");
+    }
+}
+
+#[test]
+fn what_is_being_made_is_no_excuse_for_a_store_that_is_gone() {
+    let directory = filled();
+    fs::create_dir_all(directory.0.join("creating")).expect("made");
+    fs::remove_file(directory.data()).expect("removable");
+    assert!(matches!(refusal(&directory), StoreError::Missing { .. }));
+    // Without the mark LMDB's lock file tells the same.
+    fs::remove_file(directory.0.join("README")).expect("removable");
+    assert!(matches!(refusal(&directory), StoreError::Missing { .. }));
+}
+
+#[test]
+fn an_lmdb_file_without_tables_is_another_programs() {
+    let directory = filled();
+    let mut data = fs::read(directory.data()).expect("readable");
+    // The roots of the main tree, in both meta pages: none.
+    for page in [0, PAGE as usize] {
+        data[page + 128..page + 136].fill(0xFF);
+    }
+    fs::remove_dir_all(&directory.0).expect("removable");
+    fs::create_dir_all(&directory.0).expect("made");
+    fs::write(directory.data(), &data).expect("writable");
+    assert!(matches!(refusal(&directory), StoreError::Foreign { .. }));
+    assert_eq!(fs::read(directory.data()).expect("readable"), data);
+}
+
 #[test]
 fn a_place_that_cannot_be_written_is_refused_with_its_name() {
     let directory = Directory::new();

@@ -142,7 +142,44 @@ fn an_unusable_line_is_named() {
         assert!(message.is_some_and(|it| it.contains(expected)), "{lines}");
         // Not even a part is left: it would pass for a store.
         assert!(!directory.data().exists(), "{lines}");
+        open(&directory);
     }
+}
+
+#[test]
+fn an_import_that_is_killed_leaves_no_part_of_a_store() {
+    let (from, to) = (Directory::new(), Directory::new());
+    fill(&mut open(&from));
+    let lines = export(&from);
+    // As it is on disk while the last lines are still to come.
+    let begun = to.0.join("creating");
+    std::fs::create_dir_all(&begun).expect("made");
+    std::fs::copy(from.data(), begun.join("data.mdb")).expect("copied");
+    let mut info = tools::info(&to.0);
+    assert!(matches!(info, Err(StoreError::Absent { .. })), "{info:?}");
+    tools::import(&to.0, &mut lines.as_bytes(), &mut quiet).expect("imported");
+    assert!(!begun.exists());
+    assert_eq!(export(&to), lines);
+    info = tools::info(&to.0);
+    assert_eq!(info.expect("a store").rows("sessions"), 2);
+}
+
+#[test]
+fn identifiers_go_on_behind_those_of_an_exported_store_that_holds_nothing() {
+    let (from, to) = (Directory::new(), Directory::new());
+    let mut store = open(&from);
+    let queue = store.session("client");
+    let id = store.ids.next_id();
+    store.commit(vec![put_message(id, b"x", &[queue])]);
+    store.commit(vec![settle(queue, id), Operation::RemoveSession { queue }]);
+    drop(store);
+    let lines = export(&from);
+    // An empty store may be there already; its own identifiers are above.
+    drop(open(&to));
+    tools::import(&to.0, &mut lines.as_bytes(), &mut quiet).expect("imported");
+    let mut store = open(&to);
+    assert!(store.ids.next_id() > id);
+    assert!(store.store.next_queue() > queue);
 }
 
 #[test]

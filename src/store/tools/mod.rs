@@ -3,13 +3,14 @@
 mod json;
 mod transfer;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 pub use transfer::{TransferError, export, import};
 
 use super::bytes::Damaged;
 use super::commit::Totals;
+use super::creation::replace_data;
 use super::directory::{COPY_FILE, DATA_FILE};
 use super::environment::{Environment, Presence, SCHEMA_VERSION, Table};
 use super::error::StoreError;
@@ -103,27 +104,20 @@ pub fn compact(directory: &Path) -> Result<(u64, u64), StoreError> {
     let data = directory.join(DATA_FILE);
     let copy = directory.join(COPY_FILE);
     let before = environment.file_bytes();
-    let failed = |path: &Path, what| {
-        let path = path.to_owned();
-        move |source| StoreError::Io { path, what, source }
-    };
     let _ = fs::remove_file(&copy);
-    let result = environment.copy_compacted(&copy).and_then(|()| {
-        File::open(&copy)
-            .and_then(|file| file.sync_all())
-            .map_err(failed(&copy, "the copy cannot be flushed"))
-    });
+    let result = environment.copy_compacted(&copy);
     let lock = environment.close();
+    let result = result.and_then(|()| replace_data(&copy, directory));
     if let Err(error) = result {
         let _ = fs::remove_file(&copy);
         return Err(error);
     }
-    fs::rename(&copy, &data).map_err(failed(&copy, "the copy cannot take its place"))?;
-    File::open(directory)
-        .and_then(|it| it.sync_all())
-        .map_err(failed(directory, "the directory cannot be flushed"))?;
     let after = fs::metadata(&data)
-        .map_err(failed(&data, "its size cannot be read"))?
+        .map_err(|source| StoreError::Io {
+            path: data,
+            what: "its size cannot be read",
+            source,
+        })?
         .len();
     drop(lock);
     Ok((before, after))

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::batch::Batch;
 use super::super::commit::{Commit, RetainedMax, Room, Totals};
-use super::super::directory::remove_store;
-use super::super::environment::{Environment, Presence, SCHEMA_VERSION, Table};
+use super::super::creation::Creation;
+use super::super::environment::{
+    Environment, QUEUE_KEY, SCHEMA_VERSION, SEQUENCE_KEY, Table, is_new,
+};
 use super::super::error::StoreError;
 use super::super::index::Index;
 use super::super::operation::{Operation, Receiver};
@@ -16,6 +18,7 @@ use super::super::recovery::{Recovered, read};
 use super::super::row::{decode_lone_message, decode_message};
 use super::{MAP_BYTES, Progress, ROWS_PER_PROGRESS, count, each_row, json, with_store};
 use crate::clock::{Clock, Epoch};
+use crate::config::Flushes;
 use crate::exchange::ShardId;
 use crate::prefix_limits::PrefixLimits;
 
@@ -77,9 +80,14 @@ fn export_from(
     };
     let epoch = Epoch::default();
     let clock = Clock::start();
-    let head = json!({ "kind": "store", "schema": SCHEMA_VERSION });
-    write(out, &head);
     let state = read(environment, clock, epoch, 0, &mut |_, _, _| Ok(()))?;
+    let Totals {
+        sequence, queue, ..
+    } = state.totals;
+    let head = json!({
+        "kind": "store", "schema": SCHEMA_VERSION, "sequence": sequence, "queue": queue,
+    });
+    write(out, &head);
     for line in lines_of(&state.recovered) {
         write(out, &line);
     }
@@ -140,33 +148,55 @@ fn lines_of(recovered: &Recovered) -> Vec<Value> {
 /// Fills an empty or new store from exported lines; answers how many.
 ///
 /// # Errors
-/// The store is not empty, or the first line that cannot be used; the store is removed again.
+/// The store is not empty, or the first line that cannot be used; the store is then as it was.
 pub fn import(
     directory: &Path,
     lines: &mut dyn BufRead,
     progress: Progress<'_>,
 ) -> Result<u64, TransferError> {
-    let environment = Environment::open(directory, MAP_BYTES, Presence::Create)?;
-    let result = import_into(&environment, lines, progress);
-    let lock = environment.close();
-    if matches!(&result, Err(error) if !matches!(error, TransferError::NotEmpty)) {
-        // A part would pass for a store that lost the rest.
-        remove_store(directory)?;
-    }
+    let lock = Environment::lock(directory)?;
+    let (lock, marks) = if is_new(directory)? {
+        (Some(lock), Marks::default())
+    } else {
+        let environment =
+            Environment::open_locked(directory, lock, MAP_BYTES, Flushes::EachCommit)?;
+        let marks = marks_of_empty(&environment);
+        (environment.close(), marks?)
+    };
+    let creation = Creation::begin(directory, MAP_BYTES)?;
+    let number = import_into(creation.environment(), marks, lines, progress)?;
+    creation.finish()?;
     drop(lock);
-    result
+    Ok(number)
 }
 
-fn import_into(
-    environment: &Environment,
-    lines: &mut dyn BufRead,
-    progress: Progress<'_>,
-) -> Result<u64, TransferError> {
+/// Below these, identifiers may be in use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    sequence: u64,
+    queue: u64,
+}
+
+/// Of a store that holds nothing else.
+fn marks_of_empty(environment: &Environment) -> Result<Marks, TransferError> {
     let info = count(environment)?;
     if info.rows_total() > info.rows(Table::Meta.name()) {
         return Err(TransferError::NotEmpty);
     }
+    let Totals {
+        sequence, queue, ..
+    } = Changed::new(environment)?.totals;
+    Ok(Marks { sequence, queue })
+}
+
+fn import_into(
+    environment: &Environment,
+    marks: Marks,
+    lines: &mut dyn BufRead,
+    progress: Progress<'_>,
+) -> Result<u64, TransferError> {
     let mut into = Changed::new(environment)?;
+    into.raise_marks(marks)?;
     let mut batch = Vec::new();
     let mut number = 0;
     let mut has_ended = false;
@@ -180,7 +210,7 @@ fn import_into(
         let value: Value =
             serde_json::from_str(&line).map_err(|error| refused(error.to_string()))?;
         if number == 1 {
-            check_head(&value).map_err(refused)?;
+            into.raise_marks(check_head(&value).map_err(refused)?)?;
             continue;
         }
         if has_ended {
@@ -209,10 +239,16 @@ fn import_into(
     Ok(number)
 }
 
-fn check_head(head: &Value) -> Result<(), String> {
+/// The marks of the exported store: whoever has noted how far it came with its identifiers, such as
+/// a bridge over there, would take lower ones for old.
+fn check_head(head: &Value) -> Result<Marks, String> {
+    let number = |name: &str| head.get(name).and_then(Value::as_u64);
     let is_store = head.get("kind").and_then(Value::as_str) == Some("store");
-    match head.get("schema").and_then(Value::as_u64) {
-        Some(schema) if is_store && schema == u64::from(SCHEMA_VERSION) => Ok(()),
+    match number("schema") {
+        Some(schema) if is_store && schema == u64::from(SCHEMA_VERSION) => Ok(Marks {
+            sequence: number("sequence").unwrap_or(0),
+            queue: number("queue").unwrap_or(0),
+        }),
         Some(schema) if is_store => Err(format!("schema version {schema} is unknown")),
         _ => Err("it is not the export of a store".into()),
     }
@@ -254,6 +290,24 @@ impl<'a> Changed<'a> {
             totals: state.totals,
             scratch: Vec::new(),
         })
+    }
+
+    /// Identifiers begin here or above.
+    fn raise_marks(&mut self, marks: Marks) -> Result<(), StoreError> {
+        let environment = self.environment;
+        self.totals.sequence = self.totals.sequence.max(marks.sequence);
+        self.totals.queue = self.totals.queue.max(marks.queue);
+        let failed = |source| environment.failed("its marks cannot be written", source);
+        let mut transaction = environment.write().map_err(failed)?;
+        let meta = environment.table(Table::Meta);
+        for (key, mark) in [
+            (SEQUENCE_KEY, self.totals.sequence),
+            (QUEUE_KEY, self.totals.queue),
+        ] {
+            meta.put(&mut transaction, key, &mark.to_be_bytes())
+                .map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
     }
 
     fn commit(&mut self, operations: Vec<Operation>) -> Result<(), StoreError> {
