@@ -61,13 +61,19 @@ fn said(records: &[Record]) -> Said {
     said
 }
 
+/// Where the store was made: that is flushed in any case.
+fn begun(records: &[Record]) -> usize {
+    let is_begun = |it: &Record| it.kind == b'A' && it.bytes.starts_with(b"queues");
+    records
+        .iter()
+        .position(is_begun)
+        .expect("the store was made")
+}
+
 /// How many cuts of so many lost or damaged something; stops when `enough` did.
 fn bad_cuts(records: &[Record], flush: Flush, cuts: usize, enough: usize, seed: u64) -> usize {
     let mut random = Random(seed);
-    let begun = records
-        .iter()
-        .position(|it| it.kind == b'A' && it.bytes.starts_with(b"queues"))
-        .expect("the store was made");
+    let begun = begun(records);
     let mut bad = 0;
     for _ in 0..cuts {
         let at = begun + 1 + random.below(records.len() - begun - 1);
@@ -110,9 +116,7 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
 #[test]
 fn the_power_cut_finds_a_store_that_does_not_flush() {
     let records = recorded(80, false);
-    let begun = records.iter().position(|it| it.kind == b'A');
-    let since = &records[begun.expect("the store was made")..];
-    assert_eq!(flushes(since), 0);
+    assert_eq!(flushes(&records[begun(&records)..]), 0);
     // The system writes by itself what is older: only the latest commits are at stake.
     assert!(bad_cuts(&records, Flush::DoesNothing, 60, 10, SEED) >= 10);
 }
