@@ -251,7 +251,7 @@ fn poll_write(
 /// Hands bytes to the shard and keeps the beginning of a packet whose end is still to come.
 fn take_in(driver: &Driver, key: Key, rest: &mut Vec<u8>, bytes: &[u8]) {
     let now_ms = driver.clock.now_ms();
-    driver.take_mail_before(now_ms);
+    driver.take_messages(now_ms);
     let mut shard = driver.shard.borrow_mut();
     if rest.is_empty() {
         let used = shard.receive(key, bytes, now_ms);

@@ -129,11 +129,11 @@ impl Driver {
         }
     }
 
-    /// Takes in what has come since the flush. Whoever is about to be heard may have waited for the
-    /// acknowledgement of what is in there, and comes after it.
-    pub(crate) fn take_mail_before(&self, now_ms: u64) {
+    /// Takes in messages that have come since the flush: whoever is about to be heard may have
+    /// waited for the acknowledgement of one, and comes after it.
+    pub(crate) fn take_messages(&self, now_ms: u64) {
         let own = usize::from(self.shard.borrow().id().0);
-        if self.mailboxes.get(own).is_some_and(|it| !it.is_empty()) {
+        if self.mailboxes.get(own).is_some_and(Mailbox::has_messages) {
             self.take_own_mail(now_ms);
         }
     }

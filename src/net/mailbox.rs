@@ -16,7 +16,7 @@ pub(crate) struct Mailbox {
     pub(crate) wake: Arc<Notify>,
     bytes_max: usize,
     is_full: AtomicBool,
-    is_empty: AtomicBool,
+    has_messages: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Mailbox {
             wake: Arc::default(),
             bytes_max,
             is_full: AtomicBool::new(false),
-            is_empty: AtomicBool::new(true),
+            has_messages: AtomicBool::new(false),
         }
     }
 
@@ -41,9 +41,9 @@ impl Mailbox {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.is_empty.load(Ordering::Acquire)
+    /// Whether messages of QoS 1 or 2 wait.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.has_messages.load(Ordering::Acquire)
     }
 
     /// Appends in order and wakes the shard. A full box drops QoS 0 messages and answers how many;
@@ -61,6 +61,7 @@ impl Mailbox {
                 Mail::Run(run) => batch.bytes += run.bytes(),
                 Mail::Deliver { messages, .. } => {
                     batch.bytes += messages.iter().map(|(it, _)| it.bytes()).sum::<usize>();
+                    self.has_messages.store(true, Ordering::Release);
                 }
                 _ => {}
             }
@@ -69,8 +70,6 @@ impl Mailbox {
         // Under the lock, so that it is never set after the batch was taken.
         self.is_full
             .store(batch.bytes >= self.bytes_max, Ordering::Relaxed);
-        self.is_empty
-            .store(batch.mail.is_empty(), Ordering::Release);
         drop(batch);
         self.wake.notify_one();
         dropped
@@ -80,7 +79,7 @@ impl Mailbox {
     pub(crate) fn take(&self) -> (Vec<Mail>, bool) {
         let mut batch = self.batch.lock();
         let was_full = self.is_full.swap(false, Ordering::Relaxed);
-        self.is_empty.store(true, Ordering::Relaxed);
+        self.has_messages.store(false, Ordering::Relaxed);
         (std::mem::take(&mut *batch).mail, was_full)
     }
 }
