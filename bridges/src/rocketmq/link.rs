@@ -204,8 +204,12 @@ impl Link {
                 since,
                 answer,
             } => {
-                let refusal = self.received(since, answer?);
-                self.polled(&spot, asked, refusal)?;
+                let answers = answer?;
+                let came = answers.iter().filter(|it| it.message.is_some()).count();
+                let refusal = self.received(since, answers);
+                self.polls
+                    .answered(&spot, asked, came, refusal.as_ref().map(|_| Instant::now()));
+                self.polled(&spot, refusal)?;
             }
             Outcome::Acknowledged {
                 acknowledgement,
@@ -280,14 +284,7 @@ impl Link {
         refusal.filter(|it| !is_nothing(it))
     }
 
-    fn polled(
-        &mut self,
-        spot: &Spot,
-        asked: usize,
-        refusal: Option<Status>,
-    ) -> Result<(), Failure> {
-        let rests_from = refusal.as_ref().map(|_| Instant::now());
-        self.polls.answered(spot, asked, rests_from);
+    fn polled(&mut self, spot: &Spot, refusal: Option<Status>) -> Result<(), Failure> {
         let what = format!("topic {:?}", spot.0);
         match refusal {
             None => self.recover(),

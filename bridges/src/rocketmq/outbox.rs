@@ -32,6 +32,8 @@ pub(super) enum Verdict {
 pub(super) struct Outbox {
     inflight_max: usize,
     waiting: VecDeque<Item>,
+    /// The next of groups whose message before has ended; before all that waits.
+    ready: VecDeque<Item>,
     flying: HashMap<u64, Vec<Item>>,
     /// What is on its way, in messages and in bytes.
     messages: usize,
@@ -60,6 +62,7 @@ impl Outbox {
         Self {
             inflight_max,
             waiting: VecDeque::new(),
+            ready: VecDeque::new(),
             flying: HashMap::new(),
             messages: 0,
             bytes: 0,
@@ -97,24 +100,15 @@ impl Outbox {
         let mut bytes = 0;
         while self.messages + items.len() < self.inflight_max
             && (self.bytes < BYTES_MAX || self.messages + items.len() == 0)
-            && let Some(item) = self.waiting.pop_front()
+            && let Some(item) = self.next_item()
         {
-            if let Some(group) = &item.group
-                && let Some(behind) = self.groups.get_mut(group)
-            {
-                behind.push_back(item);
-                continue;
-            }
             let fits = items.first().is_none_or(|first| are_alike(first, &item));
             if !fits
                 || items.len() >= BATCH_MAX
                 || bytes + item.bytes() > BATCH_BYTES_MAX && bytes > 0
             {
-                self.waiting.push_front(item);
+                self.put_back(item);
                 break;
-            }
-            if let Some(group) = &item.group {
-                self.groups.insert(group.clone(), VecDeque::new());
             }
             bytes += item.bytes();
             items.push(item);
@@ -131,6 +125,34 @@ impl Outbox {
             number: self.last_number,
             messages,
         })
+    }
+
+    /// The first message that nothing of its group is before, which is its group's on its way now.
+    fn next_item(&mut self) -> Option<Item> {
+        if let Some(item) = self.ready.pop_front() {
+            return Some(item);
+        }
+        while let Some(item) = self.waiting.pop_front() {
+            let Some(group) = &item.group else {
+                return Some(item);
+            };
+            match self.groups.get_mut(group) {
+                Some(behind) => behind.push_back(item),
+                None => {
+                    self.groups.insert(group.clone(), VecDeque::new());
+                    return Some(item);
+                }
+            }
+        }
+        None
+    }
+
+    /// A message whose turn it is later.
+    fn put_back(&mut self, item: Item) {
+        match item.group {
+            Some(_) => self.ready.push_front(item),
+            None => self.waiting.push_front(item),
+        }
     }
 
     /// What is settled by the end of a batch.
@@ -171,8 +193,8 @@ impl Outbox {
         verdict: &Verdict,
         settled: &mut Vec<Settled>,
     ) {
-        let mut behind = self.groups.remove(group).unwrap_or_default();
         if let Verdict::Failed(failure) = verdict {
+            let mut behind = self.groups.remove(group).unwrap_or_default();
             let is_of_group = |item: &mut Item| item.group.as_ref() == Some(group);
             while let Some(index) = self.waiting.iter_mut().position(is_of_group) {
                 behind.extend(self.waiting.remove(index));
@@ -182,10 +204,10 @@ impl Outbox {
                 result: Err(failure.clone()),
             }));
             self.broken.insert(group.clone(), sequence);
+        } else if let Some(next) = self.groups.get_mut(group).and_then(VecDeque::pop_front) {
+            self.ready.push_back(next);
         } else {
-            for item in behind.into_iter().rev() {
-                self.waiting.push_front(item);
-            }
+            self.groups.remove(group);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Where messages are received from, and which of these places is being asked.
 //!
-//! A proxy holds a question open until there is a message, so each place has a question of its own.
-//! Together they ask for no more than there is room for.
+//! A proxy holds a question open until there is a message, so each place has a question of its own,
+//! and more of them as long as answers are full. Together they ask for no more than there is room
+//! for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +24,9 @@ pub(super) struct Polls {
 #[derive(Debug)]
 struct Poll {
     queue: MessageQueue,
-    is_running: bool,
+    running: usize,
+    /// How many questions may be open at once.
+    running_max: usize,
     not_before: Option<Instant>,
 }
 
@@ -40,11 +43,12 @@ impl Polls {
     /// Receives from these places from now on.
     pub(super) fn follow(&mut self, spots: BTreeMap<Spot, MessageQueue>) {
         self.polls
-            .retain(|spot, poll| poll.is_running || spots.contains_key(spot));
+            .retain(|spot, poll| poll.running > 0 || spots.contains_key(spot));
         for (spot, queue) in spots {
             self.polls.entry(spot).or_insert(Poll {
                 queue,
-                is_running: false,
+                running: 0,
+                running_max: 1,
                 not_before: None,
             });
         }
@@ -53,10 +57,13 @@ impl Polls {
     /// The next question, if there is room for what it may bring.
     pub(super) fn next(&mut self, room: usize, now: Instant) -> Option<Question> {
         let asked = room.saturating_sub(self.asked).min(BATCH_MAX);
-        let is_idle = |poll: &Poll| !poll.is_running && poll.not_before.is_none_or(|it| it <= now);
-        let mut idle = self.polls.iter_mut().filter(|(_, poll)| is_idle(poll));
-        let (spot, poll) = idle.next().filter(|_| asked > 0)?;
-        poll.is_running = true;
+        let may_ask = |poll: &Poll| {
+            poll.running < poll.running_max && poll.not_before.is_none_or(|it| it <= now)
+        };
+        let idle = self.polls.iter_mut().filter(|(_, poll)| may_ask(poll));
+        let idle = idle.min_by_key(|(_, poll)| poll.running);
+        let (spot, poll) = idle.filter(|_| asked > 0)?;
+        poll.running += 1;
         self.asked += asked;
         Some(Question {
             spot: spot.clone(),
@@ -65,11 +72,23 @@ impl Polls {
         })
     }
 
-    /// A question was answered; after a refusal that may pass the place rests.
-    pub(super) fn answered(&mut self, spot: &Spot, asked: usize, rests_from: Option<Instant>) {
+    /// A question for so many messages was answered with so many; after a refusal that may pass the
+    /// place rests.
+    pub(super) fn answered(
+        &mut self,
+        spot: &Spot,
+        asked: usize,
+        came: usize,
+        rests_from: Option<Instant>,
+    ) {
         self.asked -= asked;
         if let Some(poll) = self.polls.get_mut(spot) {
-            poll.is_running = false;
+            poll.running -= 1;
+            poll.running_max = match came {
+                0 => 1,
+                came if came == asked => (poll.running_max + 1).min(RUNNING_MAX),
+                _ => poll.running_max,
+            };
             poll.not_before = rests_from.map(|it| it + PAUSE);
         }
     }
@@ -79,6 +98,8 @@ impl Polls {
 const PAUSE: Duration = Duration::from_secs(1);
 /// Messages that one question may bring; servers refuse more than 32.
 const BATCH_MAX: usize = 32;
+/// Questions to one place at once.
+const RUNNING_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +123,7 @@ mod tests {
         let second = polls.next(40, now).unwrap();
         assert_eq!((&*second.spot.0, second.asked), ("b", 8));
         assert!(polls.next(40, now).is_none());
-        polls.answered(&first.spot, 32, None);
+        polls.answered(&first.spot, 32, 1, None);
         assert_eq!(polls.next(40, now).unwrap().spot, first.spot);
     }
 
@@ -110,7 +131,7 @@ mod tests {
     fn a_place_that_refuses_rests_and_the_others_are_asked() {
         let (mut polls, now) = (polls(&["a", "b"]), Instant::now());
         let first = polls.next(9, now).unwrap();
-        polls.answered(&first.spot, first.asked, Some(now));
+        polls.answered(&first.spot, first.asked, 0, Some(now));
         assert_eq!(polls.next(1, now).unwrap().spot.0, "b");
         assert!(polls.next(9, now).is_none());
         assert_eq!(polls.next(9, now + PAUSE).unwrap().spot, first.spot);
@@ -121,8 +142,25 @@ mod tests {
         let (mut polls, now) = (polls(&["a", "b"]), Instant::now());
         let first = polls.next(9, now).unwrap();
         polls.follow(BTreeMap::new());
-        polls.answered(&first.spot, first.asked, None);
+        polls.answered(&first.spot, first.asked, 0, None);
         polls.follow(BTreeMap::new());
         assert!(polls.next(9, now).is_none());
+    }
+
+    #[test]
+    fn a_place_is_asked_several_times_at_once_as_long_as_answers_are_full() {
+        let (mut polls, now) = (polls(&["a"]), Instant::now());
+        let open = |polls: &mut Polls| std::iter::from_fn(|| polls.next(9_999, now)).count();
+        let spot = ("a".to_owned(), "broker".to_owned());
+        assert_eq!(open(&mut polls), 1);
+        for _ in 0..20 {
+            polls.answered(&spot, 32, 32, None);
+            open(&mut polls);
+        }
+        assert_eq!(polls.asked, 32 * RUNNING_MAX);
+        for _ in 0..RUNNING_MAX {
+            polls.answered(&spot, 32, 0, None);
+        }
+        assert_eq!((polls.asked, open(&mut polls)), (0, 1));
     }
 }
