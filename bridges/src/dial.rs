@@ -91,6 +91,10 @@ pub(crate) struct Turn {
     order: ServerOrder,
     servers: usize,
     server: usize,
+    /// The stand-in was left for the first server, which has not been reached yet.
+    is_returning: bool,
+    /// How often in a row it was left in vain.
+    vain: u32,
 }
 
 impl Turn {
@@ -100,6 +104,8 @@ impl Turn {
             order,
             servers,
             server: 0,
+            is_returning: false,
+            vain: 0,
         }
     }
 
@@ -112,15 +118,34 @@ impl Turn {
         self.server != 0 && self.order == ServerOrder::Failover
     }
 
+    /// How long it takes until the first server is looked for again. Something may take connections
+    /// in its place and not serve them: a stand-in that works is left for that less and less often.
+    pub(crate) fn probe_pause(&self, base: Duration) -> Duration {
+        base * 2_u32.pow(self.vain.min(VAIN_MAX))
+    }
+
+    /// A connection is up.
+    pub(crate) fn reached(&mut self) {
+        self.is_returning = false;
+        if self.server == 0 {
+            self.vain = 0;
+        }
+    }
+
     /// The server could not be reached.
     pub(crate) fn failed(&mut self) {
+        let in_vain = u32::from(std::mem::take(&mut self.is_returning));
+        self.vain = self.vain.saturating_add(in_vain);
         self.server = (self.server + 1) % self.servers.max(1);
     }
 
     /// A connection was up and has ended: the first server is home, or the next one has its turn.
     pub(crate) fn ended(&mut self) {
         match self.order {
-            ServerOrder::Failover => self.server = 0,
+            ServerOrder::Failover => {
+                self.is_returning = self.is_away();
+                self.server = 0;
+            }
             ServerOrder::RoundRobin => self.failed(),
         }
     }
@@ -142,6 +167,9 @@ pub(crate) fn no_answer(patience: Duration) -> Failure {
     Failure::retry(format!("no answer within {} ms", patience.as_millis()))
 }
 
+/// Doublings of the pause between looks for the first server.
+const VAIN_MAX: u32 = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +182,25 @@ mod tests {
         assert_eq!((turn.server(), turn.is_away()), (2, true));
         turn.ended();
         assert_eq!((turn.server(), turn.is_away()), (0, false));
+    }
+
+    #[test]
+    fn a_stand_in_is_left_less_often_for_a_first_server_that_does_not_serve() {
+        let mut turn = Turn::new(ServerOrder::Failover, 2);
+        let base = Duration::from_secs(60);
+        let pauses: Vec<u64> = (0..7)
+            .map(|_| {
+                // The first fails, the second stands in until the first is found, or ends.
+                turn.failed();
+                turn.reached();
+                let pause = turn.probe_pause(base);
+                turn.ended();
+                pause.as_secs() / 60
+            })
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 16, 16]);
+        turn.reached();
+        assert_eq!(turn.probe_pause(base), base);
     }
 
     #[test]

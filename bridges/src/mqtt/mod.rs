@@ -139,6 +139,7 @@ impl Connector for MqttConnector {
         self.end_link().await;
         let greeted = within(self.settings.connect_timeout, self.greet()).await;
         let (greeted, dialect, remote) = greeted.inspect_err(|_| self.turn.failed())?;
+        self.turn.reached();
         Ok(self.start(greeted, dialect, remote).await)
     }
 
@@ -234,6 +235,7 @@ impl MqttConnector {
     fn probe(&self, ports: &Arc<Ports>) -> Option<JoinHandle<()>> {
         let settings = Arc::clone(&self.settings);
         let pause = settings.home_probe.filter(|_| self.turn.is_away())?;
+        let pause = self.turn.probe_pause(pause);
         let ports = Arc::clone(ports);
         Some(tokio::spawn(async move {
             loop {
