@@ -122,6 +122,8 @@ struct Import {
     /// `port` and `bind_address`, which describe one more listener.
     old_port: Option<u64>,
     old_address: Option<String>,
+    /// `set_tcp_nodelay`, which is for all listeners wherever it stands.
+    nodelay: Option<bool>,
     auth: Table,
     acl: Table,
     limits: Table,
@@ -212,6 +214,7 @@ impl Import {
             "allow_anonymous" if self.place != Place::Listener => {
                 self.root.set("allow_anonymous", option.flag()?);
             }
+            "set_tcp_nodelay" => self.nodelay = Some(option.flag()?),
             "sys_interval" => self.root.set("sys_interval_seconds", option.number()?),
             "pid_file" => self.root.set("pid_file", quoted(option.value)),
             "password_file" => self.auth.set("password_file", quoted(option.value)),
@@ -266,7 +269,6 @@ impl Import {
             "mount_point",
             "allow_anonymous",
             "max_connections",
-            "set_tcp_nodelay",
             "tls_version",
         ];
         let is_half_a_level = option.name == "mount_point" && !option.value.ends_with('/');
@@ -299,8 +301,7 @@ impl Import {
                 }
             }
             "max_connections" if option.value.starts_with('-') => {}
-            "max_connections" => listener.table.set("connections_max", option.number()?),
-            _ => listener.table.set("nodelay", option.flag()?),
+            _ => listener.table.set("connections_max", option.number()?),
         }
         Ok(true)
     }
@@ -308,7 +309,9 @@ impl Import {
     /// No counterpart: a comment where the option would be.
     fn leave(&mut self, option: &Setting<'_>) {
         let Setting { line, name, value } = option;
-        let note = if is_secret(name) {
+        let note = if AS_HERE.contains(&(*name, *value)) {
+            format!("line {line}, always so here: {name} {value}")
+        } else if is_secret(name) {
             format!("line {line}, without counterpart here: {name}")
         } else {
             format!("line {line}, without counterpart here: {name} {value}")
@@ -366,7 +369,10 @@ impl Import {
             }
         }
         let mut text = self.root.text("");
-        for listener in self.listeners {
+        for mut listener in self.listeners {
+            if let Some(nodelay) = self.nodelay.filter(|_| !listener.is_unix) {
+                listener.table.set("nodelay", nodelay);
+            }
             text += &listener.text();
         }
         for bridge in self.bridges {
@@ -455,6 +461,17 @@ fn seconds(text: &str) -> Option<u64> {
     };
     Some(number.saturating_mul(each).min(u64::from(u32::MAX)))
 }
+
+/// Options that say what is so here without being said.
+const AS_HERE: [(&str, &str); 7] = [
+    ("per_listener_settings", "false"),
+    ("retain_available", "true"),
+    ("upgrade_outgoing_qos", "false"),
+    ("allow_zero_length_clientid", "true"),
+    ("bridge_insecure", "false"),
+    ("bridge_attempt_unsubscribe", "true"),
+    ("notifications_local_only", "false"),
+];
 
 /// What `limits.packet_bytes_max` may be at least; mosquitto allows less.
 const PACKET_BYTES_MIN: usize = 128;

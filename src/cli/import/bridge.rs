@@ -13,6 +13,9 @@ pub(super) struct ImportedBridge {
     is_encrypted: bool,
     strips_retain: bool,
     is_lazy: bool,
+    /// Nobody is told how the bridge is.
+    is_silent: bool,
+    notify_topic: Option<String>,
     threshold: Option<u64>,
 }
 
@@ -86,13 +89,29 @@ impl ImportedBridge {
             }
             "bridge_tcp_user_timeout" => table.set("tcp_user_timeout_ms", option.number()?),
             "bridge_outgoing_retain" => self.strips_retain = !option.flag()?,
+            "bridge_tcp_keepalive" => {
+                let idle = value.split_whitespace().next().unwrap_or_default();
+                let idle: u32 = idle.parse().map_err(|_| option.error("needs seconds"))?;
+                table.set("tcp_keep_alive_seconds", idle.min(32_767));
+            }
+            // A session that ends with the connection; those of bridges last otherwise.
+            "cleansession" if option.flag()? => table.set("session_expiry_seconds", 0),
+            "cleansession" => {}
+            "notifications" if option.flag()? => {}
+            "notifications" => self.is_silent = true,
             "bridge_cafile" => {
                 self.is_encrypted = true;
                 table.set("ca", quoted(value));
             }
+            "bridge_tls_use_os_certs" => self.is_encrypted |= option.flag()?,
+            // What it connects to speaks TLS, and nothing is to reach it in clear text.
+            "bridge_capath" | "bridge_psk" | "bridge_identity" => {
+                self.is_encrypted = true;
+                return Ok(false);
+            }
             "bridge_certfile" => table.set("certificate", quoted(value)),
             "bridge_keyfile" => table.set("key", quoted(value)),
-            "notification_topic" => table.set("notify_topic", quoted(value)),
+            "notification_topic" => self.notify_topic = Some(value.to_owned()),
             _ => return Ok(false),
         }
         Ok(true)
@@ -163,6 +182,9 @@ impl ImportedBridge {
             // mosquitto's threshold is ten.
             self.table
                 .set("start_messages", self.threshold.unwrap_or(10));
+        }
+        if let Some(topic) = self.notify_topic.filter(|_| !self.is_silent) {
+            self.table.set("notify_topic", quoted(&topic));
         }
         let scheme = if self.is_encrypted { "mqtts" } else { "mqtt" };
         let servers: Vec<String> = self

@@ -165,3 +165,39 @@ fn what_mosquitto_refuses_is_refused_and_no_secret_is_repeated() {
             .contains("hunter2")
     );
 }
+
+#[test]
+fn what_is_for_all_listeners_makes_no_listener_of_its_own() {
+    let (text, config) = translate(
+        "set_tcp_nodelay false\nretain_available true\nlistener 1883 127.0.0.1\n\
+         listener 0 /run/mqtt.sock\n",
+    );
+    let binds: Vec<_> = config.listeners.iter().map(|it| &*it.bind).collect();
+    assert_eq!(binds, ["127.0.0.1:1883", "/run/mqtt.sock"]);
+    assert!(!config.listeners[0].nodelay);
+    assert!(
+        text.contains("# line 2, always so here: retain_available true"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_bridge_that_spoke_tls_never_speaks_without() {
+    for line in [
+        "bridge_tls_use_os_certs true",
+        "bridge_capath /etc/ca",
+        "bridge_psk 00",
+    ] {
+        let (_, config) = translate(&format!(
+            "connection a\naddress h\n{line}\ntopic # out\ncleansession true\n\
+             notification_topic n\nnotifications false\nbridge_tcp_keepalive 20 5 3\n",
+        ));
+        let bridge = &config.bridges[0];
+        assert_eq!(bridge.servers, ["mqtts://h:1883"], "{line}");
+        assert_eq!(
+            (bridge.session_expiry_seconds, bridge.tcp_keep_alive_seconds),
+            (0, 20)
+        );
+        assert_eq!(bridge.notify_topic, None);
+    }
+}
