@@ -1,5 +1,6 @@
 //! A node of ours and servers of AMQP 1.0. One server for all steps: it starts slowly.
 
+mod activemq;
 mod artemis;
 mod idle;
 mod inward;
