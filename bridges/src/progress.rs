@@ -20,6 +20,12 @@ impl Progress {
         self.0 = Instant::now();
     }
 
+    /// Whether the last acknowledgement is longer ago than that.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn is_older_than(&self, pause: Duration) -> bool {
+        self.0.elapsed() >= pause
+    }
+
     /// # Errors
     /// The remote owes an acknowledgement, and has given none for as long as that.
     pub(crate) fn check(&mut self, is_owed: bool, patience: Duration) -> Result<(), Failure> {

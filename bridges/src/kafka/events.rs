@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::Statistics;
@@ -143,6 +144,12 @@ impl Events {
         if heard.troubles.remove(&part).is_some() {
             self.tell_troubles(&heard);
         }
+    }
+
+    /// Acknowledgements are due for a while: librdkafka tries again, and does not say why.
+    pub(super) fn silent(&self) {
+        let what = format!("nothing was acknowledged for {} s", SILENCE.as_secs());
+        self.trouble(Part::Out, what, &self.last_error());
     }
 
     fn tell_troubles(&self, heard: &Heard) {
@@ -294,3 +301,6 @@ impl ConsumerContext for Ear {
         let _ = consumer.unassign();
     }
 }
+
+/// How long nothing is acknowledged until the state says so.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use rdkafka::producer::ThreadedProducer;
 use tokio::time::{Duration, sleep};
 
 use super::convert::Outgoing;
-use super::events::{Ear, Events, Part, Sent};
+use super::events::{Ear, Events, Part, SILENCE, Sent};
 use super::settings::ProducerSettings;
 use super::topics::topic_of;
 use crate::progress::Progress;
@@ -126,6 +126,9 @@ impl Window {
     }
 
     fn look_at_the_clock(&mut self) {
+        if self.in_flight > 0 && self.progress.is_older_than(SILENCE) {
+            self.events.silent();
+        }
         if let Err(silence) = self.progress.check(self.in_flight > 0, self.ack_timeout) {
             self.events.ports.fail(self.events.with_last_error(silence));
         }

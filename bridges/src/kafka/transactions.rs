@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::client;
 use super::convert::Outgoing;
 use super::cursor::{self, Cursor, PARTITION};
-use super::events::{Events, Part, Sent};
+use super::events::{Events, Part, SILENCE, Sent};
 use super::failure;
 use super::settings::{ExactlyOnce, ProducerSettings, Settings};
 use super::sink::Producer;
@@ -212,6 +212,9 @@ impl Transactions {
             let Err(error) = self.producer.commit_transaction(SLICE) else {
                 return Ok(true);
             };
+            if begin.elapsed() >= SILENCE {
+                self.events.silent();
+            }
             let KafkaError::Transaction(why) = &error else {
                 // Records are still on their way, and stay so once one of them was refused.
                 if self.has_refused() {
