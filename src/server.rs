@@ -118,7 +118,7 @@ impl Server {
             .map(|_| Mailbox::new(limits.mailbox_bytes_max))
             .collect();
         let reports = reports_into(&mailboxes);
-        let (store, recovered) = Store::open(&config.store, &limits, clock, reports)?;
+        let (store, recovered) = Store::open(&config.store, clock, reports)?;
         let store = Arc::new(store);
         let users = authenticator.users().cloned();
         let shared = share(config, acl, users, &store);
@@ -209,15 +209,11 @@ fn share(
     store: &Arc<Store>,
 ) -> Arc<Shared> {
     let shards = shard_count(&config);
-    let limits = &config.limits;
     let shared = Arc::new(Shared {
         acl: Arc::new(acl),
         users,
         exchange: Arc::new(Exchange::new()),
-        retained: Arc::new(Retained::new(
-            limits.retained_messages_max,
-            limits.retained_bytes_max,
-        )),
+        retained: Arc::new(Retained::new()),
         store: Arc::clone(store),
         census: Arc::default(),
         shards,

@@ -37,7 +37,7 @@ impl Broker {
             acl: Arc::default(),
             users: None,
             exchange: Arc::new(Exchange::new()),
-            retained: Arc::new(Retained::new(1_000, 1_000_000)),
+            retained: Arc::new(Retained::new()),
             store: Arc::new(tidewire::store::Store::memory()),
             census: Arc::default(),
         });

@@ -333,7 +333,7 @@ mod tests {
             acl: Arc::default(),
             users: None,
             exchange: Exchange::new().into(),
-            retained: Retained::new(1, 1).into(),
+            retained: Retained::new().into(),
             store: Arc::clone(&store),
             census: Arc::default(),
         });

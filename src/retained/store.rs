@@ -63,15 +63,21 @@ pub enum RetainedFull {
     },
 }
 
+impl Default for Retained {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Retained {
-    /// An empty store for `count_max` messages that take `bytes_max` together.
-    pub fn new(count_max: usize, bytes_max: usize) -> Self {
+    /// An empty store, without limits until [`Retained::limit`] sets them.
+    pub fn new() -> Self {
         Self {
             parts: (0..PARTS).map(|_| RwLock::default()).collect(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            count_max: AtomicUsize::new(count_max),
-            bytes_max: AtomicUsize::new(bytes_max),
+            count_max: AtomicUsize::new(usize::MAX),
+            bytes_max: AtomicUsize::new(usize::MAX),
             prefixes: Mutex::default(),
             has_prefixes: AtomicBool::new(false),
             hasher: DefaultHashBuilder::default(),

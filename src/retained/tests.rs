@@ -7,6 +7,7 @@ use tidewire_protocol::topic::{TopicFilter, matches};
 use super::trie::TopicTrie;
 use super::*;
 use crate::message::{Header, Message};
+use crate::prefix_limits::PrefixLimits;
 
 fn message(topic: &str, payload: &str, expires_at_ms: Option<u64>) -> Message {
     let payload = payload.as_bytes();
@@ -29,7 +30,13 @@ fn topics(retained: &Retained, filter: &str, now_ms: u64) -> Vec<String> {
 }
 
 fn store() -> Retained {
-    Retained::new(1_000, 1_000_000)
+    limited(1_000, 1_000_000)
+}
+
+fn limited(count_max: usize, bytes_max: usize) -> Retained {
+    let retained = Retained::new();
+    retained.limit(count_max, bytes_max, PrefixLimits::default());
+    retained
 }
 
 #[test]
@@ -74,7 +81,7 @@ fn wildcards_do_not_reach_dollar_topics() {
 #[test]
 fn a_full_store_refuses_new_topics_and_keeps_the_old() {
     let one = message("a", "12345678", None);
-    let retained = Retained::new(1, one.bytes());
+    let retained = limited(1, one.bytes());
     assert_eq!(retained.set(one.clone()), Ok(()));
     assert_eq!(
         retained.set(message("b", "1", None)),
@@ -91,7 +98,7 @@ fn a_full_store_refuses_new_topics_and_keeps_the_old() {
 
 #[test]
 fn what_the_broker_says_of_itself_takes_no_room_of_clients() {
-    let retained = Retained::new(1, 1_000);
+    let retained = limited(1, 1_000);
     for topic in [
         "$SYS/broker/version",
         "$SYS/broker/uptime",

@@ -34,6 +34,13 @@ pub(super) struct RetainedMax {
     pub(super) bytes: u64,
 }
 
+impl RetainedMax {
+    pub(super) const UNLIMITED: Self = Self {
+        count: u64::MAX,
+        bytes: u64::MAX,
+    };
+}
+
 /// How much may be retained in all, and below some prefixes of topics.
 #[derive(Debug)]
 pub(super) struct RetainedLimits {

@@ -58,7 +58,7 @@ use recovery::{Recovery, recover};
 use writer::{Writer, answer};
 
 use crate::clock::Clock;
-use crate::config::{Limits, StoreConfig, StoreEngine};
+use crate::config::{StoreConfig, StoreEngine};
 use crate::exchange::ShardId;
 use crate::prefix_limits::PrefixLimits;
 
@@ -122,13 +122,13 @@ impl Store {
         }
     }
 
-    /// Opens the store that the configuration names and reads what it holds.
+    /// Opens the store that the configuration names and reads what it holds. What is retained has
+    /// no limits until [`Store::limit_retained`] sets them.
     ///
     /// # Errors
     /// Anything that keeps it from being sure of what it holds; nothing is changed then.
     pub fn open(
         config: &StoreConfig,
-        limits: &Limits,
         clock: Clock,
         reports: Reports,
     ) -> Result<(Self, Recovered), StoreError> {
@@ -150,13 +150,12 @@ impl Store {
             }
         };
         tell(&recovery.recovered, &config.directory, clock);
-        Self::start(config, limits, clock, reports, environment, recovery)
+        Self::start(config, clock, reports, environment, recovery)
     }
 
     /// Starts the threads on what was read.
     fn start(
         config: &StoreConfig,
-        limits: &Limits,
         clock: Clock,
         reports: Reports,
         environment: Environment,
@@ -169,10 +168,6 @@ impl Store {
             ..
         } = recovery;
         let ids = Arc::new(IdCounters::new(totals.sequence, totals.queue));
-        let retained_max = RetainedMax {
-            count: limits.retained_messages_max as u64,
-            bytes: limits.retained_bytes_max as u64,
-        };
         let environment = Arc::new(environment);
         let durable = Durable::new(config, clock, Arc::clone(&environment));
         let mut writer = Writer {
@@ -183,7 +178,7 @@ impl Store {
             overlay: Arc::clone(&durable.overlay),
             reports: reports.clone(),
             config: config.clone(),
-            retained_max,
+            retained_max: RetainedMax::UNLIMITED,
             prefixes: PrefixLimits::default(),
             new_limits: Arc::clone(&durable.new_limits),
             clock,

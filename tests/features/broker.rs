@@ -56,7 +56,7 @@ impl Broker {
             acl: Arc::default(),
             users: None,
             exchange: Exchange::new().into(),
-            retained: Retained::new(1_000, 1_000_000).into(),
+            retained: Retained::new().into(),
             store: Arc::new(tidewire::store::Store::memory()),
             census: Arc::default(),
         });

@@ -9,6 +9,7 @@ use tidewire::clock::Clock;
 use tidewire::config::{Limits, StoreConfig, StoreEngine};
 use tidewire::exchange::ShardId;
 use tidewire::message::{Header, Message};
+use tidewire::prefix_limits::PrefixLimits;
 use tidewire::store::{
     Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Recovered,
     RecoveredMessage, Report, Reports, RequestId, SessionRecord, Store, StoreError, Ticket,
@@ -84,7 +85,9 @@ pub(crate) fn try_open(config: &StoreConfig, limits: &Limits) -> Result<Open, St
     let take = move |shard, report| {
         let _ = sender.lock().expect("no panic").send((shard, report));
     };
-    let (store, recovered) = Store::open(config, limits, Clock::start(), Reports::new(take))?;
+    let (store, recovered) = Store::open(config, Clock::start(), Reports::new(take))?;
+    let (count_max, bytes_max) = (limits.retained_messages_max, limits.retained_bytes_max);
+    store.limit_retained(count_max, bytes_max, PrefixLimits::default());
     Ok(Open {
         ids: store.message_ids(Lane::new(0)),
         store,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidewire::message::{Header, Message};
+use tidewire::prefix_limits::PrefixLimits;
 use tidewire::retained::{Retained, Walk};
 use tidewire_protocol::topic::{TopicFilter, matches};
 
@@ -44,8 +45,10 @@ const WALKS_MAX: usize = 4;
 
 impl Both {
     fn new() -> Self {
+        let retained = Retained::new();
+        retained.limit(COUNT_MAX, BYTES_MAX, PrefixLimits::default());
         Self {
-            retained: Retained::new(COUNT_MAX, BYTES_MAX),
+            retained,
             messages: BTreeMap::new(),
             walks: Vec::new(),
             now_ms: 0,

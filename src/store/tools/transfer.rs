@@ -318,10 +318,7 @@ impl<'a> Changed<'a> {
         let commit = Commit {
             environment: self.environment,
             epoch: Epoch::default(),
-            retained_max: RetainedMax {
-                count: u64::MAX,
-                bytes: u64::MAX,
-            },
+            retained_max: RetainedMax::UNLIMITED,
             prefixes: PrefixLimits::default(),
             scratch: &mut self.scratch,
             totals: self.totals,
