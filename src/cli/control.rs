@@ -126,6 +126,11 @@ pub fn run(arguments: &BridgeArguments) -> Result<(), RunError> {
         BridgeVerb::Purge => ("purge", None),
     };
     let mut state = ask(&path, &arguments.name, verb)?;
+    if arguments.verb == BridgeVerb::Purge {
+        // Its shard drops a part at a time: the answer to the order is of before.
+        std::thread::sleep(OBEY_STEP);
+        state = ask(&path, &arguments.name, "state")?;
+    }
     for _ in 0..OBEY_STEPS {
         let count = |text: &str| state.matches(text).count();
         // A bridge of several connections has several states.
