@@ -36,7 +36,9 @@ pub use record::{Bookmark, Envelope, LastingId, Properties, Record};
 pub use template::{Context, Template, TemplateError};
 
 use std::future::Future;
+use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use tidewire_protocol::codec::PacketId;
 
 /// Makes connections to one remote system, one at a time.
@@ -61,6 +63,11 @@ pub trait Connector: Send {
     /// connection still knows.
     fn held(&mut self) -> impl Future<Output = Vec<u64>> + Send {
         std::future::ready(Vec::new())
+    }
+
+    /// What the client library has counted on this connection, if it does, for the state.
+    fn statistics(&self) -> Option<Arc<Map<String, Value>>> {
+        None
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::message::{Header, Message};
 use crate::metrics::BridgeMetrics;
@@ -47,6 +47,8 @@ struct Known {
     state: State,
     since_ms: u64,
     last_error: Option<String>,
+    /// What the client library counts.
+    statistics: Option<Arc<Map<String, Value>>>,
 }
 
 /// Keeps the state and writes it down.
@@ -69,6 +71,7 @@ impl Reporter {
                     state: State::Connecting,
                     since_ms: 0,
                     last_error: None,
+                    statistics: None,
                 }),
                 metrics: Arc::clone(&metrics),
             }),
@@ -169,11 +172,16 @@ impl State {
 }
 
 impl Status {
+    /// What the client library counts now.
+    pub(super) fn note(&self, statistics: Option<Arc<Map<String, Value>>>) {
+        self.known.lock().statistics = statistics;
+    }
+
     /// All of it as JSON.
     pub(super) fn text(&self) -> String {
         let known = self.known.lock();
         let count = &self.metrics;
-        json!({
+        let mut text = json!({
             "state": known.state.word(),
             "remote": known.state.remote(),
             "reason": known.state.reason(),
@@ -193,8 +201,12 @@ impl Status {
                 "loop": count.dropped_loop.value(),
                 "purged": count.dropped_purged.value() + count.dropped_purged_lent.value(),
             },
-        })
-        .to_string()
+        });
+        let statistics = known.statistics.as_ref().filter(|it| !it.is_empty());
+        if let Some(statistics) = statistics {
+            text["statistics"] = Value::Object(Map::clone(statistics));
+        }
+        text.to_string()
     }
 }
 

@@ -397,6 +397,7 @@ impl<C: Connector> Runner<C> {
                         self.post.add(refused);
                     }
                     self.look_for_troubles(link);
+                    self.note_statistics();
                     if !self.is_drained() || self.conduct.idle.is_none() {
                         busy = now;
                     } else if self.conduct.idle.is_some_and(|idle| now - busy >= idle) {
@@ -468,6 +469,11 @@ impl<C: Connector> Runner<C> {
         }
     }
 
+    fn note_statistics(&self) {
+        let statistics = self.connector.statistics();
+        self.reporter.status.note(statistics);
+    }
+
     fn report(&mut self, state: State) {
         let now_ms = self.post.now_ms();
         self.reporter.change(state, now_ms);
@@ -475,6 +481,7 @@ impl<C: Connector> Runner<C> {
     }
 
     fn publish_state(&mut self) {
+        self.note_statistics();
         for message in self.reporter.messages() {
             self.post.add(BridgeRequest::Notify(message));
         }

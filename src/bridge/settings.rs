@@ -96,6 +96,7 @@ pub(super) fn kafka(
         .to_owned(),
         connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
         ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
+        statistics_interval: Duration::from_millis(u64::from(own.statistics_interval_ms)),
         producer: bridge
             .sends()
             .then(|| Arc::new(kafka_producer(bridge, map, &name))),

@@ -48,6 +48,8 @@ pub struct BridgeKafka {
     pub isolation: KafkaIsolation,
     /// Messages received and not yet taken by our exchange.
     pub unaccepted_max: u32,
+    /// Milliseconds between two looks at what librdkafka counts.
+    pub statistics_interval_ms: u32,
 }
 
 impl Default for BridgeKafka {
@@ -73,6 +75,7 @@ impl Default for BridgeKafka {
             start: KafkaStart::Latest,
             isolation: KafkaIsolation::ReadCommitted,
             unaccepted_max: 5_000,
+            statistics_interval_ms: 2_000,
         }
     }
 }

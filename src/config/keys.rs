@@ -263,6 +263,7 @@ keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {
     start ANY;
     isolation ANY;
     unaccepted_max (1, 1_000_000);
+    statistics_interval_ms (100, 3_600_000);
 });
 
 keys!(BRIDGE_ROCKETMQ: "bridges.#.rocketmq.", |config, at| {

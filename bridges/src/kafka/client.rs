@@ -39,7 +39,10 @@ pub(super) fn common(settings: &Settings) -> Result<ClientConfig, Failure> {
         .set("socket.nagle.disable", "true")
         .set("socket.connection.setup.timeout.ms", setup_ms)
         .set("reconnect.backoff.max.ms", "2000")
-        .set("statistics.interval.ms", "2000");
+        .set(
+            "statistics.interval.ms",
+            settings.statistics_interval.as_millis().to_string(),
+        );
     if let Some(user_name) = user_name {
         config
             .set("sasl.mechanism", &settings.sasl_mechanism)

@@ -113,6 +113,7 @@ pub(super) fn read(
         .set("group.id", &own.transactional_id)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        .set("statistics.interval.ms", "0")
         .set("isolation.level", "read_committed");
     let consumer: BaseConsumer = config.create().map_err(Failure::refused)?;
     let lost = |error: KafkaError| {

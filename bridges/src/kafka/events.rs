@@ -13,8 +13,10 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
+use serde_json::{Map, Value};
 
 use super::failure::{self, Target, Undelivered};
+use super::statistics;
 use crate::ports::Ports;
 use crate::{Failure, Record, Settled};
 
@@ -78,6 +80,8 @@ struct Heard {
     rebalances: VecDeque<Rebalanced>,
     /// Somebody carries them out.
     is_read: bool,
+    /// The numbers of each client.
+    numbers: Arc<Map<String, Value>>,
 }
 
 impl Events {
@@ -217,18 +221,25 @@ impl Events {
     }
 
     fn statistics(&self, statistics: &Statistics) {
-        let mut brokers = statistics.brokers.values();
-        let throttle_ms = brokers
-            .clone()
-            .filter_map(|it| Some(it.throttle.as_ref()?.max))
-            .max();
-        if let Some(throttle_ms) = throttle_ms.filter(|it| *it > 0) {
+        let client = match statistics::is_producer(statistics) {
+            true => "producer",
+            false => "consumer",
+        };
+        let numbers = statistics::numbers(statistics);
+        Arc::make_mut(&mut self.heard().numbers).insert(client.to_owned(), numbers);
+        let throttle_ms = statistics::throttle_ms(statistics);
+        if throttle_ms > 0 {
             let details = format!(", by up to {throttle_ms} ms");
             let what = "throttled by the server's quota".to_owned();
             self.trouble(Part::Servers, what, &details);
-        } else if brokers.any(|it| it.state == "UP") {
+        } else if statistics.brokers.values().any(|it| it.state == "UP") {
             self.recovered(Part::Servers);
         }
+    }
+
+    /// The last numbers of the clients, by what they are.
+    pub(super) fn numbers(&self) -> Arc<Map<String, Value>> {
+        Arc::clone(&self.heard().numbers)
     }
 }
 

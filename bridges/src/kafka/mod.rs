@@ -15,6 +15,7 @@ mod offsets;
 mod settings;
 mod sink;
 mod source;
+mod statistics;
 mod topics;
 mod transactions;
 
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::Producer as _;
+use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -67,6 +69,7 @@ struct Clients {
 
 struct Running {
     ports: Arc<Ports>,
+    events: Arc<Events>,
     clients: Clients,
     reader: Option<Working>,
     writer: Option<Working>,
@@ -195,6 +198,7 @@ impl Connector for KafkaConnector {
         let clients = self.create(&events)?;
         self.running = Some(Running {
             ports: Arc::clone(&ports),
+            events: Arc::clone(&events),
             clients: clients.clone(),
             reader: None,
             writer: None,
@@ -240,6 +244,11 @@ impl Connector for KafkaConnector {
         if let crate::Settings::Kafka(settings) = settings {
             self.settings = Arc::from(settings);
         }
+    }
+
+    fn statistics(&self) -> Option<Arc<Map<String, Value>>> {
+        let running = self.running.as_ref()?;
+        Some(running.events.numbers())
     }
 }
 

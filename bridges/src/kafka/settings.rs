@@ -24,6 +24,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the server may acknowledge nothing while something is in flight.
     pub ack_timeout: Duration,
+    /// Between two looks at the clients' numbers.
+    pub statistics_interval: Duration,
     /// The way out, if there is one.
     pub producer: Option<Arc<ProducerSettings>>,
     /// The way in, if there is one.

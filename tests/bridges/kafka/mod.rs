@@ -10,6 +10,7 @@ mod ledger;
 mod outward;
 mod party;
 mod server;
+mod statistics;
 
 use server::Kafka;
 use tidewire::clock::Clock;
@@ -55,6 +56,7 @@ const STEPS: &[(&str, Step)] = steps![
     outward::users_are_let_in_refused_and_kept_from_topics_in_the_servers_words,
     outward::tls_trusts_the_authority_that_is_given_and_no_other,
     outward::a_server_that_wants_a_certificate_gets_ours,
+    statistics::the_state_shows_what_both_clients_have_counted,
     inward::messages_come_with_their_properties_and_offsets_are_committed,
     inward::regular_expressions_and_filters_name_topics,
     inward::a_partition_that_was_never_read_begins_where_the_configuration_says,
