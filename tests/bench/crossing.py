@@ -1,6 +1,7 @@
 """What measurements of bridges to other systems share: a node of ours, its load and its counters."""
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -9,12 +10,15 @@ from load import cpu_seconds, fill, free_port, wait_until_open
 
 PAYLOAD = b"x" * 256
 PUBLISHERS = 4
+# The control sockets of nodes by their ports.
+SOCKETS = {}
 
 
 def start_tidewire(binary, directory, port, bridge):
     path = os.path.join(directory, f"{port}.toml")
+    SOCKETS[port] = os.path.join(directory, f"{port}.socket")
     with open(path, "w") as file:
-        file.write(f'shards = 1\nsys_interval_seconds = 1\n[[listeners]]\nbind = "127.0.0.1:{port}"\n'
+        file.write(f'shards = 1\ncontrol_socket = "{SOCKETS[port]}"\n[[listeners]]\nbind = "127.0.0.1:{port}"\n'
                    f'{bridge}[limits]\nqueue_messages_max = 10000000\nqueue_bytes_max = 4000000000\n'
                    '[store]\nengine = "memory"\n[log]\nlevel = "error"\n')
     broker = subprocess.Popen([binary, "run", "-c", path], stdout=subprocess.DEVNULL)
@@ -23,9 +27,15 @@ def start_tidewire(binary, directory, port, bridge):
 
 
 def state(port):
-    out = subprocess.run(["mosquitto_sub", "-p", str(port), "-t", "$SYS/bridges/b/state", "-C", "1",
-                          "-W", "10"], capture_output=True, text=True, check=False).stdout
-    return json.loads(out) if out.strip() else {"sent": 0, "received": 0}
+    """What the bridge says about itself now; `$SYS` says it once a second."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(SOCKETS[port])
+        link.sendall(b"bridge b state\n")
+        with link.makefile() as answer:
+            word, _, text = answer.readline().partition(" ")
+    if word != "ok":
+        raise RuntimeError(text)
+    return json.loads(text)
 
 
 def measure(what, broker, port, key, count, base, server, act=lambda: None):
@@ -38,7 +48,8 @@ def measure(what, broker, port, key, count, base, server, act=lambda: None):
     done = state(port)[key] - base
     ours, theirs = (cpu_seconds(it.pid) - was for it, was in zip((broker, server), before))
     print(f"{what}: {done} of {count} in {seconds:.1f} s, {done / seconds:,.0f} msg/s, CPU-us per "
-          f"message tidewire {ours * 1e6 / count:.2f} server {theirs * 1e6 / count:.2f}", flush=True)
+          f"message tidewire {ours * 1e6 / count:.2f} server {theirs * 1e6 / count:.2f}, load "
+          f"{os.getloadavg()[0]:.1f}", flush=True)
 
 
 def publish(port, count):

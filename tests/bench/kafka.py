@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures the bridge to a Kafka of its own on this machine: MQTT QoS 1 to acks = all and back.
+"""Measures the bridge to a Kafka of its own on this machine: MQTT QoS 1 to acks = all and back,
+at least once and exactly once, and how long a message takes.
 
 kafka.py BROKER [MESSAGES]: BROKER is a tidewire built with `--features kafka`. Kafka's jars are those
 that tests/run has fetched. Everything shares the cores: the numbers are of this mixture.
@@ -11,6 +12,7 @@ import tempfile
 import time
 
 from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from latency import measure_latency
 from load import fill, free_port, wait_until_open
 
 LIBS = os.path.join(os.path.dirname(__file__), "..", "..", "target", "kafka", "libs")
@@ -31,6 +33,9 @@ log.dirs={directory}/data
 num.partitions=3
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=true
 """)
@@ -46,49 +51,103 @@ auto.create.topics.enable=true
     return server, port
 
 
-def bridge(kafka_port, rules):
+def bridge(kafka_port, lines):
     return (f'[[bridges]]\nname = "b"\nkind = "kafka"\nservers = ["kafka://127.0.0.1:{kafka_port}"]\n'
             'restart_base_ms = 100\nrestart_max_ms = 200\nqueue_messages_max = 10000000\n'
             'queue_bytes_max = 4000000000\n[bridges.kafka]\ncreate_topics = true\n'
-            f'start = "earliest"\n{rules}')
+            f'start = "earliest"\n{lines}')
+
+
+def out(topic, guarantee):
+    return (f'guarantee = "{guarantee}"\n[[bridges.out]]\nfilters = ["t/#"]\ntopic = "{topic}"\n')
+
+
+def inward(topic):
+    return f'[[bridges.in]]\nfilters = ["{topic}"]\ntopic = "t/lat"\n'
+
+
+class Bench:
+    def __init__(self, binary, directory, count):
+        self.binary, self.directory, self.count = binary, directory, count
+        self.kafka, self.kafka_port = start_kafka(directory)
+
+    def node(self, lines):
+        port = free_port()
+        lines = bridge(self.kafka_port, lines)
+        if "exactly_once" in lines:
+            lines = lines.replace("[[bridges.out]]", 'transactional_id = "b"\n[[bridges.out]]', 1)
+        return start_tidewire(self.binary, self.directory, port, lines), port
+
+    def restart_kafka(self):
+        self.kafka = subprocess.Popen(self.kafka.args, cwd=self.directory, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL)
+
+    def outward(self, guarantee):
+        broker, port = self.node(out(guarantee, guarantee))
+        try:
+            fill(port, "t/first", 1, PAYLOAD, 100)
+            wait_for(port, "sent", 100)
+            measure(f"MQTT QoS 1 -> Kafka, {guarantee}", broker, port, "sent", self.count, 100,
+                    self.kafka, lambda: publish(port, self.count))
+            self.kafka.kill()
+            self.kafka.wait()
+            publish(port, self.count)
+            self.restart_kafka()
+            wait_for(port, "sent", self.count + 101)
+            base = state(port)["sent"]
+            measure(f"backlog -> Kafka, {guarantee}", broker, port, "sent",
+                    2 * self.count + 100 - base, base, self.kafka)
+        finally:
+            end(broker)
+
+    def inward(self):
+        broker, port = self.node(inward("at_least_once"))
+        try:
+            wait_for(port, "received", 1)
+            base = state(port)["received"]
+            measure("Kafka -> MQTT", broker, port, "received", 2 * self.count - base, base, self.kafka)
+        finally:
+            end(broker)
+
+    def latency(self, guarantee):
+        far, far_port = self.node(inward("latency-" + guarantee))
+        near, near_port = self.node(out("latency-" + guarantee, guarantee))
+        try:
+            fill(near_port, "t/first", 1, PAYLOAD, 100)
+            wait_for(far_port, "received", 100)
+            measure_latency(f"MQTT -> Kafka -> MQTT, {guarantee},", near_port, far_port)
+        finally:
+            end(near)
+            end(far)
+
+
+def wait_for(port, key, count):
+    begin = time.monotonic()
+    while state(port)[key] < count:
+        if time.monotonic() - begin > 120:
+            raise TimeoutError(str(state(port)))
+        time.sleep(0.02)
+
+
+def end(process):
+    process.kill()
+    process.wait()
 
 
 def main():
     binary = os.path.abspath(sys.argv[1])
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 400_000
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
     with tempfile.TemporaryDirectory() as directory:
-        kafka, kafka_port = start_kafka(directory)
-        processes = [kafka]
+        bench = Bench(binary, directory, count)
         try:
-            out = '[[bridges.out]]\nfilters = ["t/#"]\ntopic = "bench"\n'
             measure_alone(binary, directory, count)
-            port = free_port()
-            broker = start_tidewire(binary, directory, port, bridge(kafka_port, out))
-            processes.append(broker)
-            fill(port, "t/first", 1, PAYLOAD, 100)
-            while state(port)["sent"] < 100:
-                time.sleep(0.1)
-            measure("MQTT QoS 1 -> Kafka", broker, port, "sent", count, 100, kafka,
-                    lambda: publish(port, count))
-            kafka.kill()
-            kafka.wait()
-            publish(port, count)
-            kafka = subprocess.Popen(kafka.args, cwd=directory, stdout=subprocess.DEVNULL,
-                                     stderr=subprocess.DEVNULL)
-            processes.append(kafka)
-            while state(port)["sent"] < count + 101:
-                time.sleep(0.05)
-            base = state(port)["sent"]
-            measure("backlog -> Kafka", broker, port, "sent", 2 * count + 100 - base, base, kafka)
-            port = free_port()
-            rules = '[[bridges.in]]\nfilters = ["bench"]\ntopic = "in"\n'
-            broker = start_tidewire(binary, directory, port, bridge(kafka_port, rules))
-            processes.append(broker)
-            measure("Kafka -> MQTT", broker, port, "received", 2 * count, 0, kafka)
+            for guarantee in ("at_least_once", "exactly_once"):
+                bench.outward(guarantee)
+            bench.inward()
+            for guarantee in ("at_least_once", "exactly_once"):
+                bench.latency(guarantee)
         finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+            end(bench.kafka)
 
 
 if __name__ == "__main__":
