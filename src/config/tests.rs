@@ -98,6 +98,7 @@ fn the_examples_load() {
     assert_eq!(artemis[0].kind, BridgeKind::Amqp10);
     let kafka = load_shipped("kafka.toml").bridges;
     assert_eq!(kafka[0].kind, BridgeKind::Kafka);
+    assert_eq!(kafka[0].kafka.guarantee, KafkaGuarantee::ExactlyOnce);
     let rocketmq = load_shipped("bridge-rocketmq.toml").bridges;
     assert_eq!(rocketmq[0].kind, BridgeKind::Rocketmq);
     let tls = load_shipped("tls.toml");
