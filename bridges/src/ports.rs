@@ -169,6 +169,12 @@ impl Ports {
         self.settled.notified().await;
     }
 
+    /// Something has happened that the way out has to look at.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn wake_sink(&self) {
+        self.settled.notify_one();
+    }
+
     pub(crate) fn close(&self, why: &'static str) {
         self.lock().closing = Some(why);
         self.to_task.notify_one();

@@ -18,7 +18,7 @@ mod password;
 mod password_file;
 mod scram;
 mod validity;
-mod web;
+pub(crate) mod web;
 mod workers;
 
 pub use authenticator::{Authenticator, Busy, Known};

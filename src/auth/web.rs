@@ -25,7 +25,7 @@ pub struct AuthoritiesError {
 
 /// What to ask with, within so many milliseconds for each question. Without a file of authorities
 /// those of the system count.
-pub(super) fn agent(
+pub(crate) fn agent(
     authorities: Option<&Path>,
     timeout_milliseconds: u32,
     connections_kept_max: u16,
@@ -57,7 +57,7 @@ pub(super) fn agent(
 }
 
 /// The certificates of a PEM file.
-pub(super) fn read_authorities(
+pub(crate) fn read_authorities(
     file: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, AuthoritiesError> {
     let wrong = |problem: String| AuthoritiesError {
@@ -74,11 +74,16 @@ pub(super) fn read_authorities(
 }
 
 /// The body of an answer, which has to be one of status 200 and no longer than allowed.
-pub(super) fn body_of(response: Response<ureq::Body>, bytes_max: u64) -> Result<Vec<u8>, String> {
+pub(crate) fn body_of(response: Response<ureq::Body>, bytes_max: u64) -> Result<Vec<u8>, String> {
     let status = response.status().as_u16();
     if status != OK {
         return Err(format!("status {status}"));
     }
+    read_body(response, bytes_max)
+}
+
+/// The body of any answer, if it is no longer than allowed.
+pub(crate) fn read_body(response: Response<ureq::Body>, bytes_max: u64) -> Result<Vec<u8>, String> {
     let body = response.into_body().into_with_config();
     let body = body.limit(bytes_max).read_to_vec();
     body.map_err(|error| error.to_string())

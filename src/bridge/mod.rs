@@ -30,6 +30,8 @@ mod report;
 mod rocketmq;
 mod runner;
 mod settings;
+#[cfg(feature = "kafka")]
+mod tokens;
 mod warnings;
 
 use std::sync::Arc;
@@ -125,6 +127,8 @@ pub struct BridgeError {
 pub fn check(bridge: &Bridge) -> Result<(), BridgeError> {
     kinds::check(bridge)?;
     dial::dial(bridge)?;
+    #[cfg(feature = "kafka")]
+    tokens::source(bridge)?;
     dial::credentials(bridge)
         .map(drop)
         .map_err(|failure| BridgeError {

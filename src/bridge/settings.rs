@@ -11,6 +11,8 @@ use tidewire_bridges::{self as bridges, CredentialsSource};
 use tidewire_protocol::codec::ProtocolVersion;
 
 use super::map::Map;
+#[cfg(feature = "kafka")]
+use super::tokens;
 use super::{BridgeError, dial};
 use crate::config::{Bridge, BridgeProtocol, Config, ServerOrder};
 #[cfg(feature = "kafka")]
@@ -92,8 +94,10 @@ pub(super) fn kafka(
             SaslMechanism::Plain => "PLAIN",
             SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
             SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::OauthBearer => "OAUTHBEARER",
         }
         .to_owned(),
+        tokens: tokens::source(bridge)?,
         connect_timeout: Duration::from_millis(bridge.connect_timeout_ms),
         ack_timeout: Duration::from_secs(bridge.ack_timeout_seconds),
         statistics_interval: Duration::from_millis(u64::from(own.statistics_interval_ms)),

@@ -182,6 +182,11 @@ impl Default for Bridge {
 }
 
 impl Bridge {
+    /// Whether a password is given, in whatever way.
+    pub(super) fn has_password(&self) -> bool {
+        self.password.is_some() || self.password_file.is_some() || self.password_env.is_some()
+    }
+
     /// Whether anything goes out.
     pub fn sends(&self) -> bool {
         !self.out.is_empty() || !self.both.is_empty()

@@ -1,7 +1,9 @@
 //! What only a bridge to Kafka has.
 
+use std::path::PathBuf;
+
 use super::rfc3339;
-use super::rules::{Broken, demand};
+use super::rules::{Broken, demand, is_on_this_machine};
 use super::value::{Found, Range, Value};
 use super::{Bridge, BridgeKind};
 
@@ -10,6 +12,14 @@ use super::{Bridge, BridgeKind};
 pub struct BridgeKafka {
     /// How the password is shown.
     pub sasl_mechanism: SaslMechanism,
+    /// oauthbearer: where tokens are fetched; `None` takes the password for the token.
+    pub token_url: Option<String>,
+    /// oauthbearer: what the token is to be good for.
+    pub token_scope: Option<String>,
+    /// oauthbearer: NAME=VALUE, what else the server is told that gives tokens.
+    pub token_parameters: Vec<String>,
+    /// oauthbearer: authorities of the server that gives tokens; `None` trusts those of the system.
+    pub token_ca: Option<PathBuf>,
     /// Whose acknowledgement a message needs.
     pub acks: KafkaAcks,
     /// Whether the server drops what a retry brings twice.
@@ -56,6 +66,10 @@ impl Default for BridgeKafka {
     fn default() -> Self {
         Self {
             sasl_mechanism: SaslMechanism::Plain,
+            token_url: None,
+            token_scope: None,
+            token_parameters: Vec::new(),
+            token_ca: None,
             acks: KafkaAcks::All,
             idempotence: true,
             compression: KafkaCompression::None,
@@ -80,7 +94,7 @@ impl Default for BridgeKafka {
     }
 }
 
-/// How a password is shown to Kafka.
+/// How a password is shown to Kafka, or what else is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
     /// As it is.
@@ -89,6 +103,8 @@ pub enum SaslMechanism {
     ScramSha256,
     /// By a proof, with SHA-512.
     ScramSha512,
+    /// A token.
+    OauthBearer,
 }
 
 /// Whose acknowledgement a message needs.
@@ -219,7 +235,44 @@ pub(super) fn check(bridge: &Bridge) -> Result<(), Broken> {
     demand("kafka.topics", fits, problem)?;
     let is_name = own.group.as_ref().is_none_or(|it| !it.is_empty());
     demand("kafka.group", is_name, "is empty")?;
-    Ok(())
+    check_tokens(bridge)
+}
+
+fn check_tokens(bridge: &Bridge) -> Result<(), Broken> {
+    let own = &bridge.kafka;
+    let shows_tokens = own.sasl_mechanism == SaslMechanism::OauthBearer;
+    let problem = "is for sasl_mechanism = \"oauthbearer\"";
+    let fits = shows_tokens || own.token_url.is_none();
+    demand("kafka.token_url", fits, problem)?;
+    let fits = own.token_url.is_some() || own.token_scope.is_none();
+    demand("kafka.token_scope", fits, "is of no use without token_url")?;
+    let fits = own.token_url.is_some() || own.token_ca.is_none();
+    demand("kafka.token_ca", fits, "is of no use without token_url")?;
+    for (index, text) in own.token_parameters.iter().enumerate() {
+        let key = format!("kafka.token_parameters.{index}");
+        let is_pair = text.split_once('=').is_some_and(|it| !it.0.is_empty());
+        demand(&key, is_pair, "must be NAME=VALUE")?;
+        let is_used = own.token_url.is_some();
+        demand(&key, is_used, "is of no use without token_url")?;
+    }
+    if !shows_tokens {
+        return Ok(());
+    }
+    let url = own.token_url.as_deref().unwrap_or("https://");
+    let is_safe = url.starts_with("https://") || is_on_this_machine(url);
+    let problem = "must begin with https://: the secret goes there";
+    demand("kafka.token_url", is_safe, problem)?;
+    let problem = "must not hold credentials: use user_name and password";
+    demand("kafka.token_url", !url.contains('@'), problem)?;
+    let problem = "is needed: the token, or the client's secret if there is a token_url";
+    demand("password", bridge.has_password(), problem)?;
+    let is_named = own.token_url.is_none() || bridge.user_name.is_some();
+    let problem = "is needed for token_url: the client's id";
+    demand("user_name", is_named, problem)?;
+    let is_made = own.guarantee == KafkaGuarantee::ExactlyOnce && own.create_topics;
+    let problem = "does not make the topic of cursors with sasl_mechanism = \"oauthbearer\": \
+                   make it over there, and leave this out";
+    demand("kafka.create_topics", !is_made, problem)
 }
 
 fn check_unused(bridge: &Bridge) -> Result<(), Broken> {
@@ -237,4 +290,64 @@ fn check_unused(bridge: &Bridge) -> Result<(), Broken> {
         demand(&key("timestamp_ms"), fits, any)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Secret;
+    use super::*;
+
+    fn fetching() -> Bridge {
+        Bridge {
+            user_name: Some("id".into()),
+            password: Some(Secret("secret".into())),
+            kafka: BridgeKafka {
+                sasl_mechanism: SaslMechanism::OauthBearer,
+                token_url: Some("https://login/token".into()),
+                token_scope: Some("kafka".into()),
+                token_parameters: vec!["audience=k".into()],
+                ..BridgeKafka::default()
+            },
+            ..Bridge::default()
+        }
+    }
+
+    #[test]
+    fn tokens_are_given_or_fetched_and_never_from_afar_without_tls() {
+        assert_eq!(check_tokens(&fetching()), Ok(()));
+        let broken = |change: fn(&mut Bridge)| {
+            let mut bridge = fetching();
+            change(&mut bridge);
+            check_tokens(&bridge).err().map(|it| it.key)
+        };
+        assert_eq!(broken(|it| url_of(it, "http://127.0.0.1:80/token")), None);
+        let key = |name: &str| Some(format!("kafka.{name}"));
+        assert_eq!(
+            broken(|it| url_of(it, "http://login/token")),
+            key("token_url")
+        );
+        assert_eq!(
+            broken(|it| url_of(it, "https://id:secret@login/")),
+            key("token_url")
+        );
+        assert_eq!(broken(|it| it.kafka.token_url = None), key("token_scope"));
+        let other = |it: &mut Bridge| it.kafka.sasl_mechanism = SaslMechanism::Plain;
+        assert_eq!(broken(other), key("token_url"));
+        assert_eq!(broken(|it| it.password = None), Some("password".to_owned()));
+        assert_eq!(
+            broken(|it| it.user_name = None),
+            Some("user_name".to_owned())
+        );
+        let pair = |it: &mut Bridge| it.kafka.token_parameters = vec!["audience".into()];
+        assert_eq!(broken(pair), key("token_parameters.0"));
+        let made = |it: &mut Bridge| {
+            it.kafka.guarantee = KafkaGuarantee::ExactlyOnce;
+            it.kafka.create_topics = true;
+        };
+        assert_eq!(broken(made), key("create_topics"));
+    }
+
+    fn url_of(bridge: &mut Bridge, url: &str) {
+        bridge.kafka.token_url = Some(url.to_owned());
+    }
 }

@@ -10,7 +10,8 @@ use super::spelling::similar;
 use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, KafkaGuarantee,
-    QueueOverflow, Transport, bridge_amqp10, bridge_amqp091, bridge_kafka, bridge_rocketmq,
+    QueueOverflow, SaslMechanism, Transport, bridge_amqp10, bridge_amqp091, bridge_kafka,
+    bridge_rocketmq,
 };
 
 /// The first rule about bridges that does not hold.
@@ -249,7 +250,8 @@ fn check_secrets(bridge: &Bridge) -> Result<(), Broken> {
     let count = given.iter().filter(|it| **it).count();
     let problem = "is given in more than one way: use password, password_file or password_env";
     demand("password", count <= 1, problem)?;
-    let named = count == 0 || bridge.user_name.is_some();
+    let is_token = bridge.kafka.sasl_mechanism == SaslMechanism::OauthBearer;
+    let named = count == 0 || is_token || bridge.user_name.is_some();
     demand("user_name", named, "is needed for a password")?;
     if let Some(name) = &bridge.password_env {
         let is_set = std::env::var_os(name).is_some();

@@ -244,6 +244,10 @@ keys!(BRIDGE_KAFKA: "bridges.#.kafka.", |config, at| {
     config.bridges.get_mut(at.outer).map(|bridge| &mut bridge.kafka)
 }, {
     sasl_mechanism ANY;
+    token_url ANY;
+    token_scope ANY;
+    token_parameters ANY;
+    token_ca ANY;
     acks ANY;
     idempotence ANY;
     compression ANY;

@@ -322,7 +322,8 @@ words! {
     Amqp10Mechanism { "plain" => Plain, "anonymous" => Anonymous, "external" => External }
     Amqp10Node { "topic" => Topic, "queue" => Queue }
     SaslMechanism {
-        "plain" => Plain, "scram-sha-256" => ScramSha256, "scram-sha-512" => ScramSha512
+        "plain" => Plain, "scram-sha-256" => ScramSha256, "scram-sha-512" => ScramSha512,
+        "oauthbearer" => OauthBearer
     }
     AmqpDeclare { "passive" => Passive, "none" => None, "create" => Create }
     AmqpExchangeKind {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::client::Client;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::events::{Ear, Events};
@@ -22,9 +22,9 @@ use crate::dial::no_answer;
 /// # Errors
 /// The credentials cannot be read.
 pub(super) fn common(settings: &Settings) -> Result<ClientConfig, Failure> {
-    let (user_name, password) = (settings.credentials.0)()?.into_text()?;
     let mut config = ClientConfig::new();
-    let protocol = match (settings.tls.is_some(), user_name.is_some()) {
+    let has_sasl = authenticate(&mut config, settings)?;
+    let protocol = match (settings.tls.is_some(), has_sasl) {
         (false, false) => "plaintext",
         (false, true) => "sasl_plaintext",
         (true, false) => "ssl",
@@ -43,12 +43,6 @@ pub(super) fn common(settings: &Settings) -> Result<ClientConfig, Failure> {
             "statistics.interval.ms",
             settings.statistics_interval.as_millis().to_string(),
         );
-    if let Some(user_name) = user_name {
-        config
-            .set("sasl.mechanism", &settings.sasl_mechanism)
-            .set("sasl.username", user_name)
-            .set("sasl.password", password);
-    }
     if let Some(tls) = &settings.tls {
         set_file(&mut config, "ssl.ca.location", tls.ca.as_deref());
         let (certificate, key) = tls.pair.clone().unzip();
@@ -60,6 +54,23 @@ pub(super) fn common(settings: &Settings) -> Result<ClientConfig, Failure> {
         set_file(&mut config, "ssl.key.location", key.as_deref());
     }
     Ok(config)
+}
+
+/// Says who we are; false if nobody asks.
+fn authenticate(config: &mut ClientConfig, settings: &Settings) -> Result<bool, Failure> {
+    if settings.tokens.is_some() {
+        config.set("sasl.mechanism", "OAUTHBEARER");
+        return Ok(true);
+    }
+    let (user_name, password) = (settings.credentials.0)()?.into_text()?;
+    let Some(user_name) = user_name else {
+        return Ok(false);
+    };
+    config
+        .set("sasl.mechanism", &settings.sasl_mechanism)
+        .set("sasl.username", user_name)
+        .set("sasl.password", password);
+    Ok(true)
 }
 
 fn set_file(config: &mut ClientConfig, key: &str, file: Option<&Path>) {
@@ -132,12 +143,21 @@ pub(super) fn consumer(
         .set("session.timeout.ms", "10000")
         .set("allow.auto.create.topics", "false")
         .set("topic.metadata.refresh.interval.ms", "10000");
-    let consumer: Consumer = config
+    config
         .create_with_context(Ear(Arc::clone(events)))
-        .map_err(of_config)?;
+        .map_err(of_config)
+}
+
+/// Joins the group; from now on somebody has to read.
+pub(super) fn subscribe(consumer: &Consumer, settings: &ConsumerSettings) -> Result<(), Failure> {
     let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-    consumer.subscribe(&topics).map_err(of_config)?;
-    Ok(consumer)
+    consumer.subscribe(&topics).map_err(of_config)
+}
+
+/// What a consumer tells, and the token that it asks for, before it reads. Errors are told by the
+/// ear.
+pub(super) fn serve(consumer: &BaseConsumer<Ear>) {
+    while consumer.poll(Duration::ZERO).is_some() {}
 }
 
 /// Waits for the first answer of a server, and looks for the topics that have to exist. Blocks.
@@ -158,6 +178,9 @@ pub(super) fn greet(
         has_failed || client.fetch_cluster_id(SLICE).is_some()
     });
     if let Some(failure) = events.ports.lock().failure.clone() {
+        return Err(failure);
+    }
+    if let Some(failure) = events.fatal(client) {
         return Err(failure);
     }
     if !has_answered {

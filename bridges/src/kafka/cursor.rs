@@ -1,6 +1,7 @@
 //! Up to where the queue is in Kafka: a record that is in the transactions of what it speaks of.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -12,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
-use super::events::Ear;
+use super::events::{Ear, Events};
 use super::failure;
 use super::settings::ExactlyOnce;
 use crate::{Failure, Record};
@@ -105,6 +106,7 @@ impl Cursor {
 pub(super) fn read(
     config: &ClientConfig,
     own: &ExactlyOnce,
+    events: &Arc<Events>,
     patience: Duration,
 ) -> Result<Option<Cursor>, Failure> {
     let topic = &own.cursor_topic;
@@ -115,7 +117,13 @@ pub(super) fn read(
         .set("enable.partition.eof", "true")
         .set("statistics.interval.ms", "0")
         .set("isolation.level", "read_committed");
-    let consumer: BaseConsumer = config.create().map_err(Failure::refused)?;
+    let consumer: BaseConsumer<Ear> = config
+        .create_with_context(Ear(Arc::clone(events)))
+        .map_err(Failure::refused)?;
+    if events.tokens.is_some() {
+        // It is told what it asks for when it is polled.
+        let _ = consumer.poll(TOKEN_WAIT);
+    }
     let lost = |error: KafkaError| {
         let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
         failure::of_topic(code, topic)
@@ -145,7 +153,7 @@ pub(super) fn read(
 
 /// The last record of ours from where the consumer is to the end.
 fn last_of(
-    consumer: &BaseConsumer,
+    consumer: &BaseConsumer<Ear>,
     own: &ExactlyOnce,
     patience: Duration,
 ) -> Result<Option<Vec<u8>>, KafkaError> {
@@ -170,12 +178,12 @@ fn last_of(
 pub(super) fn make_topic(
     config: &ClientConfig,
     own: &ExactlyOnce,
-    events: &std::sync::Arc<super::events::Events>,
+    events: &Arc<Events>,
     runtime: &Handle,
 ) -> Result<(), Failure> {
     let topic = &own.cursor_topic;
     let client: AdminClient<Ear> = config
-        .create_with_context(Ear(std::sync::Arc::clone(events)))
+        .create_with_context(Ear(Arc::clone(events)))
         .map_err(Failure::refused)?;
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1))
         .set("cleanup.policy", "compact")
@@ -195,6 +203,8 @@ pub(super) fn make_topic(
 pub(super) const PARTITION: i32 = 0;
 /// Offsets from the end that are looked at first.
 const LOOK_BACK: i64 = 256;
+/// librdkafka asks for a token as soon as there is a client.
+const TOKEN_WAIT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

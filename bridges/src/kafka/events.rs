@@ -1,11 +1,13 @@
 //! What librdkafka tells: deliveries, errors and statistics, left where the ends find them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::Statistics;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
@@ -17,6 +19,7 @@ use serde_json::{Map, Value};
 
 use super::failure::{self, Target, Undelivered};
 use super::statistics;
+use super::tokens::{NO_TOKEN, TokenSource};
 use crate::ports::Ports;
 use crate::{Failure, Record, Settled};
 
@@ -26,6 +29,7 @@ pub(super) struct Events {
     pub(super) ports: Arc<Ports>,
     /// Topics without which nothing goes on.
     required: BTreeSet<String>,
+    pub(super) tokens: Option<TokenSource>,
     heard: Mutex<Heard>,
 }
 
@@ -57,6 +61,7 @@ impl Sent {
 pub(super) enum Part {
     /// What statistics tell of servers.
     Servers,
+    Token,
     Out,
     In,
 }
@@ -80,15 +85,24 @@ struct Heard {
     rebalances: VecDeque<Rebalanced>,
     /// Somebody carries them out.
     is_read: bool,
+    /// A token was given; the last one may still do.
+    has_token: bool,
+    /// There was an error which may have been the end of a client, as it says itself.
+    may_be_over: bool,
     /// The numbers of each client.
     numbers: Arc<Map<String, Value>>,
 }
 
 impl Events {
-    pub(super) fn new(ports: Arc<Ports>, required: BTreeSet<String>) -> Self {
+    pub(super) fn new(
+        ports: Arc<Ports>,
+        required: BTreeSet<String>,
+        tokens: Option<TokenSource>,
+    ) -> Self {
         Self {
             ports,
             required,
+            tokens,
             heard: Mutex::default(),
         }
     }
@@ -114,6 +128,16 @@ impl Events {
 
     pub(super) fn is_suspect(&self, sequence: u64) -> bool {
         self.heard().suspects.contains(&sequence)
+    }
+
+    /// Whether any record has to go alone.
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.heard().suspects.is_empty()
+    }
+
+    /// It goes alone from now on.
+    pub(super) fn suspect(&self, sequence: u64) {
+        self.heard().suspects.insert(sequence);
     }
 
     /// It went alone and is settled.
@@ -164,9 +188,39 @@ impl Events {
         }
     }
 
+    /// A topic that is to be read is not there; what librdkafka said last names it.
+    pub(super) fn missing(&self, what: String) {
+        let details = self.last_error();
+        self.trouble(Part::In, what, &details);
+    }
+
+    /// Why a client has ended for good, if it has.
+    pub(super) fn fatal(&self, client: &Client<Ear>) -> Option<Failure> {
+        let may_be_over = std::mem::take(&mut self.heard().may_be_over);
+        let fatal = client.fatal_error().filter(|_| may_be_over);
+        fatal.map(|(code, text)| failure::of_fatal(code, &text))
+    }
+
+    /// There is a new token.
+    pub(super) fn has_new_token(&self) {
+        self.heard().has_token = true;
+        self.recovered(Part::Token);
+    }
+
+    /// There was a token once, which may still do.
+    pub(super) fn has_old_token(&self) -> bool {
+        self.heard().has_token
+    }
+
     fn settle(&self, sequence: u64, result: Result<(), Failure>) {
-        let settled = Settled { sequence, result };
-        self.ports.leave(|boxes| boxes.settled.push(settled));
+        let mut boxes = self.ports.lock();
+        let is_first = boxes.settled.is_empty();
+        boxes.settled.push(Settled { sequence, result });
+        drop(boxes);
+        // Whoever was woken for the first takes all.
+        if is_first {
+            self.ports.wake_sink();
+        }
     }
 
     /// librdkafka does not even take a record.
@@ -206,6 +260,10 @@ impl Events {
     }
 
     fn error(&self, error: &KafkaError, reason: &str) {
+        if reason.starts_with(NO_TOKEN) {
+            // It was told where it happened, with its class.
+            return;
+        }
         if let Some(failure) = failure::of_client(error, reason) {
             self.ports.fail(failure);
         } else if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
@@ -216,7 +274,11 @@ impl Events {
                 &details,
             );
         } else {
-            self.heard().last_error = Some(reason.to_owned());
+            let mut heard = self.heard();
+            heard.last_error = Some(reason.to_owned());
+            heard.may_be_over = true;
+            drop(heard);
+            self.ports.wake_sink();
         }
     }
 
@@ -248,6 +310,12 @@ impl Events {
 pub(super) struct Ear(pub(super) Arc<Events>);
 
 impl ClientContext for Ear {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.0.token()
+    }
+
     fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _line: &str) {
         // What matters comes as an error as well, and ends in the state of the bridge.
     }

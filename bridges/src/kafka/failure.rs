@@ -42,7 +42,8 @@ pub(super) fn undelivered(code: Code, target: Target<'_>) -> Undelivered {
         Code::UnknownPartition if target.has_partition => {
             Undelivered::Settled(Failure::poison(reason))
         }
-        Code::PurgeQueue | Code::PurgeInflight => Undelivered::Purged,
+        // Why the client has ended is asked for.
+        Code::PurgeQueue | Code::PurgeInflight | Code::Fatal => Undelivered::Purged,
         Code::MessageSizeTooLarge => Undelivered::Batch,
         Code::InvalidMessage
         | Code::InvalidMessageSize
@@ -89,6 +90,43 @@ pub(super) fn of_transaction(error: &KafkaError, id: &str) -> Failure {
     }
 }
 
+/// What an error of reading means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Nothing can be read any more.
+    Ended(Failure),
+    /// A topic is not there, until it is.
+    Missing(String),
+    /// It may pass.
+    Trouble(String),
+    /// Connections that come and go are told by the ear.
+    Nothing,
+}
+
+/// What an error means that a consumer has instead of a record.
+pub(super) fn unread(code: Code, is_fatal: bool) -> Unread {
+    let what = format!("the consumer: {}", words(code));
+    match code {
+        Code::AllBrokersDown | Code::BrokerTransportFailure if !is_fatal => Unread::Nothing,
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => Unread::Missing(what),
+        // It is told once, and never asked for again.
+        _ if is_operators(code) => Unread::Ended(Failure::refused(what)),
+        // The offset that would be next is not there: where to go on is looked for anew.
+        Code::AutoOffsetReset | Code::LogTruncation => Unread::Ended(Failure::retry(what)),
+        _ if is_fatal => Unread::Ended(Failure::retry(what)),
+        _ => Unread::Trouble(what),
+    }
+}
+
+/// Why a client has ended for good, in its own words.
+pub(super) fn of_fatal(code: Code, text: &str) -> Failure {
+    let reason = format!("{}: {text}", words(code));
+    match is_fenced(code) || is_operators(code) {
+        true => Failure::refused(reason),
+        false => Failure::retry(reason),
+    }
+}
+
 /// The failure of a client that cannot go on, if it cannot.
 pub(super) fn of_client(error: &KafkaError, reason: &str) -> Option<Failure> {
     let code = error.rdkafka_error_code()?;
@@ -100,7 +138,10 @@ pub(super) fn of_client(error: &KafkaError, reason: &str) -> Option<Failure> {
     if is_end(code) {
         return Some(Failure::retry(reason));
     }
-    let is_refusal = matches!(code, Code::Authentication | Code::SaslAuthenticationFailed);
+    let is_refusal = matches!(
+        code,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism
+    );
     is_refusal.then(|| Failure::refused(reason))
 }
 
@@ -110,7 +151,7 @@ fn is_fenced(code: Code) -> bool {
 }
 
 /// Somebody has to change the server or the configuration.
-fn is_operators(code: Code) -> bool {
+pub(super) fn is_operators(code: Code) -> bool {
     matches!(
         code,
         Code::UnknownTopic
@@ -124,6 +165,10 @@ fn is_operators(code: Code) -> bool {
             | Code::TransactionalIdAuthorizationFailed
             | Code::UnsupportedForMessageFormat
             | Code::InvalidRequiredAcks
+            | Code::InvalidTransactionTimeout
+            | Code::UnsupportedCompressionType
+            | Code::InconsistentGroupProtocol
+            | Code::GroupMaxSizeReached
     )
 }
 
@@ -143,8 +188,7 @@ pub(super) fn is_unauthorized(error: &KafkaError) -> bool {
 fn is_end(code: Code) -> bool {
     matches!(
         code,
-        Code::Fatal
-            | Code::Fenced
+        Code::Fenced
             | Code::ProducerFenced
             | Code::InvalidProducerEpoch
             | Code::FencedInstanceId
@@ -205,8 +249,13 @@ mod tests {
     fn a_client_ends_when_it_is_fenced_or_not_let_in() {
         let of = |code| of_client(&KafkaError::Global(code), "why").map(|it| it.class);
         assert_eq!(of(Code::Authentication), Some(Class::Refused));
-        assert_eq!(of(Code::Fatal), Some(Class::Retry));
         assert_eq!(of(Code::Fenced), Some(Class::Refused));
         assert_eq!(of(Code::AllBrokersDown), None);
+        let fatal = |code| of_fatal(code, "why");
+        let refused = Failure::refused(
+            "31 ClusterAuthorizationFailed (Broker: Cluster authorization failed): why",
+        );
+        assert_eq!(fatal(Code::ClusterAuthorizationFailed), refused);
+        assert_eq!(fatal(Code::OutOfOrderSequenceNumber).class, Class::Retry);
     }
 }

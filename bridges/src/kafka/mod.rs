@@ -16,6 +16,7 @@ mod settings;
 mod sink;
 mod source;
 mod statistics;
+mod tokens;
 mod topics;
 mod transactions;
 
@@ -33,6 +34,7 @@ use tokio::task::spawn_blocking;
 pub use offsets::Position;
 pub use settings::{ConsumerSettings, ExactlyOnce, ProducerSettings, Settings, Start, Tls};
 pub use sink::KafkaSink;
+pub use tokens::{Token, TokenSource};
 pub use topics::{topic_of, topics_of};
 
 use assign::Assigner;
@@ -194,6 +196,7 @@ impl Connector for KafkaConnector {
         let events = Arc::new(Events::new(
             Arc::clone(&ports),
             required.unwrap_or_default(),
+            settings.tokens.clone(),
         ));
         let clients = self.create(&events)?;
         self.running = Some(Running {
@@ -216,6 +219,7 @@ impl Connector for KafkaConnector {
         };
         let way_in = clients.consumer.zip(settings.consumer.clone());
         if let (Some(running), Some((consumer, own))) = (&mut self.running, way_in) {
+            client::subscribe(&consumer, &own)?;
             let reader = Reader {
                 consumer,
                 events,
@@ -271,7 +275,10 @@ async fn greet(clients: Clients, settings: Arc<Settings>) -> Result<(), Failure>
         let is_given_up = || is_given_up.load(Ordering::Relaxed);
         match (&clients.producer, &clients.consumer) {
             (Some(producer), _) => client::greet(producer.client(), &settings, is_given_up),
-            (None, Some(consumer)) => client::greet(consumer.client(), &settings, is_given_up),
+            (None, Some(consumer)) => client::greet(consumer.client(), &settings, || {
+                client::serve(consumer);
+                is_given_up()
+            }),
             (None, None) => Err(Failure::refused("nothing goes in either direction")),
         }
     });

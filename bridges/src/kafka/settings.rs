@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tokens::TokenSource;
 use crate::CredentialsSource;
 
 /// Everything the connector needs to know.
@@ -20,6 +21,8 @@ pub struct Settings {
     pub credentials: CredentialsSource,
     /// How the password is shown: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
     pub sasl_mechanism: String,
+    /// What is shown instead of user name and password: OAUTHBEARER.
+    pub tokens: Option<TokenSource>,
     /// Until the first answer.
     pub connect_timeout: Duration,
     /// How long the server may acknowledge nothing while something is in flight.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::producer::ThreadedProducer;
+use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::time::{Duration, sleep};
 
 use super::convert::Outgoing;
@@ -73,18 +73,28 @@ impl Window {
         let Some((producer, settings)) = self.producer.clone() else {
             return;
         };
-        while self.in_flight < settings.inflight_max && !self.is_alone && !self.has_ended() {
+        if self.waiting.is_empty() || self.has_ended() {
+            return;
+        }
+        // A record is suspected before it waits here again.
+        let has_suspects = self.events.has_suspects();
+        while self.in_flight < settings.inflight_max && !self.is_alone {
             let Some(record) = self.waiting.front() else {
                 return;
             };
-            let is_suspect = self.events.is_suspect(record.sequence);
+            let is_suspect = has_suspects && self.events.is_suspect(record.sequence);
             if is_suspect && self.in_flight > 0 {
                 return;
             }
             match send(&producer, record, &settings) {
                 // librdkafka's own queue is full: what is settled makes room.
                 Err(Code::QueueFull) if self.in_flight > 0 => return,
-                Err(code) => self.refuse(code),
+                Err(code) => {
+                    self.refuse(code);
+                    if self.has_ended() {
+                        return;
+                    }
+                }
                 Ok(()) => {
                     if self.in_flight == 0 {
                         self.progress.made();
@@ -123,6 +133,13 @@ impl Window {
             }
         }
         settled
+    }
+
+    fn look_at_the_client(&self) {
+        let client = self.producer.as_ref().map(|(it, _)| it.client());
+        if let Some(failure) = client.and_then(|it| self.events.fatal(it)) {
+            self.events.ports.fail(failure);
+        }
     }
 
     fn look_at_the_clock(&mut self) {
@@ -178,6 +195,7 @@ impl Window {
             if !settled.is_empty() {
                 return Ok(settled);
             }
+            self.look_at_the_client();
             self.look_at_the_clock();
             if let Some(failure) = &self.events.ports.lock().failure {
                 return Err(failure.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::runtime::Handle;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::assign::Assigner;
 use super::convert::record_of;
 use super::events::{Ear, Events, Part, Rebalanced};
-use super::failure;
+use super::failure::{self, Unread};
 use super::offsets::Offsets;
 use crate::{Failure, Receipt, Received, Token};
 
@@ -195,16 +195,15 @@ impl Reader {
         let Some(code) = error.rdkafka_error_code() else {
             return self.events.trouble(Part::In, error.to_string(), "");
         };
-        let what = format!("the consumer: {}", failure::words(code));
         let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        // The offset that would be next is not there: where to go on is looked for anew.
-        if failure::is_unauthorized(error) {
-            self.events.ports.fail(Failure::refused(what));
-        } else if is_fatal || matches!(code, Code::AutoOffsetReset | Code::LogTruncation) {
-            self.events.ports.fail(Failure::retry(what));
-        } else if !matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure) {
-            // Connections that come and go are told by the ear.
-            self.events.trouble(Part::In, what, "");
+        if let Some(failure) = self.events.fatal(self.consumer.client()) {
+            return self.events.ports.fail(failure);
+        }
+        match failure::unread(code, is_fatal) {
+            Unread::Ended(failure) => self.events.ports.fail(failure),
+            Unread::Missing(what) => self.events.missing(what),
+            Unread::Trouble(what) => self.events.trouble(Part::In, what, ""),
+            Unread::Nothing => {}
         }
     }
 }

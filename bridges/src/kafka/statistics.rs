@@ -57,7 +57,7 @@ fn server(broker: &Broker) -> Value {
     // Tenths are enough, and steady.
     let ms = |us: i64| Value::from((us / 100) as f64 / 10.0);
     json!({
-        "state": broker.state.to_ascii_lowercase(),
+        "connection": broker.state.to_ascii_lowercase(),
         "rtt_ms": rtt.map(|it| ms(it.avg)),
         "rtt_ms_p99": rtt.map(|it| ms(it.p99)),
         "throttle_ms": throttle_ms_of(broker),
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(numbers["queue_messages"], 7);
         assert_eq!(numbers["retries"], 5);
         let server = json!({
-            "state": "up", "rtt_ms": 1.2, "rtt_ms_p99": 5.6, "throttle_ms": 40,
+            "connection": "up", "rtt_ms": 1.2, "rtt_ms_p99": 5.6, "throttle_ms": 40,
             "requests_in_flight": 0,
         });
         assert_eq!(numbers["servers"], json!({ "k1:9092/1": server }));

@@ -39,6 +39,13 @@ pub(super) struct Transactions {
     pub(super) waiting: VecDeque<Record>,
 }
 
+/// The end of a transaction.
+enum End {
+    Done,
+    /// It has to be undone, for this error unless records were refused.
+    Undone(Option<Code>),
+}
+
 /// Ends what an earlier producer of the id has left open, fences it, and reads how far it came.
 /// Blocks.
 ///
@@ -55,14 +62,14 @@ pub(super) fn resume(
         .producer
         .as_ref()
         .is_some_and(|it| it.creates_topics);
+    let events = &producer.context().0;
     if creates {
-        let events = &producer.context().0;
         cursor::make_topic(&config, own, events, runtime)?;
     }
     producer
         .init_transactions(settings.connect_timeout)
         .map_err(|error| failure::of_transaction(&error, &own.transactional_id))?;
-    cursor::read(&config, own, settings.connect_timeout)
+    cursor::read(&config, own, events, settings.connect_timeout)
 }
 
 impl Transactions {
@@ -97,6 +104,9 @@ impl Transactions {
 
     /// False if it was closed.
     fn is_open(&self) -> Result<bool, Failure> {
+        if let Some(failure) = self.events.fatal(self.producer.client()) {
+            return Err(failure);
+        }
         if let Some(failure) = &self.events.ports.lock().failure {
             return Err(failure.clone());
         }
@@ -136,9 +146,15 @@ impl Transactions {
             cursor.pass(record);
             is_whole = is_whole && self.send(record)?;
         }
-        if !is_whole || !self.send_cursor(&cursor)? || !self.commit()? {
+        let mut end = End::Undone(None);
+        if is_whole && self.send_cursor(&cursor)? {
+            end = self.commit()?;
+        }
+        if let End::Undone(code) = end {
             self.abort()?;
-            self.drop_refused();
+            if !self.drop_refused() {
+                self.look_for_the_cause(code, count)?;
+            }
             return Ok(false);
         }
         self.cursor = cursor;
@@ -205,12 +221,11 @@ impl Transactions {
         }
     }
 
-    /// False if the transaction has to be undone.
-    fn commit(&self) -> Result<bool, Failure> {
+    fn commit(&self) -> Result<End, Failure> {
         let begin = Instant::now();
         loop {
             let Err(error) = self.producer.commit_transaction(SLICE) else {
-                return Ok(true);
+                return Ok(End::Done);
             };
             if begin.elapsed() >= SILENCE {
                 self.events.silent();
@@ -218,7 +233,7 @@ impl Transactions {
             let KafkaError::Transaction(why) = &error else {
                 // Records are still on their way, and stay so once one of them was refused.
                 if self.has_refused() {
-                    return Ok(false);
+                    return Ok(End::Undone(None));
                 }
                 if begin.elapsed() < self.ack_timeout && self.is_open()? {
                     continue;
@@ -226,7 +241,7 @@ impl Transactions {
                 return Err(self.ended(&error));
             };
             if why.txn_requires_abort() {
-                return Ok(false);
+                return Ok(End::Undone(Some(why.code())));
             }
             let is_worth_it = why.is_retriable() && begin.elapsed() < self.ack_timeout;
             if !is_worth_it || !self.is_open()? {
@@ -256,8 +271,9 @@ impl Transactions {
         }
     }
 
-    /// After an abort: what Kafka will never take leaves; all else is tried again, in order.
-    fn drop_refused(&mut self) {
+    /// After an abort: what Kafka will never take leaves; all else is tried again, in order. False
+    /// if nothing was refused by itself.
+    fn drop_refused(&mut self) -> bool {
         let ends = std::mem::take(&mut self.events.ports.lock().settled);
         let refused: BTreeMap<u64, Failure> = ends
             .into_iter()
@@ -269,6 +285,9 @@ impl Transactions {
             self.events
                 .trouble(Part::Out, "a transaction was undone".to_owned(), &details);
         }
+        if refused.is_empty() {
+            return false;
+        }
         let is_poison = |it: &u64| refused.get(it).is_some_and(|it| it.class == Class::Poison);
         self.waiting.retain(|it| !is_poison(&it.sequence));
         self.settle(
@@ -277,10 +296,43 @@ impl Transactions {
                 .filter(|(sequence, _)| is_poison(sequence))
                 .map(|(sequence, failure)| (*sequence, Err(failure.clone()))),
         );
+        true
+    }
+
+    /// The transaction was refused as a whole. What goes to topics of its own is sent alone, to
+    /// find the one that may not be used; without such records it is a topic that all need.
+    fn look_for_the_cause(&mut self, code: Option<Code>, count: usize) -> Result<(), Failure> {
+        let Some(code) = code else {
+            return Ok(());
+        };
+        let failure =
+            failure::of_transaction(&KafkaError::Global(code), &self.own.transactional_id);
+        if !failure::is_operators(code) {
+            let details = format!(": {failure}");
+            self.events
+                .trouble(Part::Out, "a transaction was undone".to_owned(), &details);
+            return Ok(());
+        }
+        let batch = self.waiting.iter().take(count);
+        let own_topics = batch.filter(|it| !self.settings.topics.contains(&topic_of(&it.topic)));
+        let own_topics: Vec<u64> = own_topics.map(|it| it.sequence).collect();
+        match *own_topics {
+            [] => return Err(failure),
+            [sequence] if count == 1 => {
+                self.waiting.pop_front();
+                let refused = Failure::poison(failure);
+                self.settle([(sequence, Err(refused))].into_iter());
+            }
+            _ => own_topics.iter().for_each(|it| self.events.suspect(*it)),
+        }
+        Ok(())
     }
 
     /// Why nothing can be sent any more by this client.
     fn ended(&self, error: &KafkaError) -> Failure {
+        if let Some(failure) = self.events.fatal(self.producer.client()) {
+            return failure;
+        }
         failure::of_transaction(error, &self.own.transactional_id)
     }
 }

@@ -94,8 +94,8 @@ impl<C: Connector> Runner<C> {
         {
             match self.map.outward(lent, self.peer.as_deref(), now_ms) {
                 Ok(mut record) => {
-                    // MQTT has no names of messages.
-                    let is_named = self.kind != BridgeKind::Mqtt;
+                    // MQTT has no names of messages, Kafka offsets instead.
+                    let is_named = !matches!(self.kind, BridgeKind::Mqtt | BridgeKind::Kafka);
                     record.uid = is_named.then(|| self.naming.name(lent).into());
                     records.push(record);
                 }

@@ -7,6 +7,7 @@ mod faults;
 mod inward;
 mod leaders;
 mod ledger;
+mod oauth;
 mod outward;
 mod party;
 mod server;
@@ -56,6 +57,9 @@ const STEPS: &[(&str, Step)] = steps![
     outward::users_are_let_in_refused_and_kept_from_topics_in_the_servers_words,
     outward::tls_trusts_the_authority_that_is_given_and_no_other,
     outward::a_server_that_wants_a_certificate_gets_ours,
+    oauth::a_bridge_without_a_token_that_kafka_takes_is_down,
+    oauth::tokens_are_fetched_by_client_credentials_also_for_transactions,
+    oauth::a_token_in_a_file_is_read_anew_before_it_ends,
     statistics::the_state_shows_what_both_clients_have_counted,
     inward::messages_come_with_their_properties_and_offsets_are_committed,
     inward::regular_expressions_and_filters_name_topics,

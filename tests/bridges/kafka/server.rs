@@ -27,15 +27,26 @@ pub(crate) struct Kafka {
     pub(crate) tls_port: u16,
     /// TLS for clients with a certificate of that authority, who may do everything.
     pub(crate) mutual_port: u16,
+    /// Tokens that nobody has signed, by OAUTHBEARER, shown anew after 5 seconds at the latest; the
+    /// users are those of `sasl_port`.
+    pub(crate) oauth_port: u16,
 }
 
 impl Kafka {
     pub(crate) fn start() -> Self {
         let directory = directory();
-        let [port, sasl_port, tls_port, mutual_port, controller] = [(); 5].map(|()| free_port());
+        let [
+            port,
+            sasl_port,
+            tls_port,
+            mutual_port,
+            oauth_port,
+            controller,
+        ] = [(); 6].map(|()| free_port());
         let data = directory.join("data").display().to_string();
         let text = PROPERTIES
             .replace("SASL_PORT", &sasl_port.to_string())
+            .replace("OAUTH_PORT", &oauth_port.to_string())
             .replace("MUTUAL_PORT", &mutual_port.to_string())
             .replace("TLS_PORT", &tls_port.to_string())
             .replace("CONTROLLER_PORT", &controller.to_string())
@@ -51,6 +62,7 @@ impl Kafka {
             sasl_port,
             tls_port,
             mutual_port,
+            oauth_port,
         };
         server.wait_until_ready();
         server
@@ -184,15 +196,17 @@ listeners=PLAINTEXT://127.0.0.1:PORT,\
   SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
   SSL://127.0.0.1:TLS_PORT,\
   MUTUAL://127.0.0.1:MUTUAL_PORT,\
+  OAUTH://127.0.0.1:OAUTH_PORT,\
   CONTROLLER://127.0.0.1:CONTROLLER_PORT
 advertised.listeners=PLAINTEXT://127.0.0.1:PORT,\
   SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
   SSL://localhost:TLS_PORT,\
-  MUTUAL://localhost:MUTUAL_PORT
+  MUTUAL://localhost:MUTUAL_PORT,\
+  OAUTH://127.0.0.1:OAUTH_PORT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
-  SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MUTUAL:SSL
+  SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MUTUAL:SSL,OAUTH:SASL_PLAINTEXT
 ssl.keystore.type=PEM
 ssl.keystore.location=keystore.pem
 ssl.client.auth=none
@@ -211,6 +225,11 @@ listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
   org.apache.kafka.common.security.scram.ScramLoginModule \
   required;
 listener.name.sasl_plaintext.scram-sha-512.connections.max.reauth.ms=3000
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.connections.max.reauth.ms=5000
+listener.name.oauth.oauthbearer.sasl.jaas.config=\
+  org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule \
+  required unsecuredLoginStringClaim_sub="nobody";
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:plain;User:mighty;User:mutual
 log.dirs=DATA

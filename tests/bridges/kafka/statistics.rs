@@ -41,7 +41,7 @@ pub(super) fn the_state_shows_what_both_clients_have_counted(kafka: &Kafka) {
         assert!(producer[key].as_u64() > Some(0), "{key}: {said}");
     }
     let name = format!("127.0.0.1:{}/1", kafka.port);
-    assert_eq!(producer["servers"][&name]["state"], "up", "{said}");
+    assert_eq!(producer["servers"][&name]["connection"], "up", "{said}");
     let round_trip = &consumer["servers"][&name]["rtt_ms"];
     assert!(round_trip.as_f64() > Some(0.0), "{said}");
     let mut receiver = Client::connect(&ours, "receiver");
