@@ -99,7 +99,7 @@ fn spawn(directory: &Path) -> Child {
         .expect("java, which tests/run installs")
 }
 
-const PLAIN_OPTIONS: &str = "protocols=AMQP;useEpoll=false;amqpIdleTimeout=4000";
+const PLAIN_OPTIONS: &str = "protocols=AMQP;useEpoll=false;amqpIdleTimeout=20000";
 const TLS_OPTIONS: &str = "protocols=AMQP;useEpoll=false;sslEnabled=true;keyStoreType=PEM;\
      keyStorePath=DIRECTORY/keystore.pem;trustStoreType=PEMCA;trustStorePath=DIRECTORY/ca.crt;\
      needClientAuth=true;saslMechanisms=EXTERNAL;securityDomain=certificates";

@@ -7,7 +7,7 @@ use crate::federation::wait_until_up;
 use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
 
-/// Artemis ends connections over which it has heard nothing for 4 s; we do so after 5 s.
+/// After 5 s without a word of the server.
 pub(super) fn a_silent_connection_stays_and_one_whose_server_is_silent_is_left(artemis: &Artemis) {
     let lines = format!(
         "keep_alive_seconds = 5\n{ARTEMIS}\ntarget = \"queue\"\n\
@@ -25,7 +25,7 @@ pub(super) fn a_silent_connection_stays_and_one_whose_server_is_silent_is_left(a
     assert!(said.contains("Idle timeout"), "{said}");
     proxy.heal();
     watcher.wait_for(STATE, "\"state\":\"up\"");
-    // Meanwhile more has passed than Artemis waits for.
+    // Over this one nothing but signs of life has gone meanwhile.
     Client::connect(&ours, "sender").publish("quiet", "still here", Q1);
     let mut there = artemis.party();
     assert_eq!(there.reader("quiet", "queue").payload(), "still here");
