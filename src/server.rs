@@ -255,7 +255,14 @@ fn reports_into(mailboxes: &Arc<[Mailbox]>) -> Reports {
             std::process::exit(STORE_FAILED_STATUS);
         }
         if let Some(mailbox) = mailboxes.get(usize::from(shard.0)) {
-            mailbox.put(vec![Mail::Store(report)]);
+            match report {
+                Report::Committed {
+                    is_awaited: false, ..
+                } => mailbox.put_quietly(Mail::Store(report)),
+                report => {
+                    mailbox.put(vec![Mail::Store(report)]);
+                }
+            }
         }
     })
 }

@@ -48,7 +48,7 @@ use crate::exchange::{BridgeId, Part, ShardId};
 use crate::net::handshake::random_bytes;
 use crate::net::mailbox::Mailbox;
 use crate::shard::{BridgeRequest, Mail, Shared};
-use crate::store::{QueueId, Ticket};
+use crate::store::{Awaited, QueueId, Ticket};
 
 use command::{Change, Command, Wish};
 use desk::Desk;
@@ -357,7 +357,9 @@ impl Bridges {
             let (kept, put) = Kept::fresh(bridge, shared);
             let home = home_of(id, shared);
             // Before all that names the queue; nobody waits for this ticket.
-            shared.store.submit(home, Ticket::default(), vec![put]);
+            shared
+                .store
+                .submit(home, Ticket::default(), vec![put], Awaited::No);
             kept
         });
         let (done, is_done) = sync_channel(1);

@@ -13,7 +13,7 @@ use crate::config::Bridge;
 use crate::exchange::BridgeId;
 use crate::queue::BridgeRemains;
 use crate::shard::{Shard, Shared};
-use crate::store::{Operation, QueueId, Recovered, RecoveredQueue, Ticket};
+use crate::store::{Awaited, Operation, QueueId, Recovered, RecoveredQueue, Ticket};
 
 /// The queues in the store, by the names of the bridges.
 #[derive(Debug, Default)]
@@ -125,7 +125,9 @@ pub(crate) fn restore_queues(
     if let (Some(first), false) = (shards.first(), operations.is_empty()) {
         // Below every ticket of the shard: nobody waits for it.
         let ticket = Ticket::default();
-        shared.store.submit(first.id(), ticket, operations);
+        shared
+            .store
+            .submit(first.id(), ticket, operations, Awaited::No);
     }
     queues
 }

@@ -206,8 +206,9 @@ impl Driver {
         let work = shard.take_store_work();
         let id = shard.id();
         drop(shard);
-        if let Some((ticket, operations)) = work.batch {
-            self.store.submit(id, ticket, operations);
+        if let Some(batch) = work.batch {
+            self.store
+                .submit(id, batch.ticket, batch.operations, batch.awaited);
         }
         for (request, load) in work.loads {
             self.store.load(id, request, load);

@@ -488,7 +488,7 @@ impl Shard {
             return false;
         }
         if self.durable.has_recorded() {
-            connection.awaits_connack = Some(self.durable.fence());
+            connection.awaits_connack = Some(self.durable.fence_of_change());
             self.durable.hold(key, connection, 0);
         }
         self.metrics.messages_sent.add(1);

@@ -13,7 +13,7 @@ use crate::exchange::{BridgeId, GroupId};
 use crate::message::Message;
 use crate::queue::{Delivery, Stored};
 use crate::store::{
-    Lane, Load, MessageId, MessageIds, Operation, QueueId, Receiver, Report, RequestId,
+    Awaited, Lane, Load, MessageId, MessageIds, Operation, QueueId, Receiver, Report, RequestId,
     SessionRecord, Store, Ticket, WillRecord,
 };
 
@@ -89,9 +89,20 @@ pub(super) enum Published {
 #[derive(Debug, Default)]
 pub struct StoreWork {
     /// To be submitted first.
-    pub batch: Option<(Ticket, Vec<Operation>)>,
+    pub batch: Option<StoreBatch>,
     /// To be asked afterwards.
     pub loads: Vec<(RequestId, Load)>,
+}
+
+/// What a shard did in one turn.
+#[derive(Debug)]
+pub struct StoreBatch {
+    /// Its name.
+    pub ticket: Ticket,
+    /// In order.
+    pub operations: Vec<Operation>,
+    /// Who waits for it.
+    pub awaited: Awaited,
 }
 
 impl Durable {
@@ -239,8 +250,9 @@ impl Durable {
 
     /// Calls the asker after a commit; the fence is not committed.
     pub(super) fn wake_after(&mut self, asker: Asker, fence: Ticket) {
+        debug_assert!(fence > self.committed);
         self.fenced.push(asker);
-        self.wants_commit |= fence == self.ticket;
+        self.wants_commit = true;
     }
 
     /// As [`Durable::fence`], and the batch is submitted even if it is empty.
@@ -262,6 +274,17 @@ impl Durable {
         Some(request)
     }
 
+    fn awaited(&self, ticket: Ticket, wants_commit: bool) -> Awaited {
+        let is_last = |it: Option<Ticket>| it == Some(ticket);
+        if wants_commit || is_last(self.reports.back().map(|it| it.0)) {
+            Awaited::Commit
+        } else if is_last(self.holding.back().map(|it| it.0)) {
+            Awaited::Answers
+        } else {
+            Awaited::No
+        }
+    }
+
     fn take_work(&mut self) -> StoreWork {
         let wants_commit = std::mem::take(&mut self.wants_commit);
         let batch = (wants_commit || !self.operations.is_empty()).then(|| {
@@ -271,7 +294,11 @@ impl Durable {
             self.ids.share();
             // Turns are alike: the next will hardly grow its list.
             let next = Vec::with_capacity(self.operations.len().min(OPERATIONS_EXPECTED_MAX));
-            (ticket, std::mem::replace(&mut self.operations, next))
+            StoreBatch {
+                ticket,
+                operations: std::mem::replace(&mut self.operations, next),
+                awaited: self.awaited(ticket, wants_commit),
+            }
         });
         StoreWork {
             batch,
@@ -292,7 +319,7 @@ impl Shard {
     /// What the store says.
     pub(super) fn take_report(&mut self, report: Report, now_ms: u64) {
         match report {
-            Report::Committed { ticket } => self.committed(ticket, now_ms),
+            Report::Committed { ticket, .. } => self.committed(ticket, now_ms),
             Report::Settled { ticket } => self.settled(ticket, now_ms),
             Report::Refused {
                 mut messages,

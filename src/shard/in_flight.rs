@@ -9,7 +9,7 @@ use tidewire_protocol::codec::{PacketId, QoS};
 
 use super::{Key, Shard};
 use crate::queue::{Delivery, Stored};
-use crate::store::{InFlightRecord, MessageId, Operation, QueueId};
+use crate::store::{InFlightRecord, MessageId, Operation, QueueId, patience_us};
 
 /// Identifiers of QoS 1 that have no row yet.
 ///
@@ -18,7 +18,7 @@ use crate::store::{InFlightRecord, MessageId, Operation, QueueId};
 #[derive(Debug)]
 pub(super) struct Unkept {
     sent: VecDeque<Sent>,
-    patience_ms: u64,
+    interval_us: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,14 +26,14 @@ struct Sent {
     session: Key,
     packet_id: PacketId,
     order: MessageId,
-    due_ms: u64,
+    sent_at_ms: u64,
 }
 
 impl Unkept {
-    pub(super) fn new(patience_ms: u32) -> Self {
+    pub(super) fn new(interval_ms: u32) -> Self {
         Self {
             sent: VecDeque::new(),
-            patience_ms: patience_ms.into(),
+            interval_us: u64::from(interval_ms) * 1_000,
         }
     }
 
@@ -43,8 +43,7 @@ impl Unkept {
             session,
             packet_id,
             order,
-            // The millisecond has begun already.
-            due_ms: now_ms + self.patience_ms + 1,
+            sent_at_ms: now_ms,
         });
     }
 
@@ -53,7 +52,10 @@ impl Unkept {
     }
 
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        self.sent.front().map(|it| it.due_ms)
+        let first = self.sent.front()?;
+        let patience_ms = patience_us(self.interval_us, self.sent.len()) / 1_000;
+        // The millisecond in which it was sent had begun already.
+        Some(first.sent_at_ms + patience_ms + 1)
     }
 }
 
@@ -62,7 +64,8 @@ impl Shard {
     pub(super) fn keep_in_flight(&mut self, now_ms: u64) {
         while let Some(sent) = self.durable.unkept.sent.front().copied() {
             let in_use = self.in_use(sent);
-            if in_use.is_some() && sent.due_ms > now_ms {
+            let due_ms = self.durable.unkept.next_due_ms();
+            if in_use.is_some() && due_ms > Some(now_ms) {
                 return;
             }
             self.durable.unkept.sent.pop_front();

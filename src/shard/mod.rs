@@ -48,7 +48,7 @@ pub(crate) use bridge::publisher_of_bridge;
 pub use bridge::{Arrived, BridgeReport, BridgeRequest};
 pub use census::Census;
 pub use connect::{Accepted, Handshake, refusal};
-pub use durable::StoreWork;
+pub use durable::{StoreBatch, StoreWork};
 pub use explain::text_of;
 pub use mail::{Mail, Member, Recheck, Reconfiguration};
 pub use mount::{client_id_of, mounted};

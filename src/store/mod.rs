@@ -42,10 +42,11 @@ pub use id::{Lane, MessageId, MessageIds, QueueId};
 pub use operation::{
     InFlightRecord, Operation, Receiver, SessionRecord, SubscriptionRecord, WillRecord,
 };
+pub use pending::patience_us;
 pub use recovery::{
     Recovered, RecoveredDelayed, RecoveredMessage, RecoveredQueue, RecoveredSession,
 };
-pub use report::{Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket};
+pub use report::{Awaited, Load, Loaded, Report, Reports, RequestId, RetainedPlace, Ticket};
 
 use commit::{RetainedLimits, RetainedMax};
 use disk_reserve::DiskReserve;
@@ -225,9 +226,17 @@ impl Store {
     /// Hands in what a shard did, in order. A report says when it is on disk; in memory, at once.
     ///
     /// Mail that a shard sends about these operations must be sent after this call.
-    pub fn submit(&self, shard: ShardId, ticket: Ticket, operations: Vec<Operation>) {
+    pub fn submit(
+        &self,
+        shard: ShardId,
+        ticket: Ticket,
+        operations: Vec<Operation>,
+        awaited: Awaited,
+    ) {
         let Some(durable) = &self.durable else {
-            self.reports.send(shard, Report::Committed { ticket });
+            let is_awaited = true;
+            self.reports
+                .send(shard, Report::Committed { ticket, is_awaited });
             return;
         };
         let (mut bytes, mut changes_retained) = (0, false);
@@ -252,6 +261,7 @@ impl Store {
             bytes,
             version: overlay.as_ref().map_or(0, |it| it.version()),
             urgent: 0,
+            awaited,
         });
         drop(overlay);
         if !answers.is_empty() {

@@ -1,8 +1,9 @@
 //! Batches that wait for the writer. What is settled while it waits is never written.
 //!
 //! A message for receivers that are there is likely to be settled within a round trip: it waits
-//! for that, at most for the commit interval. Batches are done in the order in which all shards
-//! have submitted them, so that a fence of one shard covers what others submitted before.
+//! for that, for the commit interval and longer if many wait. Batches are done in the order in
+//! which all shards have submitted them, so that a fence of one shard covers what others submitted
+//! before.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tidewire_protocol::codec::QoS;
 use super::id::{MessageId, QueueId};
 use super::operation::{Operation, Receiver};
 use super::prompt::PromptQueues;
-use super::report::Ticket;
+use super::report::{Awaited, Ticket};
 use crate::clock::Clock;
 use crate::exchange::ShardId;
 
@@ -29,6 +30,7 @@ pub(super) struct Submitted {
     pub(super) version: u64,
     /// Operations that somebody waits for, and that only a commit answers.
     pub(super) urgent: usize,
+    pub(super) awaited: Awaited,
 }
 
 /// What the shards have submitted and the writer has not taken.
@@ -37,7 +39,7 @@ pub(super) struct Pending {
     state: Mutex<State>,
     wake: Condvar,
     clock: Clock,
-    patience_us: u64,
+    interval_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +55,7 @@ struct State {
     wanted: Option<usize>,
     /// The writer has not yet answered what it took.
     is_writing: bool,
-    /// Batches with messages of which nothing is left, and whose shard was not told; some of them
-    /// are gone.
+    /// Batches of which nothing is left, and whose packets wait; some of them are gone.
     untold: Vec<u64>,
     is_closed: bool,
 }
@@ -72,7 +73,7 @@ struct Waiting {
 pub(super) struct Answers {
     /// Nothing is left of them nor of any before them.
     pub(super) done: Vec<Submitted>,
-    /// Nothing is left of them.
+    /// Nothing is left of them, and packets wait for that.
     pub(super) settled: Vec<(ShardId, Ticket)>,
 }
 
@@ -97,19 +98,20 @@ struct Noted {
     urgent: usize,
     /// Operations that still have to be written.
     live: usize,
-    has_messages: bool,
+    /// Who settled the last message.
+    settled: Option<QueueId>,
     now_us: u64,
     patience_us: u64,
 }
 
 impl Pending {
-    /// `patience_ms`: how long a batch waits for its receivers.
-    pub(super) fn new(clock: Clock, patience_ms: u32) -> Self {
+    /// `interval_ms`: how long a batch waits for its receivers if nothing else does.
+    pub(super) fn new(clock: Clock, interval_ms: u32) -> Self {
         Self {
             state: Mutex::default(),
             wake: Condvar::new(),
             clock,
-            patience_us: u64::from(patience_ms) * 1_000,
+            interval_us: u64::from(interval_ms) * 1_000,
         }
     }
 
@@ -117,8 +119,8 @@ impl Pending {
     pub(super) fn put(&self, submitted: Submitted) -> Answers {
         let since_us = self.clock.now_us();
         let mut state = self.state.lock();
-        state.append(submitted, since_us, self.patience_us);
-        let answers = state.take_answers(since_us, self.patience_us);
+        state.append(submitted, since_us, self.interval_us);
+        let answers = state.take_answers();
         let is_enough =
             !state.batches.is_empty() && state.wanted.is_some_and(|wanted| state.urgent >= wanted);
         if is_enough {
@@ -156,7 +158,7 @@ impl Pending {
                 return Some(since_us.is_some());
             }
             let now_us = self.clock.now_us();
-            let due_us = since_us.map(|it| it + self.patience_us);
+            let due_us = since_us.map(|it| it + self.patience_us(&state));
             if due_us.is_some_and(|it| it <= now_us) {
                 return Some(true);
             }
@@ -173,6 +175,10 @@ impl Pending {
             }
             state.wanted = None;
         }
+    }
+
+    fn patience_us(&self, state: &State) -> u64 {
+        patience_us(self.interval_us, state.messages.len())
     }
 
     /// Waits until so much is urgent, for a limited time.
@@ -196,34 +202,32 @@ impl Pending {
         let now_us = self.clock.now_us();
         let mut state = self.state.lock();
         state.is_writing = true;
+        let patience_us = self.patience_us(&state);
         let (mut taken, mut operations, mut bytes) = (Vec::new(), 0, 0);
         while let Some(next) = state.batches.front() {
             operations += next.live.max(1);
             bytes += next.submitted.bytes;
             let is_full = operations > operations_max || bytes > bytes_max;
-            let is_early = next.since_us + self.patience_us > now_us;
+            let is_early = next.since_us + patience_us > now_us;
             let may_wait = is_early && state.urgent == 0 && !state.is_closed;
             if !taken.is_empty() && (is_full || may_wait) {
                 break;
             }
-            taken.extend(state.pop(now_us, self.patience_us));
+            taken.extend(state.pop(now_us, patience_us, self.interval_us));
         }
         taken
     }
 
     /// What is settled behind the batches that were just taken.
     pub(super) fn settled(&self) -> Answers {
-        let now_us = self.clock.now_us();
-        let mut state = self.state.lock();
-        state.take_answers(now_us, self.patience_us)
+        self.state.lock().take_answers()
     }
 
     /// What was taken is answered; answers which batches behind it are done already.
     pub(super) fn answered(&self) -> Answers {
-        let now_us = self.clock.now_us();
         let mut state = self.state.lock();
         state.is_writing = false;
-        state.take_answers(now_us, self.patience_us)
+        state.take_answers()
     }
 }
 
@@ -234,7 +238,7 @@ impl State {
             // An empty batch is a fence that somebody waits for.
             urgent: usize::from(submitted.operations.is_empty()),
             live: submitted.operations.len(),
-            has_messages: false,
+            settled: None,
             now_us: since_us,
             patience_us,
         };
@@ -246,7 +250,7 @@ impl State {
         }
         submitted.urgent = noted.urgent;
         self.urgent += noted.urgent;
-        if noted.live == 0 && noted.has_messages {
+        if noted.live == 0 && submitted.awaited == Awaited::Answers {
             self.untold.push(noted.batch);
         }
         self.batches.push_back(Waiting {
@@ -260,7 +264,6 @@ impl State {
     fn note(&mut self, operation: &mut Operation, earlier: &mut [Operation], noted: &mut Noted) {
         match operation {
             Operation::PutMessage { id, receivers, .. } => {
-                noted.has_messages = true;
                 let is_prompt =
                     |it: &Receiver| it.qos == QoS::AtLeastOnce && self.prompt.contains(it.queue);
                 if noted.patience_us > 0 && receivers.iter().all(is_prompt) {
@@ -272,6 +275,10 @@ impl State {
             }
             Operation::Settle { queue, id } => match self.settle(*queue, *id, earlier, noted) {
                 true => {
+                    // Many settle many: one look at their habits is enough.
+                    if noted.settled.replace(*queue) != Some(*queue) {
+                        self.prompt.settled(*queue, noted.now_us);
+                    }
                     *operation = Operation::Nothing;
                     noted.live -= 1;
                 }
@@ -306,14 +313,19 @@ impl State {
         let Some(place) = self.messages.get(&id).copied() else {
             return false;
         };
-        let (operations, live) = if place.batch == noted.batch {
-            (earlier, &mut noted.live)
+        let (operations, live, awaited) = if place.batch == noted.batch {
+            (earlier, &mut noted.live, Awaited::No)
         } else {
             let at = place_of(place.batch, self.first);
             let Some(waiting) = at.and_then(|at| self.batches.get_mut(at)) else {
                 return false;
             };
-            (&mut waiting.submitted.operations[..], &mut waiting.live)
+            let awaited = waiting.submitted.awaited;
+            (
+                &mut waiting.submitted.operations[..],
+                &mut waiting.live,
+                awaited,
+            )
         };
         let Some(Operation::PutMessage { receivers, .. }) = operations.get_mut(place.index) else {
             return false;
@@ -324,7 +336,7 @@ impl State {
         if receivers.is_empty() {
             self.messages.remove(&id);
             *live -= 1;
-            if *live == 0 && place.batch != noted.batch {
+            if *live == 0 && awaited == Awaited::Answers {
                 self.untold.push(place.batch);
             }
         }
@@ -333,7 +345,7 @@ impl State {
 
     /// Takes out the oldest batch. Receivers that let a message wait for too long are not waited
     /// for again before they are sent another.
-    fn pop(&mut self, now_us: u64, patience_us: u64) -> Option<Submitted> {
+    fn pop(&mut self, now_us: u64, patience_us: u64, interval_us: u64) -> Option<Submitted> {
         let Waiting {
             submitted,
             since_us,
@@ -347,7 +359,9 @@ impl State {
                 && since_us + patience_us <= now_us
             {
                 for receiver in receivers {
-                    self.prompt.was_late(receiver.queue, now_us, patience_us);
+                    let busy_since_us = now_us.saturating_sub(patience_us);
+                    self.prompt
+                        .was_late(receiver.queue, now_us, interval_us, busy_since_us);
                 }
             }
         }
@@ -355,8 +369,8 @@ impl State {
     }
 
     /// Batches at the front of which nothing is left, unless the writer has some before them. Those
-    /// behind a front that will be written have only their own shard's answers to give.
-    fn take_answers(&mut self, now_us: u64, patience_us: u64) -> Answers {
+    /// behind others have only their own shard's answers to give.
+    fn take_answers(&mut self) -> Answers {
         let mut done = Vec::new();
         while !self.is_writing
             && let Some(Waiting { live: 0, .. }) = self.batches.front()
@@ -366,19 +380,24 @@ impl State {
             self.urgent -= first.submitted.urgent;
             done.push(first.submitted);
         }
-        let is_late = |it: &Waiting| it.since_us + patience_us / LATE_PART <= now_us;
-        let is_stuck = self.is_writing || self.batches.front().is_some_and(is_late);
-        self.untold.retain(|it| *it >= self.first);
         let mut settled = Vec::new();
-        if is_stuck {
-            for batch in self.untold.drain(..) {
-                let at = place_of(batch, self.first);
-                let submitted = at.and_then(|at| self.batches.get(at));
-                settled.extend(submitted.map(|it| (it.submitted.shard, it.submitted.ticket)));
+        for batch in self.untold.drain(..) {
+            let at = place_of(batch, self.first);
+            if let Some(waiting) = at.and_then(|at| self.batches.get_mut(at)) {
+                let submitted = &mut waiting.submitted;
+                submitted.awaited = Awaited::No;
+                settled.push((submitted.shard, submitted.ticket));
             }
         }
         Answers { done, settled }
     }
+}
+
+/// How long receivers are waited for: for the interval, and as long as it would take to write what
+/// waits and to delete it again.
+pub fn patience_us(interval_us: u64, waiting: usize) -> u64 {
+    let write_us = waiting as u64 * WRITE_US;
+    (interval_us + write_us).min(interval_us * INTERVALS_MAX)
 }
 
 /// Where a batch is if the first has this number.
@@ -388,5 +407,7 @@ fn place_of(batch: u64, first: u64) -> Option<usize> {
 
 /// Nobody waits for so long: half of all time.
 const LONG_US: u64 = u64::MAX / 2;
-/// Whoever is not done after this part of the commit interval may have to be written.
-const LATE_PART: u64 = 4;
+/// Of one small message, about.
+const WRITE_US: u64 = 4;
+/// No receiver is waited for any longer.
+const INTERVALS_MAX: u64 = 50;

@@ -17,6 +17,8 @@ struct Habit {
     /// How often it was late lately.
     late_count: u32,
     late_at_us: u64,
+    /// When it last settled something in time.
+    settled_at_us: u64,
 }
 
 impl Habit {
@@ -39,14 +41,28 @@ impl PromptQueues {
         habit.is_prompt |= is_free;
     }
 
-    /// It has let a message wait for too long.
-    pub(super) fn was_late(&mut self, queue: QueueId, now_us: u64, patience_us: u64) {
+    /// It has settled a message in time.
+    pub(super) fn settled(&mut self, queue: QueueId, now_us: u64) {
+        if let Some(habit) = self.habits.get_mut(&queue) {
+            habit.settled_at_us = now_us;
+        }
+    }
+
+    /// It has let a message wait for too long. If it has settled others since `busy_since_us`, it
+    /// has much to do, and is no less worth waiting for.
+    pub(super) fn was_late(
+        &mut self,
+        queue: QueueId,
+        now_us: u64,
+        patience_us: u64,
+        busy_since_us: u64,
+    ) {
         let Entry::Occupied(mut habit) = self.habits.entry(queue) else {
             return;
         };
         let habit = habit.get_mut();
         let forgotten_us = habit.late_at_us + habit.penalty_us(patience_us) * FORGOTTEN_AFTER;
-        if !habit.is_prompt {
+        if !habit.is_prompt || habit.settled_at_us > busy_since_us {
             return;
         }
         *habit = Habit {
@@ -56,6 +72,7 @@ impl PromptQueues {
                 false => habit.late_count + 1,
             },
             late_at_us: now_us,
+            settled_at_us: habit.settled_at_us,
         };
     }
 
@@ -85,7 +102,7 @@ mod tests {
             if queues.contains(queue) {
                 count += 1;
                 if late_at_us(now_us) {
-                    queues.was_late(queue, now_us, PATIENCE_US);
+                    queues.was_late(queue, now_us, PATIENCE_US, now_us);
                 }
             }
             queues.settled_late(queue, now_us, PATIENCE_US);
@@ -104,9 +121,20 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_has_much_to_do_goes_on_being_waited_for() {
+        let (mut queues, queue) = (PromptQueues::default(), QueueId::of(1));
+        queues.settled_late(queue, 0, PATIENCE_US);
+        queues.settled(queue, 2_500);
+        queues.was_late(queue, 3_000, PATIENCE_US, 2_000);
+        assert!(queues.contains(queue));
+        queues.was_late(queue, 4_000, PATIENCE_US, 3_000);
+        assert!(!queues.contains(queue));
+    }
+
+    #[test]
     fn a_queue_that_never_settles_is_not_waited_for() {
         let mut queues = PromptQueues::default();
-        queues.was_late(QueueId::of(1), 0, PATIENCE_US);
+        queues.was_late(QueueId::of(1), 0, PATIENCE_US, 0);
         assert!(!queues.contains(QueueId::of(1)));
         queues.settled_late(QueueId::of(1), 0, PATIENCE_US);
         assert!(queues.contains(QueueId::of(1)));

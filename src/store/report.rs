@@ -13,6 +13,18 @@ use crate::message::Message;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// Who waits for a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Awaited {
+    /// Nobody.
+    #[default]
+    No,
+    /// Acknowledgements of what is in it.
+    Answers,
+    /// Somebody who wants it and all before it on disk.
+    Commit,
+}
+
 /// Names a question of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -24,6 +36,8 @@ pub enum Report {
     Committed {
         /// The latest batch of the shard.
         ticket: Ticket,
+        /// Somebody waits for it; else the shard need not be woken.
+        is_awaited: bool,
     },
     /// Every message of the batch was settled before it was written, and nothing else is in it:
     /// its acknowledgements may leave. What was submitted before it may not be on disk.

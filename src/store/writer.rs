@@ -22,7 +22,7 @@ use super::index::Index;
 use super::key::message_key;
 use super::pending::{Answers, Pending, Submitted};
 use super::prefixes::count_retained;
-use super::report::{Report, Reports, Ticket};
+use super::report::{Awaited, Report, Reports, Ticket};
 use crate::clock::Clock;
 use crate::config::StoreConfig;
 use crate::exchange::ShardId;
@@ -56,12 +56,33 @@ pub(super) struct Writer {
 /// Whose batches a commit holds.
 #[derive(Debug, Default)]
 struct Waiters {
-    tickets: BTreeMap<ShardId, Ticket>,
+    tickets: BTreeMap<ShardId, Reached>,
     refused: BTreeMap<ShardId, Refused>,
     bytes: usize,
     operations: usize,
     urgent: usize,
     version: u64,
+}
+
+/// How far a shard's batches are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached {
+    ticket: Ticket,
+    is_awaited: bool,
+}
+
+impl Reached {
+    fn add(&mut self, batch: &Submitted) {
+        self.ticket = self.ticket.max(batch.ticket);
+        self.is_awaited |= batch.awaited != Awaited::No;
+    }
+
+    fn report(self) -> Report {
+        Report::Committed {
+            ticket: self.ticket,
+            is_awaited: self.is_awaited,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -173,8 +194,8 @@ impl Writer {
         self.last_start_us = Some(start_us);
         let mut batch = Batch::new(&mut self.index, self.clock.epoch());
         for submitted in submitted {
-            let latest = waiters.tickets.entry(submitted.shard).or_default();
-            *latest = submitted.ticket.max(*latest);
+            let reached = waiters.tickets.entry(submitted.shard).or_default();
+            reached.add(&submitted);
             waiters.bytes += submitted.bytes;
             waiters.operations += submitted.operations.len();
             waiters.urgent += submitted.urgent;
@@ -426,8 +447,8 @@ impl Writer {
             };
             self.reports.send(shard, report);
         }
-        for (shard, ticket) in waiters.tickets {
-            self.reports.send(shard, Report::Committed { ticket });
+        for (shard, reached) in waiters.tickets {
+            self.reports.send(shard, reached.report());
         }
         let relaxed = Ordering::Relaxed;
         self.gauges
@@ -465,13 +486,12 @@ pub(super) fn answer(answers: &Answers, gauges: &Gauges, reports: &Reports) {
     }
     let bytes = done.iter().map(|it| it.bytes).sum();
     gauges.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    let mut tickets: BTreeMap<ShardId, Ticket> = BTreeMap::new();
+    let mut tickets: BTreeMap<ShardId, Reached> = BTreeMap::new();
     for it in done {
-        let latest = tickets.entry(it.shard).or_default();
-        *latest = it.ticket.max(*latest);
+        tickets.entry(it.shard).or_default().add(it);
     }
-    for (shard, ticket) in tickets {
-        reports.send(shard, Report::Committed { ticket });
+    for (shard, reached) in tickets {
+        reports.send(shard, reached.report());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tidewire::exchange::ShardId;
-use tidewire::store::{Report, Ticket};
+use tidewire::store::{Awaited, Report, Ticket};
 
 use super::support::{Directory, open, put_message};
 
@@ -25,7 +25,9 @@ fn child_that_writes_until_it_fails() {
         if let Report::Failed { error } = store.next_report() {
             println!("failed after {acknowledged}: {error}");
             // What comes later is never acknowledged.
-            store.store.submit(ShardId(0), Ticket(u64::MAX), Vec::new());
+            store
+                .store
+                .submit(ShardId(0), Ticket(u64::MAX), Vec::new(), Awaited::Commit);
             store.store.close();
             std::mem::forget(directory);
             std::process::exit(7);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tidewire::clock::Clock;
 use tidewire::config::{Limits, StoreConfig};
 use tidewire::exchange::ShardId;
-use tidewire::store::{Operation, Report, Ticket, tools};
+use tidewire::store::{Awaited, Operation, Report, Ticket, tools};
 use tidewire_protocol::topic::matches;
 
 use super::support::{Directory, Open, config, open, retained, try_open};
@@ -87,7 +87,7 @@ fn what_is_not_yet_committed_is_found() {
         while found.is_none() || !is_committed {
             match store.next_report() {
                 Report::Retained { messages, .. } => found = Some(messages),
-                Report::Committed { ticket: it } => is_committed = it == ticket,
+                Report::Committed { ticket: it, .. } => is_committed = it == ticket,
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -237,7 +237,9 @@ fn all_who_published_to_a_topic_in_one_commit_are_told_that_it_is_refused() {
         store.commit((0..100).map(|it| clear(&format!("none/{it}"))).collect());
         store.submit(vec![retained("new", b"one", None)]);
         let other = vec![retained("new", b"two", None)];
-        store.store.submit(ShardId(1), Ticket(round + 1), other);
+        store
+            .store
+            .submit(ShardId(1), Ticket(round + 1), other, Awaited::Answers);
         let (mut refused, mut committed) = (Vec::new(), 0);
         while committed < 2 {
             match store.next_report_to() {

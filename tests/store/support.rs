@@ -11,7 +11,7 @@ use tidewire::exchange::ShardId;
 use tidewire::message::{Header, Message};
 use tidewire::prefix_limits::PrefixLimits;
 use tidewire::store::{
-    Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Recovered,
+    Awaited, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Recovered,
     RecoveredMessage, Report, Reports, RequestId, SessionRecord, Store, StoreError, Ticket,
 };
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
@@ -105,7 +105,8 @@ impl Open {
     pub(crate) fn submit(&mut self, operations: Vec<Operation>) -> Ticket {
         self.ticket += 1;
         let ticket = Ticket(self.ticket);
-        self.store.submit(ShardId(0), ticket, operations);
+        self.store
+            .submit(ShardId(0), ticket, operations, Awaited::Answers);
         ticket
     }
 
@@ -123,7 +124,7 @@ impl Open {
     pub(crate) fn wait_for(&mut self, wanted: Ticket) {
         while self.committed < wanted {
             match self.next_report() {
-                Report::Committed { ticket } => self.committed = ticket,
+                Report::Committed { ticket, .. } => self.committed = ticket,
                 Report::Settled { .. } => {}
                 Report::Refused {
                     messages, retained, ..
