@@ -527,8 +527,11 @@ fn write(cluster: &Cluster, sequences: std::ops::Range<u64>) {
     producer.flush(PATIENCE).expect("sent");
 }
 
+/// What a connection ends with.
+type End = (Class, &'static str);
+
 /// Which request fails how in a transaction, and what the connection ends with, if it does.
-const OF_TRANSACTIONS: &[(Request, Error, Option<(Class, &str)>)] = &[
+const OF_TRANSACTIONS: &[(Request, Error, Option<End>)] = &[
     (
         Request::EndTxn,
         RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
