@@ -306,6 +306,9 @@ impl Bridges {
         self.start_thread(shared)?;
         let (prepared, status) = prepare(id, change, shared, &self.surroundings, kept);
         let inbox = Arc::clone(&prepared.inbox);
+        // Until its home shard counts: nobody is to believe that nothing waits.
+        let waiting = kept.map_or(0, |it| it.waiting);
+        status.metrics.queue_messages.set(waiting);
         // Before its home shard hears of it, which may have something for it at once.
         self.desk.put(prepared);
         self.surroundings

@@ -37,6 +37,8 @@ pub(super) struct Kept {
     pub(super) bookmarks: Vec<(Box<str>, u64)>,
     /// What the home shard has not got yet.
     pub(super) remains: BridgeRemains,
+    /// How many messages an earlier process has left.
+    pub(super) waiting: u64,
 }
 
 impl Kept {
@@ -49,6 +51,7 @@ impl Kept {
             remembered: None,
             bookmarks: Vec::new(),
             remains: BridgeRemains::default(),
+            waiting: 0,
         };
         (fresh, Operation::PutNamedQueue { queue, name })
     }
@@ -133,7 +136,9 @@ pub(crate) fn restore_queues(
 }
 
 fn kept(found: RecoveredQueue) -> Kept {
+    let waiting = found.waiting.len() as u64;
     Kept {
+        waiting,
         queue: found.queue,
         remembered: remembered(&found),
         bookmarks: found.bookmarks,
