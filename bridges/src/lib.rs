@@ -32,7 +32,9 @@ pub use dial::{Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOr
 pub use failure::{Class, Failure};
 pub use note::Note;
 pub use ports::{PortSink, PortSource};
-pub use record::{Bookmark, Envelope, LastingId, Properties, Record};
+pub use record::{
+    Bookmark, CLIENT_ID_PROPERTY, Envelope, LastingId, Properties, Record, USER_NAME_PROPERTY,
+};
 pub use template::{Context, Template, TemplateError};
 
 use std::future::Future;

@@ -7,6 +7,11 @@ use bytes::Bytes;
 use tidewire_protocol::codec::{PacketId, QoS};
 use tokio::time::Instant;
 
+/// The header, or user property, with the client identifier of who published a message.
+pub const CLIENT_ID_PROPERTY: &str = "tidewire-client-id";
+/// The header, or user property, with the user name of who published a message.
+pub const USER_NAME_PROPERTY: &str = "tidewire-user-name";
+
 /// A message in words that every system has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {

@@ -8,6 +8,7 @@ mod parse;
 mod tests;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::Record;
 
@@ -37,13 +38,14 @@ pub enum TemplateError {
     /// A placeholder that does not exist.
     #[error(
         "{{{0}}} is not known; there are topic, key, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, \
-         node, prop:NAME, content_type, response_topic, message_id, priority, timestamp_ms and \
-         json:/POINTER"
+         node, client_id, user_name, prop:NAME, content_type, response_topic, message_id, \
+         priority, timestamp_ms and json:/POINTER"
     )]
     Placeholder(String),
     /// A filter that does not exist.
     #[error(
-        "|{0} is not known; there are lower, upper, level, replace('A','B') and default('TEXT')"
+        "|{0} is not known; there are lower, upper, hex, level, slice(FROM,TO), replace('A','B') \
+         and default('TEXT')"
     )]
     Filter(String),
     /// A placeholder that no topic of a filter has.
@@ -117,6 +119,10 @@ enum Filter {
     /// One level of a topic: what would be more, or a wildcard, is escaped as `%2F` and the like.
     Level,
     Replace(String, String),
+    /// The bytes of UTF-8 in hexadecimal digits.
+    Hex,
+    /// Characters, counted from 0; what is beyond the last is left out.
+    Slice(Range<usize>),
     Default(String),
 }
 
@@ -127,6 +133,21 @@ impl Template {
     /// The first placeholder or filter that does not exist.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         parse::parse(text)
+    }
+
+    /// The first placeholder without a default that stands for a property of this name.
+    pub fn needs_property(&self, property: &str) -> Option<&str> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Place {
+                name,
+                source: Source::Property(wanted),
+                filters,
+            } => {
+                let has_default = filters.iter().any(|it| matches!(it, Filter::Default(_)));
+                (wanted == property && !has_default).then_some(name.as_str())
+            }
+            _ => None,
+        })
     }
 
     /// The text of a template without placeholders.
@@ -309,9 +330,18 @@ impl Filter {
             Self::Upper => value.to_uppercase().into(),
             Self::Replace(from, to) => value.replace(from, to).into(),
             Self::Level => escape_level(&value).into(),
+            Self::Hex => hex(&value).into(),
+            Self::Slice(range) => {
+                let from = value.chars().skip(range.start);
+                from.take(range.len()).collect::<String>().into()
+            }
             Self::Default(_) => value,
         })
     }
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn escape_level(text: &str) -> String {
@@ -330,18 +360,22 @@ fn escape_level(text: &str) -> String {
 }
 
 /// Names of placeholders that are words; others are numbers.
-const PLACEHOLDERS: [&str; 10] = [
+const PLACEHOLDERS: [&str; 12] = [
     "topic",
     "key",
     "qos",
     "retain",
     "bridge",
     "node",
+    "client_id",
+    "user_name",
     "content_type",
     "response_topic",
     "prop:NAME",
     "json:/POINTER",
 ];
-const FILTERS: [&str; 5] = ["lower", "upper", "level", "replace", "default"];
+const FILTERS: [&str; 7] = [
+    "lower", "upper", "hex", "level", "slice", "replace", "default",
+];
 /// Larger payloads are not looked into.
 const JSON_BYTES_MAX: usize = 256 * 1_024;

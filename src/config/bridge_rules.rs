@@ -11,7 +11,7 @@ use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, KafkaGuarantee,
     QueueOverflow, SaslMechanism, Transport, bridge_amqp10, bridge_amqp091, bridge_kafka,
-    bridge_rocketmq,
+    bridge_publisher, bridge_rocketmq,
 };
 
 /// The first rule about bridges that does not hold.
@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
     for (index, bridge) in config.bridges.iter().enumerate() {
         let within = |broken: Broken| broken.within(&format!("bridges.{index}"));
         check_bridge(bridge, config.limits.topic_levels_max).map_err(within)?;
+        bridge_publisher::check(bridge, &config.mqtt).map_err(within)?;
         let text = bridge.client_id.as_deref().unwrap_or_default();
         let is_stable = config.node.is_some() || !text.contains("{node}");
         let problem = "names {node}, but node is not set: a node without a name gets another at \

@@ -460,6 +460,8 @@ keys!(MQTT: "mqtt.", |config, _| Some(&mut config.mqtt), {
     topic_aliases_sent_max ANY;
     inflight_max POSITIVE;
     check_payload_format ANY;
+    client_id_property ANY;
+    user_name_property ANY;
     reason_strings ANY;
     response_information ANY;
     server_reference ANY;

@@ -9,6 +9,7 @@ mod bridge;
 mod bridge_amqp091;
 mod bridge_amqp10;
 mod bridge_kafka;
+mod bridge_publisher;
 mod bridge_rocketmq;
 mod bridge_rules;
 mod error;

@@ -17,6 +17,10 @@ pub struct Mqtt {
     pub inflight_max: u16,
     /// Whether a payload that claims to be text is refused unless it is valid UTF-8.
     pub check_payload_format: bool,
+    /// Whether messages carry the client identifier of their publisher as a user property.
+    pub client_id_property: bool,
+    /// Whether messages carry the user name of their publisher as a user property.
+    pub user_name_property: bool,
     /// Whether errors are explained to MQTT 5.0 clients in words.
     pub reason_strings: bool,
     /// Where clients that ask may receive responses; `%c` stands for the client id.
@@ -41,6 +45,8 @@ impl Default for Mqtt {
             topic_aliases_sent_max: 64,
             inflight_max: u16::MAX,
             check_payload_format: false,
+            client_id_property: false,
+            user_name_property: false,
             reason_strings: true,
             response_information: None,
             server_reference: None,

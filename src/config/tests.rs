@@ -594,6 +594,19 @@ fn a_bridge_over_amqp_1_0_takes_the_keys_of_its_kind_and_no_others() {
 }
 
 #[test]
+fn who_published_a_message_is_known_to_bridges_if_messages_carry_it() {
+    let text = "[[bridges]]\nname = \"up\"\nservers = [\"mqtt://h\"]\n[[bridges.out]]\n\
+                filters = [\"#\"]\ntopic = \"by/{client_id}\"\n";
+    let refusal = refusal(text);
+    let expected = "`bridges.0.out.0.topic` is \"by/{client_id}\": messages have no {client_id} \
+                    unless mqtt.client_id_property = true";
+    assert!(refusal.contains(expected), "{refusal}");
+    let with_default = text.replace("{client_id}", "{client_id|default('x')}");
+    assert!(read(&with_default).is_ok());
+    assert!(read(&format!("{text}[mqtt]\nclient_id_property = true")).is_ok());
+}
+
+#[test]
 fn a_bridge_to_rocketmq_takes_the_keys_of_its_kind_and_no_others() {
     let bridge = |lines: &str, rule: &str| {
         format!(

@@ -24,6 +24,7 @@ mod out;
 mod outgoing;
 mod pace;
 mod publish;
+mod publisher;
 mod receive;
 mod reconfigure;
 mod refused;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{Ack, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};
+use tidewire_protocol::codec::{
+    Ack, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode,
+};
 use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
@@ -10,6 +12,7 @@ use super::deliver::Routed;
 use super::durable::{Origin, Published};
 use super::mount::mounted;
 use super::outgoing::Outgoing;
+use super::publisher::is_told;
 use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
@@ -160,10 +163,19 @@ impl Shard {
         let topic = &*topic;
         let mut forwarded = std::mem::take(&mut self.scratch);
         forwarded.clear();
-        if publish.properties.has_forwarded() {
+        let session = self.session_of(key);
+        if is_told(&self.shared.config.mqtt) {
+            let own = &publish.properties;
+            self.with_publisher(session, &own.user_properties, |user_properties| {
+                let all = PublishProperties {
+                    user_properties,
+                    ..own.clone()
+                };
+                all.encode_forwarded(&mut forwarded);
+            });
+        } else if publish.properties.has_forwarded() {
             publish.properties.encode_forwarded(&mut forwarded);
         }
-        let session = self.session_of(key);
         let header = Header {
             qos: publish.qos,
             retain: publish.retain,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tidewire_protocol::codec::{ReasonCode, Will};
+use tidewire_protocol::codec::{ReasonCode, Will, WillProperties};
 use tidewire_protocol::session::keep_alive_deadline_ms;
 
 use super::client::WillMessage;
 use super::mount::mounted;
+use super::publisher::is_told;
 use super::rights::may_leave;
 use super::timers::Timer;
 use super::{Key, Mail, Shard, publisher_of};
@@ -14,13 +15,11 @@ use crate::message::{Header, Message};
 use crate::store::Operation;
 
 impl WillMessage {
-    /// `topic` is that of the will, in the broker's tree.
-    pub(super) fn new(will: &Will<'_>, topic: &str, publisher: u64) -> Self {
-        let mut forwarded = Vec::new();
-        will.properties.encode_forwarded(&mut forwarded);
+    /// `topic` is that of the will, in the broker's tree, `forwarded` its properties.
+    fn new(will: &Will<'_>, topic: &str, forwarded: &[u8], publisher: u64) -> Self {
         let message = Message::new(
             topic,
-            &forwarded,
+            forwarded,
             will.payload,
             Header {
                 qos: will.qos,
@@ -230,7 +229,22 @@ impl Shard {
         let will = will?;
         let mount_point = self.sessions.lookup(key)?.mount_point.as_deref();
         let topic = mounted(mount_point, will.topic).ok()?;
-        Some(Box::new(WillMessage::new(will, &topic, publisher)))
+        let mut forwarded = Vec::new();
+        let own = &will.properties;
+        if is_told(&self.shared.config.mqtt) {
+            self.with_publisher(Some(key), &own.user_properties, |user_properties| {
+                let all = WillProperties {
+                    user_properties,
+                    ..own.clone()
+                };
+                all.encode_forwarded(&mut forwarded);
+            });
+        } else {
+            own.encode_forwarded(&mut forwarded);
+        }
+        Some(Box::new(WillMessage::new(
+            will, &topic, &forwarded, publisher,
+        )))
     }
 
     /// The number of connections that are not closing.

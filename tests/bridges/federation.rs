@@ -1,6 +1,6 @@
 //! Two nodes of ours.
 
-use tidewire_protocol::codec::{PublishProperties, UserProperties};
+use tidewire_protocol::codec::{ProtocolVersion, PublishProperties, UserProperties};
 
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::process::{Broker, free_port};
@@ -52,6 +52,34 @@ fn messages_of_every_qos_cross_in_both_directions_with_their_properties() {
             );
         }
         receiver.expect_silence();
+    }
+}
+
+#[test]
+fn messages_carry_who_published_them_whatever_they_say_themselves() {
+    let central = Broker::tidewire(free_port(), "");
+    let rules = "[[bridges.out]]\nfilters = [\"+\"]\ntopic = \"by/{client_id}/{1}\"";
+    let edge = Broker::tidewire(free_port(), &bridge(central.port, rules));
+    wait_until_up(&edge);
+    let mut above = Client::connect(&central, "above");
+    above.subscribe("by/#");
+    let mut beside = Client::connect(&edge, "beside");
+    beside.subscribe("t");
+    let pairs = [("tidewire-client-id", "somebody else"), ("a", "b")];
+    let properties = PublishProperties {
+        user_properties: UserProperties::from_pairs(&pairs),
+        ..PublishProperties::default()
+    };
+    Client::connect(&edge, "meter-7").publish_with("t", "new", Q1, false, &properties);
+    let v3 = ProtocolVersion::V3_1_1;
+    Client::connect_as(edge.port, "meter-8", v3).publish("t", "old", Q0);
+    for (name, text) in [("meter-7", "new"), ("meter-8", "old")] {
+        above.expect(&format!("by/{name}/t"), text);
+        let headers = beside.expect("t", text).headers;
+        let named = headers
+            .iter()
+            .filter(|(key, _)| key == "tidewire-client-id");
+        assert_eq!(named.map(|(_, it)| &**it).collect::<Vec<_>>(), [name]);
     }
 }
 

@@ -209,9 +209,10 @@ fn write_config(directory: &Path, port: u16, config: &str, engine: &str) -> Path
     let text = format!(
         "shards = 2\nsys_interval_seconds = 1\ncontrol_socket = \"{}\"\n{config}\n[store]\n\
          engine = \"{engine}\"\ndirectory = \"{}\"\nmap_bytes_max = 67108864\n[mqtt]\n\
-         shutdown_seconds = 1\n[log]\nlevel = \"warn\"\n",
+         shutdown_seconds = 1\nclient_id_property = {}\n[log]\nlevel = \"warn\"\n",
         directory.join("control").display(),
-        directory.join("store").display()
+        directory.join("store").display(),
+        config.contains("{client_id}")
     );
     let text = if text.contains("[[listeners]]") {
         text

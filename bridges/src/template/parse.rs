@@ -1,6 +1,7 @@
 //! From text to a template.
 
 use super::{Filter, Part, Source, Template, TemplateError};
+use crate::{CLIENT_ID_PROPERTY, USER_NAME_PROPERTY};
 
 pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
     let brace = || TemplateError::Brace(text.to_owned());
@@ -71,6 +72,8 @@ fn source(name: &str) -> Option<Source> {
         "#" => Source::Hash,
         "qos" => Source::QoS,
         "retain" => Source::Retain,
+        "client_id" => Source::Property(CLIENT_ID_PROPERTY.to_owned()),
+        "user_name" => Source::Property(USER_NAME_PROPERTY.to_owned()),
         "bridge" => Source::Bridge,
         "node" => Source::Node,
         "content_type" => Source::ContentType,
@@ -124,12 +127,19 @@ fn filter(text: &str) -> Result<Filter, TemplateError> {
     };
     let mut texts = arguments.split('\'').skip(1).step_by(2).map(str::to_owned);
     let filter = match name {
+        "hex" => Filter::Hex,
         "lower" => Filter::Lower,
         "upper" => Filter::Upper,
         "level" => Filter::Level,
         "replace" => {
             let from = texts.next().filter(|it| !it.is_empty());
             Filter::Replace(from.ok_or_else(unknown)?, texts.next().ok_or_else(unknown)?)
+        }
+        "slice" => {
+            let (from, to) = arguments.split_once(',').ok_or_else(unknown)?;
+            let index = |text: &str| text.trim().parse::<usize>().map_err(|_| unknown());
+            let (from, to) = (index(from)?, index(to)?);
+            Filter::Slice((from < to).then_some(from..to).ok_or_else(unknown)?)
         }
         "default" => Filter::Default(texts.next().ok_or_else(unknown)?),
         _ => return Err(unknown()),

@@ -5,7 +5,10 @@ fn fill(text: &str, topic: &str, filter: &str) -> Result<String, String> {
     let record = Record {
         topic: topic.into(),
         payload: r#"{"a":{"b":[1,"x/y"]},"n":null}"#.into(),
-        headers: vec![("site".into(), "North".into())],
+        headers: vec![
+            ("site".into(), "North".into()),
+            ("tidewire-client-id".into(), "meter-7".into()),
+        ],
         properties: Some(Box::new(Properties {
             content_type: Some("text/plain".into()),
             ..Properties::default()
@@ -39,6 +42,9 @@ fn placeholders_stand_for_parts_of_topic_payload_and_properties() {
         ("{json:/a/b/0}", "1"),
         ("{json:/a/b/1|level}", "x%2Fy"),
         ("{json:/n|default('}|')}", "}|"),
+        ("{client_id}", "meter-7"),
+        ("{client_id|slice(0,3)}{client_id|slice(6,9)}", "met7"),
+        ("{prop:site|slice(2,4)|hex}", "7274"),
         ("{{{1}}}", "{a}"),
     ];
     for (text, expected) in cases {

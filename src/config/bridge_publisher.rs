@@ -1,0 +1,65 @@
+//! Rules of bridges that ask who published a message.
+
+use tidewire_bridges::{CLIENT_ID_PROPERTY, Template, USER_NAME_PROPERTY};
+
+use super::rules::Broken;
+use super::{Bridge, BridgeRule, Mqtt};
+
+/// What messages of ours do not carry can never exist.
+pub(super) fn check(bridge: &Bridge, mqtt: &Mqtt) -> Result<(), Broken> {
+    let properties = [
+        (
+            CLIENT_ID_PROPERTY,
+            "client_id_property",
+            mqtt.client_id_property,
+        ),
+        (
+            USER_NAME_PROPERTY,
+            "user_name_property",
+            mqtt.user_name_property,
+        ),
+    ];
+    for (index, rule) in bridge.out.iter().enumerate() {
+        for (key, text) in texts(rule) {
+            let Ok(template) = Template::parse(text) else {
+                continue;
+            };
+            for (property, setting, _) in properties.iter().filter(|it| !it.2) {
+                if let Some(place) = template.needs_property(property) {
+                    return Err(Broken {
+                        key: format!("out.{index}.{key}"),
+                        problem: format!(
+                            "is {text:?}: messages have no {{{place}}} unless \
+                             mqtt.{setting} = true"
+                        ),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every text with placeholders, and its key.
+fn texts(rule: &BridgeRule) -> impl Iterator<Item = (String, &str)> {
+    let single = [
+        ("topic", &rule.topic),
+        ("key", &rule.key),
+        ("partition", &rule.partition),
+        ("timestamp_ms", &rule.timestamp_ms),
+        ("tag", &rule.tag),
+        ("delay_ms", &rule.delay_ms),
+        ("priority", &rule.priority),
+    ];
+    let single = single
+        .into_iter()
+        .filter_map(|(key, text)| Some((key.to_owned(), text.as_deref()?)));
+    let keys = rule.keys.iter().map(String::as_str).enumerate();
+    let keys = keys.map(|(index, text)| (format!("keys.{index}"), text));
+    let added = rule.user_properties_add.iter().enumerate();
+    let added = added.filter_map(|(index, text)| {
+        let (_, value) = text.split_once('=')?;
+        Some((format!("user_properties_add.{index}"), value))
+    });
+    single.chain(keys).chain(added)
+}
