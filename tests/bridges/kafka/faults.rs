@@ -43,7 +43,9 @@ fn write(kafka: &Kafka, topic: &str, payloads: &[String]) {
 pub(super) fn a_topic_deleted_under_load_loses_nothing_that_it_had_not_acknowledged(kafka: &Kafka) {
     const COUNT: usize = 12_000;
     kafka.create_topic("deleted", 1, &[]);
-    let lines = "[[bridges.out]]\nfilters = [\"t/#\"]\ntopic = \"deleted\"";
+    // So that a fast machine is not done before the topic is gone.
+    let lines = "messages_per_second_max = 4000\n[[bridges.out]]\nfilters = [\"t/#\"]\n\
+                 topic = \"deleted\"";
     let ours = Broker::tidewire(free_port(), &bridge(kafka.port, lines));
     wait_until_up(&ours);
     let mut watcher = watch(&ours);
