@@ -296,6 +296,8 @@ fn a_settled_batch_is_answered_while_one_before_it_waits_for_its_receiver() {
     let directory = Directory::new();
     let (mut store, queue, waiting) = one_waits(&directory);
     let commits_before = store.store.status().commits;
+    // The writer has told of its last commit, and is done with it.
+    std::thread::sleep(std::time::Duration::from_millis(150));
     put_and_settle(&mut store, queue, Ticket(2));
     for number in 1..3 {
         let (shard, report) = store.next_report_to();
