@@ -2,6 +2,7 @@
 
 use tidewire_bridges::{CLIENT_ID_PROPERTY, Template, USER_NAME_PROPERTY};
 
+use super::bridge_rules::place_texts;
 use super::rules::Broken;
 use super::{Bridge, BridgeRule, Mqtt};
 
@@ -42,24 +43,11 @@ pub(super) fn check(bridge: &Bridge, mqtt: &Mqtt) -> Result<(), Broken> {
 
 /// Every text with placeholders, and its key.
 fn texts(rule: &BridgeRule) -> impl Iterator<Item = (String, &str)> {
-    let single = [
-        ("topic", &rule.topic),
-        ("key", &rule.key),
-        ("partition", &rule.partition),
-        ("timestamp_ms", &rule.timestamp_ms),
-        ("tag", &rule.tag),
-        ("delay_ms", &rule.delay_ms),
-        ("priority", &rule.priority),
-    ];
-    let single = single
-        .into_iter()
-        .filter_map(|(key, text)| Some((key.to_owned(), text.as_deref()?)));
-    let keys = rule.keys.iter().map(String::as_str).enumerate();
-    let keys = keys.map(|(index, text)| (format!("keys.{index}"), text));
+    let topic = rule.topic.as_deref().map(|it| ("topic".to_owned(), it));
     let added = rule.user_properties_add.iter().enumerate();
     let added = added.filter_map(|(index, text)| {
         let (_, value) = text.split_once('=')?;
         Some((format!("user_properties_add.{index}"), value))
     });
-    single.chain(keys).chain(added)
+    topic.into_iter().chain(place_texts(rule)).chain(added)
 }

@@ -104,7 +104,13 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
 
 /// Texts that only rules of `out` have.
 fn check_place(rule: &BridgeRule) -> Result<(), Broken> {
-    let texts = [
+    place_texts(rule)
+        .try_for_each(|(key, text)| check_template(&key, text, rule, &rule.local_prefix))
+}
+
+/// Texts with placeholders that say where in the other system a message goes, and their keys.
+pub(super) fn place_texts(rule: &BridgeRule) -> impl Iterator<Item = (String, &str)> {
+    let single = [
         ("key", &rule.key),
         ("partition", &rule.partition),
         ("timestamp_ms", &rule.timestamp_ms),
@@ -112,15 +118,11 @@ fn check_place(rule: &BridgeRule) -> Result<(), Broken> {
         ("delay_ms", &rule.delay_ms),
         ("priority", &rule.priority),
     ];
-    for (key, text) in texts {
-        if let Some(text) = text {
-            check_template(key, text, rule, &rule.local_prefix)?;
-        }
-    }
-    for (index, text) in rule.keys.iter().enumerate() {
-        check_template(&format!("keys.{index}"), text, rule, &rule.local_prefix)?;
-    }
-    Ok(())
+    let single = single
+        .into_iter()
+        .filter_map(|(key, text)| Some((key.to_owned(), text.as_deref()?)));
+    let keys = rule.keys.iter().map(String::as_str).enumerate();
+    single.chain(keys.map(|(index, text)| (format!("keys.{index}"), text)))
 }
 
 /// What other kinds have no use for.

@@ -101,7 +101,7 @@ struct Noted {
     /// Who settled the last message.
     settled: Option<QueueId>,
     now_us: u64,
-    patience_us: u64,
+    interval_us: u64,
 }
 
 impl Pending {
@@ -232,7 +232,7 @@ impl Pending {
 }
 
 impl State {
-    fn append(&mut self, mut submitted: Submitted, since_us: u64, patience_us: u64) {
+    fn append(&mut self, mut submitted: Submitted, since_us: u64, interval_us: u64) {
         let mut noted = Noted {
             batch: self.first + self.batches.len() as u64,
             // An empty batch is a fence that somebody waits for.
@@ -240,7 +240,7 @@ impl State {
             live: submitted.operations.len(),
             settled: None,
             now_us: since_us,
-            patience_us,
+            interval_us,
         };
         for index in 0..submitted.operations.len() {
             let (earlier, rest) = submitted.operations.split_at_mut(index);
@@ -266,7 +266,7 @@ impl State {
             Operation::PutMessage { id, receivers, .. } => {
                 let is_prompt =
                     |it: &Receiver| it.qos == QoS::AtLeastOnce && self.prompt.contains(it.queue);
-                if noted.patience_us > 0 && receivers.iter().all(is_prompt) {
+                if noted.interval_us > 0 && receivers.iter().all(is_prompt) {
                     let (batch, index) = (noted.batch, earlier.len());
                     self.messages.insert(*id, Place { batch, index });
                 } else {
@@ -284,7 +284,7 @@ impl State {
                 }
                 false => {
                     self.prompt
-                        .settled_late(*queue, noted.now_us, noted.patience_us);
+                        .settled_late(*queue, noted.now_us, noted.interval_us);
                 }
             },
             Operation::RemoveSession { queue } | Operation::RemoveNamedQueue { queue } => {
