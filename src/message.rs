@@ -33,6 +33,27 @@ pub struct Header {
     pub expires_at_ms: Option<u64>,
     /// Who published it.
     pub publisher: u64,
+    /// The client that published it.
+    pub client: ClientNumber,
+}
+
+/// A number of a client that is the same in every process; clients may share one. The broker itself
+/// has the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientNumber(pub u16);
+
+impl ClientNumber {
+    /// The number of a client, by the name of its session, or of a bridge.
+    ///
+    /// # Source
+    /// FNV-1a with 32 bits, folded: RFC 9923 sections 2 and 3.
+    pub fn of(name: &str) -> Self {
+        let hash = name.bytes().fold(FNV_OFFSET, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME)
+        });
+        let [a, b, c, d] = hash.to_le_bytes();
+        Self(u16::from_le_bytes([a ^ c, b ^ d]))
+    }
 }
 
 impl Message {
@@ -62,6 +83,7 @@ impl Message {
         let expires_at_ms = header.expires_at_ms.unwrap_or(NEVER);
         head[EXPIRES_AT_MS].copy_from_slice(&expires_at_ms.to_le_bytes());
         head[PUBLISHER].copy_from_slice(&header.publisher.to_le_bytes());
+        head[CLIENT].copy_from_slice(&header.client.0.to_le_bytes());
         head[FLAGS] = header.qos as u8 | if header.retain { RETAIN } else { 0 };
         let (topic_part, content) = content.split_at_mut(topic.len());
         topic_part.copy_from_slice(topic);
@@ -72,12 +94,25 @@ impl Message {
     }
 
     /// The same message of another publisher: keys of an earlier process mean nothing.
-    pub(crate) fn by(&self, publisher: u64) -> Self {
+    pub(crate) fn by(&self, publisher: u64, client: ClientNumber) -> Self {
         let header = Header {
             publisher,
+            client,
             ..self.header()
         };
         Self::from_parts(self.topic_bytes(), self.forwarded(), self.payload(), header)
+    }
+
+    /// The message as a later process is to find it, which knows only the number of the client: it
+    /// stands in the place of the key.
+    pub(crate) fn to_keep(&self) -> Self {
+        self.by(self.client().0.into(), self.client())
+    }
+
+    /// The message of an earlier process. Keys are greater than all numbers of clients.
+    pub(crate) fn kept(&self) -> Self {
+        let client = u16::try_from(self.publisher()).unwrap_or_default();
+        self.by(0, ClientNumber(client))
     }
 
     /// Stands for a message whose content is still to be read back.
@@ -120,6 +155,7 @@ impl Message {
             retain: self.retain(),
             expires_at_ms: self.expires_at_ms(),
             publisher: self.publisher(),
+            client: self.client(),
         }
     }
 
@@ -146,6 +182,11 @@ impl Message {
     /// The key of the publishing session; 0 is the broker itself.
     pub fn publisher(&self) -> u64 {
         u64::from_le_bytes(self.field(PUBLISHER))
+    }
+
+    /// The number of the client that published it.
+    pub fn client(&self) -> ClientNumber {
+        ClientNumber(u16::from_le_bytes(self.field(CLIENT)))
     }
 
     /// Bytes on the heap.
@@ -194,13 +235,16 @@ const TOPIC_BYTES: Range<usize> = 0..4;
 const FORWARDED_BYTES: Range<usize> = 4..8;
 const EXPIRES_AT_MS: Range<usize> = 8..16;
 const PUBLISHER: Range<usize> = 16..24;
-const FLAGS: usize = 24;
-const HEADER_BYTES: usize = 25;
+const CLIENT: Range<usize> = 24..26;
+const FLAGS: usize = 26;
+const HEADER_BYTES: usize = 27;
 /// Above the two bits of the QoS.
 const RETAIN: u8 = 0b100;
 const NEVER: u64 = u64::MAX;
 /// The two reference counters in front of an `Arc`'s value.
 const ARC_COUNTERS_BYTES: usize = 2 * size_of::<usize>();
+const FNV_OFFSET: u32 = 0x811C_9DC5;
+const FNV_PRIME: u32 = 0x0100_0193;
 
 #[cfg(test)]
 mod tests {
@@ -213,6 +257,7 @@ mod tests {
             retain: true,
             expires_at_ms: None,
             publisher: 7,
+            client: ClientNumber(0x0102),
         };
         let message = Message::new("a/ü", &[1, 2], b"xyz", header);
         assert_eq!(message.header(), header);
@@ -221,6 +266,36 @@ mod tests {
         assert_eq!(message.payload(), b"xyz");
         assert!(!message.is_expired(u64::MAX));
         assert_eq!(message.expiry_seconds_left(5), None);
+    }
+
+    #[test]
+    fn a_client_has_the_same_number_in_every_process() {
+        // FNV-1a of "" is 811c9dc5, of "foobar" bf9cf968.
+        assert_eq!(ClientNumber::of(""), ClientNumber(0x811C ^ 0x9DC5));
+        assert_eq!(ClientNumber::of("foobar"), ClientNumber(0xBF9C ^ 0xF968));
+    }
+
+    #[test]
+    fn a_later_process_finds_the_number_of_the_client_and_no_key() {
+        let header = Header {
+            publisher: 1 << 48,
+            client: ClientNumber::of("c1"),
+            ..Header::default()
+        };
+        let message = Message::new("a", &[], b"x", header);
+        let found = message
+            .to_keep()
+            .by(message.to_keep().publisher(), ClientNumber(0));
+        let expected = Header {
+            publisher: 0,
+            ..header
+        };
+        assert_eq!(found.kept().header(), expected);
+        // What a version kept that knew no numbers.
+        assert_eq!(
+            message.by(1 << 48, ClientNumber(0)).kept().client(),
+            ClientNumber(0)
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::place::Place;
 use crate::auth::may_publish;
 use crate::config::{Bridge, BridgeKind, BridgeRetain, BridgeRule};
 use crate::exchange::BridgeId;
-use crate::message::{Header, Message};
+use crate::message::{ClientNumber, Header, Message};
 use crate::queue::Lent;
 use crate::shard::publisher_of_bridge;
 
@@ -27,6 +27,8 @@ pub(super) struct Map {
     bridge: String,
     node: String,
     publisher: u64,
+    /// What comes in is the bridge's as what a client publishes is the client's.
+    client: ClientNumber,
     hops_max: usize,
     levels_max: usize,
 }
@@ -93,6 +95,7 @@ impl Map {
             bridge: bridge.name.clone(),
             node: node.to_owned(),
             publisher: publisher_of_bridge(id),
+            client: ClientNumber::of(&bridge.name),
             hops_max: usize::from(hops_max),
             levels_max,
         })
@@ -200,6 +203,7 @@ impl Map {
                 now_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
             }),
             publisher: self.publisher,
+            client: self.client,
         };
         Ok(Inward {
             message: Message::new(&topic, &forwarded, &record.payload, header),

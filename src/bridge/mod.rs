@@ -314,7 +314,7 @@ impl Bridges {
         self.surroundings
             .mail(id, shared, open(id, &bridge, &status));
         let store = kept.map(|it| it.queue);
-        bind(id, parts::topics_of(&bridge), &filters, shared, store);
+        bind(id, parts::share_of(&bridge), &filters, shared, store);
         self.running.push(Running {
             id,
             bridge,
@@ -418,7 +418,7 @@ impl Running {
         let is_obsolete = |it: &&String| !filters.contains(it);
         let obsolete: Vec<String> = self.filters.iter().filter(is_obsolete).cloned().collect();
         unbind(self.id, self.part(), &obsolete, shared);
-        let has_other_connections = self.bridge.connections != change.bridge.connections;
+        let is_divided_anew = self.part() != parts::share_of(&change.bridge);
         self.filters = filters;
         self.bridge = change.bridge.clone();
         surroundings.mail(self.id, shared, open(self.id, &self.bridge, &self.status));
@@ -426,7 +426,7 @@ impl Running {
         let wish = match self.wish {
             Wish::Off => Wish::Run,
             // It was drained for this.
-            _ if has_other_connections => Wish::Run,
+            _ if is_divided_anew => Wish::Run,
             wish => wish,
         };
         self.be(wish, shared);
@@ -437,23 +437,27 @@ impl Running {
         is_bound || self.status.metrics.queue_messages.value() > 0
     }
 
-    /// While topics go from one connection to another, their messages would overtake each other.
+    /// While messages go from one connection to another, they would overtake each other.
     fn check_connections(&self, new: &Bridge) -> Result<(), BridgeError> {
-        if self.bridge.connections == new.connections || !self.has_something_left() {
+        if self.part() == parts::share_of(new) || !self.has_something_left() {
             return Ok(());
         }
+        let key = match self.bridge.connections == new.connections {
+            true => "connections_by",
+            false => "connections",
+        };
         let name = new.name.split_once(':').map_or(&*new.name, |it| it.0);
         Err(BridgeError {
             bridge: name.to_owned(),
             problem: format!(
-                "connections cannot change while messages come or wait, since topics would lose \
-                 their order: drain it first (tidewire bridge {name} drain), then reload"
+                "{key} cannot change while messages come or wait, since they would lose their \
+                 order: drain it first (tidewire bridge {name} drain), then reload"
             ),
         })
     }
 
     fn part(&self) -> Part {
-        parts::topics_of(&self.bridge)
+        parts::share_of(&self.bridge)
     }
 
     fn be(&mut self, wish: Wish, shared: &Shared) {

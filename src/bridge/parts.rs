@@ -1,4 +1,4 @@
-//! Bridges with several connections: each is a bridge of its own for a part of the topics.
+//! Bridges with several connections: each is a bridge of its own for a part of the messages.
 //!
 //! # Shape
 //! The first part has the bridge's name, the others `NAME:2`, `NAME:3` and so on; no name in a
@@ -23,8 +23,11 @@ pub(super) fn left_over(config: &Config, name: &str) -> Option<Bridge> {
     (bridge.enabled && index >= bridge.connections).then(|| part(bridge, index))
 }
 
-/// Which topics are for a part.
-pub(super) fn topics_of(part: &Bridge) -> Part {
+/// Which messages are for a part.
+pub(super) fn share_of(part: &Bridge) -> Part {
+    if part.connections <= 1 && !part.name.contains(':') {
+        return Part::WHOLE;
+    }
     let number = part
         .name
         .split_once(':')
@@ -32,6 +35,7 @@ pub(super) fn topics_of(part: &Bridge) -> Part {
     Part {
         index: number.map_or(0, |number: u16| number.saturating_sub(1)),
         of: part.connections.max(1),
+        by: part.connections_by,
     }
 }
 

@@ -27,8 +27,10 @@ pub struct Bridge {
     pub protocol: BridgeProtocol,
     /// Whether 3.x connections say that they are bridges.
     pub bridge_bit: bool,
-    /// Connections that share the topics on the way out.
+    /// Connections that share the way out.
     pub connections: u16,
+    /// How messages are divided among them.
+    pub connections_by: ConnectionsBy,
     /// When it connects.
     pub start: BridgeStart,
     /// lazy: messages that wait until it connects.
@@ -133,6 +135,7 @@ impl Default for Bridge {
             protocol: BridgeProtocol::Auto,
             bridge_bit: true,
             connections: 1,
+            connections_by: ConnectionsBy::Client,
             start: BridgeStart::Automatic,
             start_messages: 1,
             idle_seconds: 60,
@@ -313,6 +316,16 @@ pub enum BridgeProtocol {
     V3_1_1,
     /// MQTT 3.1.
     V3_1,
+}
+
+/// What the connections of a bridge are given parts of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionsBy {
+    /// Each the messages of some clients, in order over all topics.
+    #[default]
+    Client,
+    /// Each the messages of some topics, in order over all clients.
+    Topic,
 }
 
 /// When a bridge connects.

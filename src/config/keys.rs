@@ -176,6 +176,7 @@ keys!(BRIDGE: "bridges.#.", |config, at| config.bridges.get_mut(at.outer), {
     protocol ANY;
     bridge_bit ANY;
     connections (1, 64);
+    connections_by ANY;
     start ANY;
     start_messages POSITIVE;
     idle_seconds (1, 86_400);

@@ -38,7 +38,8 @@ pub use auth::{
     is_namespace,
 };
 pub use bridge::{
-    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, Secret, ServerOrder,
+    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, ConnectionsBy,
+    Secret, ServerOrder,
 };
 pub use bridge_amqp10::{Amqp10Dialect, Amqp10Mechanism, Amqp10Node, BridgeAmqp10};
 pub use bridge_amqp091::{AmqpDeclare, AmqpExchangeKind, BridgeAmqp091};

@@ -411,6 +411,10 @@ fn what_a_bridge_says_of_its_start_its_client_id_and_its_properties_is_checked()
             "t.toml:4: `bridges.0.connections` share the way out only",
         ),
         (
+            bridge("connections_by = \"clients\"", ""),
+            "t.toml:4: `bridges.0.connections_by` is \"clients\", expected",
+        ),
+        (
             bridge("connections = 65", ""),
             "t.toml:4: `bridges.0.connections` is 65, expected",
         ),

@@ -9,10 +9,10 @@ use toml::de::DeValue;
 use super::{
     AclAction, AclEffect, Amqp10Dialect, Amqp10Mechanism, Amqp10Node, AmqpDeclare,
     AmqpExchangeKind, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
-    CertificateAs, CertificateName, ClientCertificates, JwtAlgorithm, KafkaAcks, KafkaCompression,
-    KafkaGuarantee, KafkaIsolation, KafkaPartitioner, LogLevel, Network, QueueOverflow,
-    SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine, TlsVersion,
-    TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
+    CertificateAs, CertificateName, ClientCertificates, ConnectionsBy, JwtAlgorithm, KafkaAcks,
+    KafkaCompression, KafkaGuarantee, KafkaIsolation, KafkaPartitioner, LogLevel, Network,
+    QueueOverflow, SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine,
+    TlsVersion, TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -340,6 +340,7 @@ words! {
     }
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }
     BridgeRetain { "keep" => Keep, "strip" => Strip, "set" => Set }
+    ConnectionsBy { "client" => Client, "topic" => Topic }
     BridgeStart { "automatic" => Automatic, "lazy" => Lazy, "once" => Once }
     ServerOrder { "failover" => Failover, "round_robin" => RoundRobin }
     AclEffect { "allow" => Allow, "deny" => Deny }

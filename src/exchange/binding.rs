@@ -1,10 +1,11 @@
 //! The ids that messages are routed to, and what ties one to a filter.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
+use super::Part;
+use crate::message::ClientNumber;
 use crate::store::QueueId;
 
 /// A shard: one thread with its sessions, queues and timers.
@@ -48,40 +49,24 @@ pub enum Destination {
         shard: ShardId,
         /// The bridge.
         bridge: BridgeId,
-        /// Which of the topics.
+        /// Which of the messages.
         part: Part,
     },
 }
 
-/// Some of all topics: those whose hash falls to this one of equal parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Part {
-    /// From zero.
-    pub index: u16,
-    /// How many parts there are, at least one.
-    pub of: u16,
-}
-
-impl Part {
-    /// All topics.
-    pub const WHOLE: Self = Self { index: 0, of: 1 };
-
-    /// Whether a topic belongs to it.
-    pub fn has(self, topic: &str) -> bool {
-        if self.of <= 1 {
-            return true;
-        }
-        let mut hasher = DefaultHasher::new();
-        topic.hash(&mut hasher);
-        hasher.finish() % u64::from(self.of) == u64::from(self.index)
-    }
-}
-
 impl Destination {
-    /// Whether it wants a topic that its filter matches.
-    pub fn takes(self, topic: &str) -> bool {
+    /// Whether it wants any message of a topic that its filter matches.
+    pub fn takes_topic(self, topic: &str) -> bool {
         match self {
-            Self::Bridge { part, .. } => part.has(topic),
+            Self::Bridge { part, .. } => part.has_topic(topic),
+            Self::Session(_) | Self::Group { .. } => true,
+        }
+    }
+
+    /// Whether it wants what a client publishes to a topic that it wants.
+    pub fn takes_client(self, client: ClientNumber) -> bool {
+        match self {
+            Self::Bridge { part, .. } => part.has_client(client),
             Self::Session(_) | Self::Group { .. } => true,
         }
     }

@@ -11,13 +11,15 @@ mod binding;
 mod cache;
 mod directory;
 mod exact;
+mod part;
 mod routes;
 mod set;
 mod table;
 mod trie;
 
-pub use binding::{Binding, BridgeId, Destination, GroupId, Part, ReceiverId, ShardId};
+pub use binding::{Binding, BridgeId, Destination, GroupId, ReceiverId, ShardId};
 pub use cache::RouteCache;
+pub use part::Part;
 pub use routes::{Routes, ShardTargets, Target};
 pub use table::{Exchange, GroupJoin};
 

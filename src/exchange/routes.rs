@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
 use super::{Binding, Destination, ShardId};
+use crate::message::ClientNumber;
 use crate::store::QueueId;
 
 /// Everything that receives the messages of one topic.
@@ -30,6 +31,8 @@ pub struct ShardTargets {
     pub shard: ShardId,
     /// At most one target per destination.
     pub targets: Box<[Target]>,
+    /// Whether each of them takes the messages of some clients only.
+    is_divided: bool,
 }
 
 /// One queue, with what its overlapping subscriptions add up to.
@@ -65,7 +68,7 @@ pub(super) struct Epoch {
 impl Routes {
     /// Merges and groups the bindings that match a topic.
     pub(super) fn new(topic: &str, mut bindings: Vec<Binding>, epochs: [Epoch; 3]) -> Self {
-        bindings.retain(|binding| binding.destination.takes(topic));
+        bindings.retain(|binding| binding.destination.takes_topic(topic));
         bindings.sort_unstable_by_key(|binding| {
             (
                 binding.destination.shard(),
@@ -75,13 +78,7 @@ impl Routes {
         });
         let targets = bindings
             .chunk_by(|a, b| a.destination.shard() == b.destination.shard())
-            .map(|on_shard| ShardTargets {
-                shard: on_shard[0].destination.shard(),
-                targets: on_shard
-                    .chunk_by(|a, b| a.destination == b.destination)
-                    .map(Target::merge)
-                    .collect(),
-            })
+            .map(ShardTargets::new)
             .collect::<Box<[ShardTargets]>>();
         let all = || targets.iter().flat_map(|on_shard| &on_shard.targets);
         Self {
@@ -150,7 +147,36 @@ impl Routes {
     }
 }
 
+impl ShardTargets {
+    /// Merges the bindings of one shard, which are in order; there is at least one.
+    fn new(bindings: &[Binding]) -> Self {
+        let is_divided = |it: &Binding| match it.destination {
+            Destination::Bridge { part, .. } => part.divides_clients(),
+            Destination::Session(_) | Destination::Group { .. } => false,
+        };
+        Self {
+            shard: bindings[0].destination.shard(),
+            targets: bindings
+                .chunk_by(|a, b| a.destination == b.destination)
+                .map(Target::merge)
+                .collect(),
+            is_divided: bindings.iter().all(is_divided),
+        }
+    }
+
+    /// Whether a target takes what the client has published.
+    pub fn takes(&self, client: ClientNumber) -> bool {
+        !self.is_divided || self.targets.iter().any(|target| target.takes(client))
+    }
+}
+
 impl Target {
+    /// Whether it takes what the client has published: to be asked wherever receivers of a message
+    /// are chosen.
+    pub fn takes(&self, client: ClientNumber) -> bool {
+        self.destination.takes_client(client)
+    }
+
     /// Merges the bindings of one destination; there is at least one.
     fn merge(bindings: &[Binding]) -> Self {
         let first = &bindings[0];

@@ -8,6 +8,8 @@ use tidewire_protocol::topic::{TopicFilter, matches};
 use super::set::BindingSet;
 use super::trie::FilterTrie;
 use super::*;
+use crate::config::ConnectionsBy;
+use crate::message::ClientNumber;
 use crate::store::QueueId;
 
 fn filter(text: &str) -> TopicFilter<'_> {
@@ -52,6 +54,44 @@ fn destinations(exchange: &Exchange, topic: &str) -> Vec<Destination> {
 fn bindings_are_small() {
     assert!(size_of::<Option<BindingSet>>() <= 40);
     assert!(size_of::<(Box<str>, BindingSet)>() <= 56);
+}
+
+#[test]
+fn parts_divide_clients_or_topics_and_each_has_one_part() {
+    let exchange = Exchange::new();
+    let part = |shard, bridge, by| Destination::Bridge {
+        shard: ShardId(shard),
+        bridge: BridgeId(bridge),
+        part: Part {
+            index: bridge % 3,
+            of: 3,
+            by,
+        },
+    };
+    for (shard, index) in [(0, 0), (1, 1), (1, 2)] {
+        let by_client = part(shard, index, ConnectionsBy::Client);
+        exchange.bind(filter("a/#"), binding(by_client));
+        let by_topic = part(shard, index + 3, ConnectionsBy::Topic);
+        exchange.bind(filter("b/#"), binding(by_topic));
+    }
+    exchange.bind(filter("a/2"), binding(session(1, 7)));
+    let routes = |topic| exchange.route(topic, &mut RouteCache::new(4));
+    for client in (0..7).map(ClientNumber) {
+        let of_client = |topic| {
+            let routes = routes(topic);
+            let shards = routes.shards().iter().filter(|it| it.takes(client));
+            let targets = shards.flat_map(|it| it.targets.iter().filter(|it| it.takes(client)));
+            targets.map(|it| it.destination).collect::<Vec<_>>()
+        };
+        let index = client.0 % 3;
+        let own = part(index.min(1), index, ConnectionsBy::Client);
+        assert_eq!(of_client("a/1"), [own]);
+        let mut both = vec![own, session(1, 7)];
+        both.sort_by_key(|it| (it.shard(), *it));
+        assert_eq!(of_client("a/2"), both);
+        assert_eq!(of_client("b/1").len(), 1);
+        assert_eq!(of_client("b/1"), destinations(&exchange, "b/1"));
+    }
 }
 
 #[test]

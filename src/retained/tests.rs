@@ -15,7 +15,7 @@ fn message(topic: &str, payload: &str, expires_at_ms: Option<u64>) -> Message {
         qos: QoS::AtLeastOnce,
         retain: true,
         expires_at_ms,
-        publisher: 0,
+        ..Header::default()
     };
     Message::new(topic, &[], payload, header)
 }

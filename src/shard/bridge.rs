@@ -292,7 +292,7 @@ impl Shard {
         now_ms: u64,
     ) -> ReasonCode {
         let message = &arrived.message;
-        if arrived.needs_subscriber && !self.is_received(message.topic()) {
+        if arrived.needs_subscriber && !self.is_received(message) {
             return ReasonCode::QuotaExceeded;
         }
         self.metrics.publishes_received.add(1);

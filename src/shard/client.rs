@@ -15,7 +15,7 @@ use super::subscriptions::Subscriptions;
 use crate::auth::EnhancedAuthentication;
 use crate::auth::acl::Rights;
 use crate::exchange::{GroupId, Routes, ShardId};
-use crate::message::Message;
+use crate::message::{ClientNumber, Message};
 use crate::queue::{Delivery, Queue};
 use crate::shard::OutBuffer;
 use crate::store::{QueueId, Ticket};
@@ -26,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
     /// The key of the directory: the client id within its mount point.
     pub(crate) name: Arc<str>,
+    /// Of the name.
+    pub(crate) client: ClientNumber,
     /// Put before the topics of the client.
     pub(crate) mount_point: Option<Arc<str>>,
     /// It counts among those of its mount point and its user.
@@ -59,6 +61,7 @@ impl Session {
     pub(crate) fn new(name: Arc<str>, rights: Arc<Rights>, version: ProtocolVersion) -> Self {
         Self {
             client_id: Arc::clone(&rights.subject().client_id),
+            client: ClientNumber::of(&name),
             name,
             mount_point: None,
             _places: Box::default(),
@@ -103,6 +106,8 @@ pub(crate) struct WillMessage {
 pub(crate) struct Connection {
     /// The session, until it is taken over or the connection ends.
     pub(crate) session: Option<Key>,
+    /// That of the session.
+    pub(crate) client: ClientNumber,
     pub(crate) version: ProtocolVersion,
     /// A 3.x client that says it is a bridge.
     pub(crate) is_bridge: bool,

@@ -22,6 +22,7 @@ use crate::auth::acl::Rights;
 use crate::auth::{Identity, METHOD, may_publish, may_take_over};
 use crate::config::Mqtt;
 use crate::log_limit::LogKind;
+use crate::message::ClientNumber;
 
 /// A CONNECT that has passed authentication, at its client's home shard.
 #[derive(Clone, Copy, Debug)]
@@ -239,6 +240,7 @@ impl Shard {
         let properties = &connect.properties;
         Connection {
             session: None,
+            client: ClientNumber::default(),
             version: connect.version,
             is_bridge: connect.is_bridge,
             keep_alive_seconds: self.keep_alive_of(connect),
@@ -419,9 +421,10 @@ impl Shard {
             session.expires_at_ms = None;
             session.will = will;
             session.will_due_ms = None;
-        }
-        if let Some(connection) = self.connections.lookup_mut(connection) {
-            connection.session = Some(key);
+            if let Some(connection) = self.connections.lookup_mut(connection) {
+                connection.session = Some(key);
+                connection.client = session.client;
+            }
         }
         if identity.expires_at_ms.is_some() {
             self.timers.add(0, Timer::ProofExpiry(connection));

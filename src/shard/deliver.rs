@@ -34,7 +34,12 @@ impl Shard {
         if !self.store_for(&routes, outgoing) {
             return Routed::StoreFull;
         }
+        let mut routed = Routed::Nowhere;
         for on_shard in routes.shards() {
+            if !on_shard.takes(outgoing.header.client) {
+                continue;
+            }
+            routed = Routed::Taken;
             if on_shard.shard == self.id {
                 self.deliver_here(&routes, outgoing, now_ms);
             } else {
@@ -42,7 +47,7 @@ impl Shard {
                 self.outbox.deliver(on_shard.shard, message, &routes);
             }
         }
-        Routed::Taken
+        routed
     }
 
     /// Keeps the message for its durable receivers; false if there is no room.
@@ -113,16 +118,19 @@ impl Shard {
                 let stored = stored_of(target, outgoing.stored);
                 self.push_to_group(group, message, stored, now_ms);
             }
-            Destination::Bridge { bridge, .. } => {
+            Destination::Bridge { bridge, .. } if target.takes(outgoing.header.client) => {
                 let stored = stored_of(target, outgoing.stored);
                 self.push_to_bridge(bridge, stored, outgoing, now_ms);
             }
+            Destination::Bridge { .. } => {}
         }
     }
 
-    /// Whether somebody would receive a message of a topic, at once or later.
-    pub(super) fn is_received(&mut self, topic: &str) -> bool {
-        !self.routes_of(topic, None).is_empty()
+    /// Whether somebody would receive a message, at once or later.
+    pub(super) fn is_received(&mut self, message: &Message) -> bool {
+        let routes = self.routes_of(message.topic(), None);
+        let mut shards = routes.shards().iter();
+        shards.any(|on_shard| on_shard.takes(message.client()))
     }
 
     fn routes_of(&mut self, topic: &str, publisher: Option<Key>) -> Arc<Routes> {
@@ -242,7 +250,7 @@ pub(super) enum Routed {
 
 /// How a durable target receives a message, if it does.
 fn receiver_in(target: &Target, header: Header) -> Option<Receiver> {
-    let queue = target.store?;
+    let queue = target.store.filter(|_| target.takes(header.client))?;
     let is_own = match target.destination {
         Destination::Session(receiver) => header.publisher == publisher_of(receiver),
         Destination::Bridge { bridge, .. } => header.publisher == publisher_of_bridge(bridge),

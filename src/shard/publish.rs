@@ -17,7 +17,7 @@ use super::timers::Timer;
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
 use crate::log_limit::LogKind;
-use crate::message::{Header, Message};
+use crate::message::{ClientNumber, Header, Message};
 use crate::retained::RetainedFull;
 use crate::store::{MessageId, Operation};
 
@@ -163,7 +163,9 @@ impl Shard {
         let topic = &*topic;
         let mut forwarded = std::mem::take(&mut self.scratch);
         forwarded.clear();
-        let session = self.session_of(key);
+        let connection = self.connections.lookup(key);
+        let session = connection.and_then(|it| it.session);
+        let client = connection.map_or_else(ClientNumber::default, |it| it.client);
         if is_told(&self.shared.config.mqtt) {
             let own = &publish.properties;
             self.with_publisher(session, &own.user_properties, |user_properties| {
@@ -184,6 +186,7 @@ impl Shard {
                 .message_expiry_seconds
                 .map(|seconds| now_ms + u64::from(seconds) * 1_000),
             publisher: session.map_or(0, |session| publisher_of(self.receiver(session))),
+            client,
         };
         let mut outgoing = Outgoing::borrowed(topic, &forwarded, publish.payload, header);
         outgoing.origin = Some(Origin {
@@ -322,7 +325,7 @@ impl Shard {
             self.durable.record(Operation::PutDelayed {
                 id,
                 due_at_ms,
-                message: outgoing.message(),
+                message: outgoing.message().to_keep(),
             });
         }
         self.delay_until(outgoing.message(), stored, due_at_ms);

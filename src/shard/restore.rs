@@ -13,7 +13,7 @@ use super::loading::loaded_delivery;
 use super::mount::{NAME_SEPARATOR, client_id_of};
 use super::rights::may_leave;
 use super::timers::Timer;
-use super::{Key, Shard};
+use super::{Key, Shard, publisher_of};
 use crate::auth::acl::{Rights, Subject};
 use crate::config::Listener;
 use crate::exchange::GroupId;
@@ -164,6 +164,7 @@ impl Shard {
             self.keep_will(key);
             return;
         }
+        let publisher = publisher_of(self.receiver(key));
         let Some(session) = self.sessions.lookup_mut(key) else {
             return;
         };
@@ -173,7 +174,7 @@ impl Shard {
         session.will = Some(Box::new(WillMessage {
             delay_seconds: will.delay_seconds,
             expiry_seconds: will.expiry_seconds,
-            message: will.message,
+            message: will.message.by(publisher, session.client),
         }));
         self.timers.add(due_ms, Timer::Will(key));
     }
@@ -216,7 +217,7 @@ impl Shard {
 
     /// A message to be published later.
     pub fn restore_delayed(&mut self, delayed: &RecoveredDelayed) {
-        let message = delayed.message.by(0);
+        let message = delayed.message.kept();
         self.delay_until(message, Some(delayed.id), delayed.due_at_ms);
     }
 

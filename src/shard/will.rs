@@ -15,8 +15,9 @@ use crate::message::{Header, Message};
 use crate::store::Operation;
 
 impl WillMessage {
-    /// `topic` is that of the will, in the broker's tree, `forwarded` its properties.
-    fn new(will: &Will<'_>, topic: &str, forwarded: &[u8], publisher: u64) -> Self {
+    /// `topic` is that of the will, in the broker's tree, `forwarded` its properties; `sender` says
+    /// whose it is.
+    fn new(will: &Will<'_>, topic: &str, forwarded: &[u8], sender: Header) -> Self {
         let message = Message::new(
             topic,
             forwarded,
@@ -24,8 +25,7 @@ impl WillMessage {
             Header {
                 qos: will.qos,
                 retain: will.retain,
-                expires_at_ms: None,
-                publisher,
+                ..sender
             },
         );
         Self {
@@ -225,10 +225,14 @@ impl Shard {
 
     /// The will of a CONNECT whose topic was found to exist.
     pub(super) fn will_of(&self, key: Key, will: Option<&Will<'_>>) -> Option<Box<WillMessage>> {
-        let publisher = publisher_of(self.receiver(key));
         let will = will?;
-        let mount_point = self.sessions.lookup(key)?.mount_point.as_deref();
-        let topic = mounted(mount_point, will.topic).ok()?;
+        let session = self.sessions.lookup(key)?;
+        let topic = mounted(session.mount_point.as_deref(), will.topic).ok()?;
+        let sender = Header {
+            publisher: publisher_of(self.receiver(key)),
+            client: session.client,
+            ..Header::default()
+        };
         let mut forwarded = Vec::new();
         let own = &will.properties;
         if is_told(&self.shared.config.mqtt) {
@@ -242,9 +246,7 @@ impl Shard {
         } else {
             own.encode_forwarded(&mut forwarded);
         }
-        Some(Box::new(WillMessage::new(
-            will, &topic, &forwarded, publisher,
-        )))
+        Some(Box::new(WillMessage::new(will, &topic, &forwarded, sender)))
     }
 
     /// The number of connections that are not closing.

@@ -13,7 +13,7 @@ use super::bytes::{Damaged, Reader, body, put_number, put_optional, put_text, se
 use super::id::{MessageId, QueueId};
 use super::operation::{InFlightRecord, Receiver, SessionRecord, SubscriptionRecord, WillRecord};
 use crate::clock::Epoch;
-use crate::message::{Header, Message};
+use crate::message::{ClientNumber, Header, Message};
 
 /// What a message row says before its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +280,8 @@ fn content(header: &RowHeader, bytes: &[u8], epoch: Epoch) -> Result<Message, Da
             retain: header.retain,
             expires_at_ms: header.expires_unix_ms.map(|at| epoch.to_clock_ms(at)),
             publisher: header.publisher,
+            // Who receives it is known.
+            client: ClientNumber::default(),
         },
     ))
 }
@@ -356,6 +358,7 @@ mod tests {
                 retain: true,
                 expires_at_ms,
                 publisher: 1 << 48,
+                ..Header::default()
             },
         )
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tidewire_protocol::codec::{
     Ack, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, Publish, PublishProperties,
-    QoS, ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties,
-    decode, encode,
+    QoS, ReasonCode, Receiver, Subscribe, Subscription, SubscriptionOptions, UserProperties, Will,
+    WillProperties, decode, encode,
 };
 
 use crate::process::{Broker, PATIENCE_MS};
@@ -53,45 +53,54 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(broker: &Broker, id: &str) -> Self {
-        Self::open(&broker.host, broker.port, id, ProtocolVersion::V5, None)
+        Self::open(
+            &broker.host,
+            broker.port,
+            Connect::new(ProtocolVersion::V5, id),
+        )
     }
 
     pub(crate) fn connect_as(port: u16, id: &str, version: ProtocolVersion) -> Self {
-        Self::open("127.0.0.1", port, id, version, None)
+        Self::open("127.0.0.1", port, Connect::new(version, id))
     }
 
     /// With a session that outlives the connection and the broker's process.
     pub(crate) fn resume(broker: &Broker, id: &str) -> Self {
-        let version = ProtocolVersion::V5;
-        Self::open(&broker.host, broker.port, id, version, Some(u32::MAX))
+        Self::open(&broker.host, broker.port, lasting(id))
     }
 
-    fn open(
-        host: &str,
-        port: u16,
-        id: &str,
-        version: ProtocolVersion,
-        expiry: Option<u32>,
-    ) -> Self {
+    /// As [`Client::resume`], with a will that waits for a second.
+    pub(crate) fn resume_with_will(broker: &Broker, id: &str, topic: &str, payload: &str) -> Self {
+        let will = Will {
+            qos: Q1,
+            retain: false,
+            topic,
+            payload: payload.as_bytes(),
+            properties: WillProperties {
+                delay_seconds: Some(1),
+                ..WillProperties::default()
+            },
+        };
+        let connect = Connect {
+            will: Some(will),
+            ..lasting(id)
+        };
+        Self::open(&broker.host, broker.port, connect)
+    }
+
+    fn open(host: &str, port: u16, connect: Connect<'_>) -> Self {
         let stream = TcpStream::connect((host, port)).expect("connected");
         stream.set_nodelay(true).expect("option set");
         let mut client = Self {
             stream,
             input: Vec::new(),
-            version,
+            version: connect.version,
             messages: VecDeque::new(),
             settled: Vec::new(),
             subscribed: 0,
             last_id: 0,
         };
-        client.send(&Packet::Connect(Box::new(Connect {
-            clean_start: expiry.is_none(),
-            properties: ConnectProperties {
-                session_expiry_seconds: expiry,
-                ..ConnectProperties::default()
-            },
-            ..Connect::new(version, id)
-        })));
+        client.send(&Packet::Connect(Box::new(connect)));
         client.pump_until("CONNACK", |it| it.subscribed == 0 && it.is_greeted());
         client
     }
@@ -147,10 +156,16 @@ impl Client {
 
     /// Publishes all, and waits until the last exchange has ended.
     pub(crate) fn publish_all(&mut self, topic: &str, payloads: &[String], qos: QoS) {
-        for some in payloads.chunks(WINDOW) {
+        let pairs: Vec<_> = payloads.iter().map(|it| (topic, &**it)).collect();
+        self.publish_each(&pairs, qos);
+    }
+
+    /// As [`Client::publish_all`], of topics and payloads.
+    pub(crate) fn publish_each(&mut self, messages: &[(&str, &str)], qos: QoS) {
+        for some in messages.chunks(WINDOW) {
             let ids: Vec<PacketId> = some
                 .iter()
-                .map(|payload| {
+                .map(|(topic, payload)| {
                     let packet_id = self.next_id();
                     self.send(&Packet::Publish(Publish {
                         qos,
@@ -285,6 +300,18 @@ fn message_of(publish: &Publish<'_>) -> Message {
         response_topic: publish.properties.response_topic.map(str::to_owned),
         correlation_data: publish.properties.correlation_data.map(<[u8]>::to_vec),
         expiry_seconds: publish.properties.message_expiry_seconds,
+    }
+}
+
+/// A session that outlives the connection and the broker's process.
+fn lasting(id: &str) -> Connect<'_> {
+    Connect {
+        clean_start: false,
+        properties: ConnectProperties {
+            session_expiry_seconds: Some(u32::MAX),
+            ..ConnectProperties::default()
+        },
+        ..Connect::new(ProtocolVersion::V5, id)
     }
 }
 

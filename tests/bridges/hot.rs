@@ -9,10 +9,10 @@ use crate::federation::{bridge, wait_until_up};
 use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
 
-const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
+pub(crate) const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
 
 /// Waits until `tidewire bridge` says this of a bridge.
-fn wait_until_says(broker: &Broker, name: &str, text: &str) {
+pub(crate) fn wait_until_says(broker: &Broker, name: &str, text: &str) {
     for _ in 0..300 {
         if broker.order(name, "state").1.contains(text) {
             return;
@@ -211,90 +211,6 @@ fn user_properties_are_passed_removed_renamed_and_added_and_the_client_id_is_mad
     assert!(before.contains("\"connects\":1"), "{before}");
     drop(Client::connect(&central, "plant-up"));
     wait_until_says(&edge, "up", "\"connects\":2");
-}
-
-#[test]
-fn several_connections_share_the_topics_and_keep_the_order_of_each_over_kills_and_fewer_of_them() {
-    let central = Broker::tidewire(free_port(), "");
-    let proxy = Proxy::start(central.port);
-    let port = free_port();
-    let config = |count| bridge(proxy.port, &format!("connections = {count}\n{OUT}"));
-    let edge = Broker::tidewire(port, &config(3));
-    wait_until_up(&edge);
-    Client::resume(&central, "keeper").subscribe("t/#");
-    let mut below = Client::connect(&edge, "below");
-    let topics: Vec<String> = (0..12).map(|number| format!("t/{number}")).collect();
-    for topic in &topics {
-        below.publish_all(topic, &numbers(20), Q2);
-    }
-    wait_until_says(&edge, "up", "\"queue_messages\":0");
-    assert_eq!(proxy.accepted(), 3);
-    let states = edge.order("up", "state").1;
-    assert!(!states.contains("\"sent\":0,") && states.matches("\"state\":\"up\"").count() == 3);
-    // All of them rest, and their queues outlive the process; then there is one connection less.
-    assert!(edge.order("up", "pause").0);
-    for topic in &topics {
-        below.publish_all(topic, &numbers(40)[20..], Q2);
-    }
-    let edge = Broker::tidewire_in(edge.kill_and_keep(), port, &config(2));
-    wait_until_says(&edge, "up", "\"state\":\"drained\"");
-    wait_until_up(&edge);
-    for _ in 0..100 {
-        let states = edge.order("up", "state").1;
-        if states.matches("\"queue_messages\":0").count() == 3 {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    let mut keeper = Client::resume(&central, "keeper");
-    let mut came = std::collections::HashMap::<String, Vec<String>>::new();
-    for _ in 0..12 * 40 {
-        let message = keeper.next();
-        came.entry(message.topic).or_default().push(message.payload);
-    }
-    assert!(topics.iter().all(|topic| came[topic] == numbers(40)));
-    keeper.expect_silence();
-    let (is_well, _) = edge.order("up:2", "pause");
-    assert!(is_well, "each connection has a name");
-}
-
-#[test]
-fn connections_change_at_a_reload_once_the_bridge_is_drained_and_are_refused_before() {
-    let central = Broker::tidewire(free_port(), "");
-    let config = |count| bridge(central.port, &format!("connections = {count}\n{OUT}"));
-    let edge = Broker::tidewire(free_port(), &config(1));
-    wait_until_up(&edge);
-    let mut above = Client::connect(&central, "above");
-    above.subscribe("t/#");
-    let mut below = Client::connect(&edge, "below");
-    edge.reload(&config(3));
-    let refusal = "drain it first (tidewire bridge up drain)";
-    for _ in 0..100 {
-        if edge.log().contains(refusal) {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    assert!(edge.log().contains(refusal), "{}", edge.log());
-    for count in [3, 2] {
-        assert!(edge.order("up", "drain").0);
-        wait_until_says(&edge, "up", "\"state\":\"drained\"");
-        edge.reload(&config(count));
-        wait_until_says(&edge, &format!("up:{count}"), "\"state\":\"up\"");
-        wait_until_up(&edge);
-        for topic in ["t/1", "t/2", "t/3", "t/4"] {
-            below.publish(topic, "again", Q2);
-        }
-        assert_eq!(above.payloads(4), ["again"; 4]);
-        let states = edge.order("up", "state").1;
-        assert_eq!(
-            states.matches("\"state\":\"up\"").count(),
-            count,
-            "{states}"
-        );
-    }
-    assert!(!edge.order("up:3", "state").0);
-    above.expect_silence();
 }
 
 #[test]

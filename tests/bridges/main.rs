@@ -5,6 +5,7 @@
 #[cfg(feature = "amqp10")]
 mod amqp10;
 mod client;
+mod connections;
 mod dead_link;
 mod durable;
 mod failover;

@@ -165,6 +165,7 @@ fn messages_are_read_back_whole_and_in_order() {
                 retain: true,
                 expires_at_ms: None,
                 publisher: 99,
+                ..Header::default()
             },
         );
         store.commit(vec![Operation::PutMessage {
@@ -289,7 +290,7 @@ fn what_expired_while_the_broker_was_down_is_gone() {
                 qos: QoS::AtLeastOnce,
                 retain: false,
                 expires_at_ms: Some(expires_at_ms),
-                publisher: 0,
+                ..Header::default()
             },
         ),
         receivers: vec![receiver(queue)],

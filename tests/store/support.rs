@@ -243,7 +243,7 @@ pub(crate) fn message(topic: &str, payload: &[u8]) -> Message {
             qos,
             retain: false,
             expires_at_ms: None,
-            publisher: 0,
+            ..Header::default()
         },
     )
 }
@@ -259,7 +259,7 @@ pub(crate) fn retained(topic: &str, payload: &[u8], expires_at_ms: Option<u64>) 
                 qos,
                 retain: true,
                 expires_at_ms,
-                publisher: 0,
+                ..Header::default()
             },
         ),
     }

@@ -185,6 +185,7 @@ fn read_message(line: &Value) -> Option<Message> {
             retain: flag(line, "message_retain")?,
             expires_at_ms: number(line, "message_expires_unix_ms"),
             publisher: number(line, "publisher")?,
+            ..Header::default()
         },
     ))
 }
