@@ -17,6 +17,7 @@ pub mod kafka;
 mod line;
 pub mod mqtt;
 mod note;
+mod payload;
 mod ports;
 mod progress;
 mod record;
@@ -31,6 +32,7 @@ mod template;
 pub use dial::{Credentials, CredentialsSource, Dial, Dialled, Dialling, ServerOrder, Stream};
 pub use failure::{Class, Failure};
 pub use note::Note;
+pub use payload::{PayloadCodec, PayloadError};
 pub use ports::{PortSink, PortSource};
 pub use record::{
     Bookmark, CLIENT_ID_PROPERTY, Envelope, LastingId, Properties, Record, USER_NAME_PROPERTY,

@@ -7,10 +7,13 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+mod filter;
+
 use std::borrow::Cow;
-use std::ops::Range;
+use std::fmt;
 
 use crate::Record;
+use filter::Filter;
 
 /// A compiled text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Context<'a> {
     pub bridge: &'a str,
     /// The name of the node.
     pub node: &'a str,
+    /// Whether what a record has no value for is an empty text, and no error.
+    pub missing_is_empty: bool,
 }
 
 /// Why a template cannot be compiled, or not be filled in.
@@ -38,14 +43,14 @@ pub enum TemplateError {
     /// A placeholder that does not exist.
     #[error(
         "{{{0}}} is not known; there are topic, key, 1, 2..4, 2.., -1, +1, #, qos, retain, bridge, \
-         node, client_id, user_name, prop:NAME, content_type, response_topic, message_id, \
-         priority, timestamp_ms and json:/POINTER"
+         node, client_id, user_name, prop:NAME, content_type, response_topic, correlation, \
+         message_id, priority, timestamp_ms, payload and json:/POINTER"
     )]
     Placeholder(String),
     /// A filter that does not exist.
     #[error(
-        "|{0} is not known; there are lower, upper, hex, level, slice(FROM,TO), replace('A','B') \
-         and default('TEXT')"
+        "|{0} is not known; there are lower, upper, hex, b64, hash(1 to 64), level, \
+         slice(FROM,TO), replace('A','B') and default('TEXT')"
     )]
     Filter(String),
     /// A placeholder that no topic of a filter has.
@@ -59,6 +64,9 @@ pub enum TemplateError {
     /// The record has no such value.
     #[error("{{{0}}} is missing")]
     Missing(String),
+    /// The record has bytes there that are no text.
+    #[error("{{{0}}} is no text; |hex and |b64 make bytes one")]
+    NotText(String),
 }
 
 impl TemplateError {
@@ -67,7 +75,9 @@ impl TemplateError {
         let (word, known): (&str, &'static [&'static str]) = match self {
             Self::Placeholder(name) => (name, &PLACEHOLDERS),
             Self::Filter(text) => (text.split('(').next().unwrap_or(text), &FILTERS),
-            Self::Brace(_) | Self::Never { .. } | Self::Missing(_) => return None,
+            Self::Brace(_) | Self::Never { .. } | Self::Missing(_) | Self::NotText(_) => {
+                return None;
+            }
         };
         // A filter may be known, and its arguments not be what it takes.
         (!known.contains(&word)).then_some((word, known))
@@ -106,24 +116,12 @@ enum Source {
     Property(String),
     ContentType,
     ResponseTopic,
+    Correlation,
     MessageId,
     Priority,
     TimestampMs,
+    Payload,
     Json(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Filter {
-    Lower,
-    Upper,
-    /// One level of a topic: what would be more, or a wildcard, is escaped as `%2F` and the like.
-    Level,
-    Replace(String, String),
-    /// The bytes of UTF-8 in hexadecimal digits.
-    Hex,
-    /// Characters, counted from 0; what is beyond the last is left out.
-    Slice(Range<usize>),
-    Default(String),
 }
 
 impl Template {
@@ -202,7 +200,7 @@ impl Template {
     /// The text for a record.
     ///
     /// # Errors
-    /// The first placeholder that the record has no value for.
+    /// The first placeholder that the record has no value, or no text, for.
     pub fn fill(&self, record: &Record, context: Context<'_>) -> Result<String, TemplateError> {
         let mut filled = String::new();
         for part in &self.parts {
@@ -213,9 +211,15 @@ impl Template {
                     source,
                     filters,
                 } => {
-                    let value = source.value(record, context);
-                    let value = filters.iter().fold(value, |value, it| it.apply(value));
-                    filled += &value.ok_or_else(|| TemplateError::Missing(name.clone()))?;
+                    let found = source.value(record, context);
+                    let is_found = found.is_some();
+                    let value = filters.iter().fold(found, |value, it| it.apply(value));
+                    match value.as_deref().and_then(|it| str::from_utf8(it).ok()) {
+                        Some(text) => filled += text,
+                        None if context.missing_is_empty => {}
+                        None if is_found => return Err(TemplateError::NotText(name.clone())),
+                        None => return Err(TemplateError::Missing(name.clone())),
+                    }
                 }
             }
         }
@@ -251,13 +255,14 @@ impl Source {
         }
     }
 
-    fn value<'a>(&self, record: &'a Record, context: Context<'a>) -> Option<Cow<'a, str>> {
+    /// Text is in UTF-8; only few sources have other bytes.
+    fn value<'a>(&self, record: &'a Record, context: Context<'a>) -> Option<Cow<'a, [u8]>> {
         let topic = record.topic.as_str();
         let level = |index: usize| topic.split('/').nth(index);
         let properties = record.properties.as_deref();
         let text = match self {
             Self::Topic => topic,
-            Self::Key => str::from_utf8(record.key.as_deref()?).ok()?,
+            Self::Key => return Some(Cow::Borrowed(record.key.as_deref()?)),
             Self::Level(number) => level(number - 1)?,
             Self::LevelFromEnd(number) => topic.rsplit('/').nth(number - 1)?,
             Self::Levels(from, to) => levels(topic, *from, *to)?,
@@ -267,7 +272,7 @@ impl Source {
                 level(plus.nth(number - 1)?.0)?
             }
             Self::Hash => levels(topic, context.filter.split('/').count(), None)?,
-            Self::QoS => return Some((record.qos as u8).to_string().into()),
+            Self::QoS => return Some(text_of(record.qos as u8)),
             Self::Retain => match record.retain {
                 true => "1",
                 false => "0",
@@ -280,16 +285,24 @@ impl Source {
             }
             Self::ContentType => properties?.content_type.as_deref()?,
             Self::ResponseTopic => properties?.response_topic.as_deref()?,
-            Self::MessageId => record.uid.as_deref()?,
-            Self::Priority => {
-                let priority = properties?.envelope.as_ref()?.priority?;
-                return Some(priority.to_string().into());
+            Self::Correlation => {
+                return Some(Cow::Borrowed(properties?.correlation_data.as_deref()?));
             }
-            Self::TimestampMs => return Some(record.timestamp_ms?.to_string().into()),
-            Self::Json(pointer) => return json(&record.payload, pointer).map(Cow::Owned),
+            Self::MessageId => record.uid.as_deref()?,
+            Self::Priority => return properties?.envelope.as_ref()?.priority.map(text_of),
+            Self::TimestampMs => return record.timestamp_ms.map(text_of),
+            Self::Payload => return Some(Cow::Borrowed(&record.payload)),
+            Self::Json(pointer) => {
+                let text = json(&record.payload, pointer)?;
+                return Some(Cow::Owned(text.into_bytes()));
+            }
         };
-        Some(Cow::Borrowed(text))
+        Some(Cow::Borrowed(text.as_bytes()))
     }
+}
+
+fn text_of<'a>(number: impl fmt::Display) -> Cow<'a, [u8]> {
+    Cow::Owned(format!("{number}").into_bytes())
 }
 
 /// Levels of a topic, counted from 1; what is beyond the last is missing.
@@ -319,48 +332,8 @@ fn json(payload: &[u8], pointer: &str) -> Option<String> {
     }
 }
 
-impl Filter {
-    fn apply<'a>(&self, value: Option<Cow<'a, str>>) -> Option<Cow<'a, str>> {
-        if let Self::Default(text) = self {
-            return value.or_else(|| Some(text.clone().into()));
-        }
-        let value = value?;
-        Some(match self {
-            Self::Lower => value.to_lowercase().into(),
-            Self::Upper => value.to_uppercase().into(),
-            Self::Replace(from, to) => value.replace(from, to).into(),
-            Self::Level => escape_level(&value).into(),
-            Self::Hex => hex(&value).into(),
-            Self::Slice(range) => {
-                let from = value.chars().skip(range.start);
-                from.take(range.len()).collect::<String>().into()
-            }
-            Self::Default(_) => value,
-        })
-    }
-}
-
-fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn escape_level(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '/' => escaped += "%2F",
-            '+' => escaped += "%2B",
-            '#' => escaped += "%23",
-            '%' => escaped += "%25",
-            '\0' => escaped += "%00",
-            plain => escaped.push(plain),
-        }
-    }
-    escaped
-}
-
 /// Names of placeholders that are words; others are numbers.
-const PLACEHOLDERS: [&str; 12] = [
+const PLACEHOLDERS: [&str; 17] = [
     "topic",
     "key",
     "qos",
@@ -371,11 +344,16 @@ const PLACEHOLDERS: [&str; 12] = [
     "user_name",
     "content_type",
     "response_topic",
+    "correlation",
+    "message_id",
+    "priority",
+    "timestamp_ms",
+    "payload",
     "prop:NAME",
     "json:/POINTER",
 ];
-const FILTERS: [&str; 7] = [
-    "lower", "upper", "hex", "level", "slice", "replace", "default",
+const FILTERS: [&str; 9] = [
+    "lower", "upper", "hex", "b64", "hash", "level", "slice", "replace", "default",
 ];
 /// Larger payloads are not looked into.
 const JSON_BYTES_MAX: usize = 256 * 1_024;

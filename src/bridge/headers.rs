@@ -29,14 +29,16 @@ impl Headers {
         })
     }
 
-    /// Changes the headers of a record that still has the topic it came with. What is to be added
-    /// and has no value is left out.
-    pub(super) fn apply(&self, record: &mut Record, context: Context<'_>) {
-        let added: Vec<(String, String)> = self
-            .add
-            .iter()
+    /// What is to be added to a record that is as it came; what has no value is left out.
+    pub(super) fn fill(&self, record: &Record, context: Context<'_>) -> Vec<(String, String)> {
+        let added = self.add.iter();
+        added
             .filter_map(|(name, text)| Some((name.clone(), text.fill(record, context).ok()?)))
-            .collect();
+            .collect()
+    }
+
+    /// Changes the headers of a record.
+    pub(super) fn apply(&self, record: &mut Record, added: Vec<(String, String)>) {
         record
             .headers
             .retain(|(name, _)| is_in(&self.pass, name) && !is_in(&self.remove, name));
@@ -89,8 +91,11 @@ mod tests {
             filter: "s/+",
             bridge: "b",
             node: "n",
+            missing_is_empty: false,
         };
-        Headers::new(&rule).unwrap().apply(&mut record, context);
+        let headers = Headers::new(&rule).unwrap();
+        let added = headers.fill(&record, context);
+        headers.apply(&mut record, added);
         let after = [
             ("x-1", "1"),
             ("plant", "7"),

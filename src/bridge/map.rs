@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use tidewire_bridges::mqtt::{decode_properties, encode_properties};
-use tidewire_bridges::{Context, LastingId, Record, Template, TemplateError};
+use tidewire_bridges::{Context, LastingId, PayloadCodec, Record, Template, TemplateError};
 use tidewire_protocol::codec::QoS;
 use tidewire_protocol::topic::{Topic, matches};
 use tokio::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::BridgeError;
 use super::headers::Headers;
 use super::place::Place;
 use crate::auth::may_publish;
-use crate::config::{Bridge, BridgeKind, BridgeRetain, BridgeRule};
+use crate::config::{Bridge, BridgeKind, BridgeOnMissing, BridgePayload, BridgeRetain, BridgeRule};
 use crate::exchange::BridgeId;
 use crate::message::{ClientNumber, Header, Message};
 use crate::queue::Lent;
@@ -45,6 +45,8 @@ struct Rule {
     headers: Headers,
     /// Key, partition and more, where the protocol has such things.
     place: Place,
+    payload: PayloadCodec,
+    on_missing: BridgeOnMissing,
     qos_max: QoS,
     retain: BridgeRetain,
     needs_subscriber: bool,
@@ -58,6 +60,13 @@ pub(super) struct Inward {
     pub(super) needs_subscriber: bool,
 }
 
+/// What a rule says of one message, filled in.
+struct Texts {
+    topic: String,
+    added: Vec<(String, String)>,
+    payload: Option<String>,
+}
+
 /// Why a message does not cross.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NotCrossing {
@@ -65,8 +74,10 @@ pub(super) enum NotCrossing {
     Unwanted,
     /// It has crossed enough bridges, or was where it would go.
     Loop,
-    /// The topic over there would be none.
+    /// It lacks what its rule asks for, or would be nothing valid on the other side.
     Invalid(String),
+    /// The same, and the rule says that it is dropped.
+    Dropped(String),
 }
 
 impl Map {
@@ -133,8 +144,33 @@ impl Map {
         peer: Option<&str>,
         now_ms: u64,
     ) -> Result<Record, NotCrossing> {
+        let (rule, filter) = Self::find(&self.outward, lent.message.topic())?;
+        let mut record = Self::record_of(lent, rule, now_ms);
+        let context = self.context(rule, filter);
+        let texts = self.texts(rule, &record, context);
+        let texts = texts.map_err(|why| rule.judged(why))?;
+        let place = rule.place.fill(&record, context);
+        let place = place.map_err(|why| rule.judged(why))?;
+        let mut path = take_path(&mut record);
+        rule.headers.apply(&mut record, texts.added);
+        let written = rule.payload.encode(&mut record, texts.payload);
+        written.map_err(|error| rule.judged(error.to_string()))?;
+        place.give(&mut record);
+        record.topic = texts.topic;
+        if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
+            return Err(NotCrossing::Loop);
+        }
+        path.push(self.node.clone());
+        if path.len() > self.hops_max {
+            return Err(NotCrossing::Loop);
+        }
+        record.headers.push((PATH.to_owned(), path.join(",")));
+        Ok(record)
+    }
+
+    /// A message of ours, as it is here.
+    fn record_of(lent: &Lent, rule: &Rule, now_ms: u64) -> Record {
         let message = &lent.message;
-        let (rule, filter) = Self::find(&self.outward, message.topic())?;
         let mut record = Record {
             sequence: lent.sequence,
             sent_as: lent.sent_as,
@@ -152,39 +188,32 @@ impl Map {
             ..Record::default()
         };
         decode_properties(message.forwarded(), &mut record);
-        let topic = self.translate(rule, filter, &record)?;
-        let place = rule.place.fill(&record, self.context(filter));
-        let place = place.map_err(NotCrossing::Invalid)?;
-        let mut path = take_path(&mut record);
-        rule.headers.apply(&mut record, self.context(filter));
-        place.give(&mut record);
-        record.topic = topic;
-        if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
-            return Err(NotCrossing::Loop);
-        }
-        path.push(self.node.clone());
-        if path.len() > self.hops_max {
-            return Err(NotCrossing::Loop);
-        }
-        record.headers.push((PATH.to_owned(), path.join(",")));
-        Ok(record)
+        record
     }
 
-    /// The message of a record from over there.
+    /// The message of a record from over there; what does not cross keeps its topic and payload.
     pub(super) fn inward(
         &self,
-        mut record: Record,
+        record: &mut Record,
         peer: Option<&str>,
         now_ms: u64,
     ) -> Result<Inward, NotCrossing> {
         let (rule, filter) = Self::find(&self.inward, &record.topic)?;
-        let topic = self.translate(rule, filter, &record)?;
+        let context = self.context(rule, filter);
+        let texts = self.texts(rule, record, context);
+        let Texts {
+            topic,
+            added,
+            payload,
+        } = texts.map_err(|why| rule.judged(why))?;
         if !may_publish(&topic) {
             let text = format!("{topic:?} is a topic of the broker's own");
-            return Err(NotCrossing::Invalid(text));
+            return Err(rule.judged(text));
         }
-        let mut path = take_path(&mut record);
-        rule.headers.apply(&mut record, self.context(filter));
+        let read = rule.payload.decode(record, payload);
+        read.map_err(|error| rule.judged(error.to_string()))?;
+        let mut path = take_path(record);
+        rule.headers.apply(record, added);
         // A broker marks only what it sends over bridges of its own.
         path.extend(peer.map(str::to_owned));
         if path.len() > self.hops_max || path.contains(&self.node) {
@@ -194,7 +223,7 @@ impl Map {
             record.headers.push((PATH.to_owned(), path.join(",")));
         }
         let mut forwarded = Vec::new();
-        encode_properties(&record, &mut forwarded);
+        encode_properties(record, &mut forwarded);
         let header = Header {
             qos: record.qos.min(rule.qos_max),
             retain: rule.retain.applied_to(record.retain),
@@ -211,12 +240,27 @@ impl Map {
         })
     }
 
-    fn context<'a>(&'a self, filter: &'a str) -> Context<'a> {
+    fn context<'a>(&'a self, rule: &Rule, filter: &'a str) -> Context<'a> {
         Context {
             filter,
             bridge: &self.bridge,
             node: &self.node,
+            missing_is_empty: rule.on_missing == BridgeOnMissing::Empty,
         }
+    }
+
+    /// All that a rule says of a record, before the record is changed.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    fn texts(&self, rule: &Rule, record: &Record, context: Context<'_>) -> Result<Texts, String> {
+        let payload = rule.payload.text(record, context);
+        let payload = payload.map_err(|error| format!("the payload cannot be made: {error}"))?;
+        Ok(Texts {
+            topic: self.translate(rule, record, context)?,
+            added: rule.headers.fill(record, context),
+            payload,
+        })
     }
 
     /// The first rule that wants a topic, and the filter by which it does.
@@ -234,20 +278,23 @@ impl Map {
     }
 
     /// The topic's name on the other side.
-    fn translate(&self, rule: &Rule, filter: &str, record: &Record) -> Result<String, NotCrossing> {
+    fn translate(
+        &self,
+        rule: &Rule,
+        record: &Record,
+        context: Context<'_>,
+    ) -> Result<String, String> {
         let invalid = |error: &dyn std::fmt::Display| {
-            NotCrossing::Invalid(format!(
-                "the topic on the other side would be wrong: {error}"
-            ))
+            format!("the topic on the other side would be wrong: {error}")
         };
         let name = match &rule.topic {
             Some(template) => template
-                .fill(record, self.context(filter))
+                .fill(record, context)
                 .map_err(|error| invalid(&error))?,
             None => {
+                // No filter of the rule matches without it.
                 let rest = record.topic.strip_prefix(&rule.from_prefix);
-                let rest = rest.ok_or(NotCrossing::Unwanted)?;
-                format!("{}{rest}", rule.to_prefix)
+                format!("{}{}", rule.to_prefix, rest.unwrap_or_default())
             }
         };
         match Topic::parse(&name, self.levels_max) {
@@ -278,6 +325,8 @@ impl Rule {
             topic: rule.topic.as_deref().map(Template::parse).transpose()?,
             headers: Headers::new(rule)?,
             place: Place::new(rule, kind)?,
+            payload: codec_of(rule)?,
+            on_missing: rule.on_missing,
             qos_max: match rule.qos_max {
                 0 => QoS::AtMostOnce,
                 1 => QoS::AtLeastOnce,
@@ -301,6 +350,14 @@ impl Rule {
         Some(format!("{}{rest}", self.to_prefix))
     }
 
+    /// What becomes of a message that the rule cannot map.
+    fn judged(&self, why: String) -> NotCrossing {
+        match self.on_missing {
+            BridgeOnMissing::Drop => NotCrossing::Dropped(why),
+            BridgeOnMissing::DeadLetter | BridgeOnMissing::Empty => NotCrossing::Invalid(why),
+        }
+    }
+
     /// The filter by which a rule wants a topic, if it does.
     fn filter_for(&self, topic: &str) -> Option<&str> {
         let matching = |filters: &'_ [String]| {
@@ -311,6 +368,20 @@ impl Rule {
         let is_excluded = matching(&self.exclude).is_some();
         (topic.starts_with(&self.from_prefix) && !is_excluded).then_some(found)
     }
+}
+
+fn codec_of(rule: &BridgeRule) -> Result<PayloadCodec, TemplateError> {
+    Ok(match rule.payload {
+        BridgePayload::Raw => PayloadCodec::Raw,
+        BridgePayload::Text => PayloadCodec::Text,
+        BridgePayload::Base64 => PayloadCodec::Base64,
+        BridgePayload::Template => {
+            let text = rule.payload_template.as_deref().unwrap_or_default();
+            PayloadCodec::Template(Template::parse(text)?)
+        }
+        BridgePayload::JsonEnvelope => PayloadCodec::JsonEnvelope,
+        BridgePayload::CborEnvelope => PayloadCodec::CborEnvelope,
+    })
 }
 
 impl BridgeRetain {
@@ -400,7 +471,7 @@ mod tests {
         let out = map.outward(&message("here/s/1"), None, 0).unwrap();
         assert_eq!(out.topic, "there/s/1");
         assert_eq!(out.headers, [(PATH.to_owned(), "here".to_owned())]);
-        let back = map.inward(record("there/s/2", ""), None, 0).unwrap();
+        let back = map.inward(&mut record("there/s/2", ""), None, 0).unwrap();
         assert_eq!(back.message.topic(), "here/s/2");
         let other = map.outward(&message("s/1"), None, 0);
         assert_eq!(other.unwrap_err(), NotCrossing::Unwanted);
@@ -422,6 +493,66 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_cannot_map_is_dropped_or_empty_if_it_says_so() {
+        let out = |on_missing, payload: &[u8]| {
+            let asking = BridgeRule {
+                topic: Some("{1}/x{json:/id}".into()),
+                payload: BridgePayload::Text,
+                on_missing,
+                ..rule("s/+", "", "")
+            };
+            let message = Message::new("s/a", &[], payload, Header::default());
+            let crossed = map(asking, None).outward(&lent(message), None, 0);
+            crossed.map(|it| it.topic)
+        };
+        let lacks = "the topic on the other side would be wrong: {json:/id} is missing".to_owned();
+        assert_eq!(
+            out(BridgeOnMissing::DeadLetter, b"{}"),
+            Err(NotCrossing::Invalid(lacks.clone()))
+        );
+        assert_eq!(
+            out(BridgeOnMissing::Drop, b"{}"),
+            Err(NotCrossing::Dropped(lacks))
+        );
+        assert_eq!(out(BridgeOnMissing::Empty, b"{}").as_deref(), Ok("s/x"));
+        // There is no empty text in the place of a payload: that would clear what is retained.
+        let broken = out(BridgeOnMissing::Empty, b"\xff");
+        assert!(matches!(broken, Err(NotCrossing::Invalid(_))));
+    }
+
+    #[test]
+    fn placeholders_stand_for_what_came_and_an_envelope_for_what_crosses() {
+        let enveloped = BridgeRule {
+            topic: Some("{json:/id}".into()),
+            payload: BridgePayload::JsonEnvelope,
+            user_properties_remove: vec!["a".into()],
+            user_properties_add: vec!["was={prop:a}".into()],
+            ..rule("s/+", "", "")
+        };
+        let map = map(enveloped, None);
+        let mut forwarded = Vec::new();
+        encode_properties(&record("", ""), &mut forwarded);
+        let message = Message::new("s/a", &forwarded, br#"{"id":7}"#, Header::default());
+        let out = map.outward(&lent(message), None, 0).unwrap();
+        let payload = r#"{"payload":"{\"id\":7}","qos":0,"retain":false,"topic":"s/a","#;
+        let pairs = r#""user_properties":[["was","b"]]}"#;
+        assert_eq!(
+            (&*out.topic, &*out.payload),
+            ("7", format!("{payload}{pairs}").as_bytes())
+        );
+        let mut back = Record {
+            topic: "s/a".into(),
+            payload: r#"{"id":8,"payload":"x","retain":true}"#.into(),
+            ..Record::default()
+        };
+        let back = map.inward(&mut back, None, 0).unwrap().message;
+        assert_eq!(
+            (back.topic(), back.payload(), back.retain()),
+            ("8", &b"x"[..], true)
+        );
+    }
+
+    #[test]
     fn an_empty_filter_maps_one_topic_to_another() {
         let map = map(rule("", "one", "another"), None);
         let out = map.outward(&message("one"), None, 0).unwrap();
@@ -432,12 +563,12 @@ mod tests {
     #[test]
     fn a_message_ends_after_its_hops_and_where_it_was() {
         let map = map(rule("#", "", ""), Some(2));
-        let inward = |path, peer| map.inward(record("t", path), peer, 0).map(drop);
+        let inward = |path, peer| map.inward(&mut record("t", path), peer, 0).map(drop);
         assert_eq!(inward("a,b", None), Ok(()));
         assert_eq!(inward("a,b,c", None), Err(NotCrossing::Loop));
         assert_eq!(inward("a,b", Some("c")), Err(NotCrossing::Loop));
         assert_eq!(inward("here", None), Err(NotCrossing::Loop));
-        let came = map.inward(record("t", "a"), None, 0).unwrap();
+        let came = map.inward(&mut record("t", "a"), None, 0).unwrap();
         let out = |peer| {
             map.outward(&lent(came.message.clone()), peer, 0)
                 .map(|it| it.headers)
@@ -450,7 +581,7 @@ mod tests {
     #[test]
     fn topics_that_would_break_or_reach_the_broker_do_not_cross() {
         let map = map(rule("#", "", "deep/"), None);
-        let inward = |topic: &str| map.inward(record(topic, ""), None, 0).unwrap_err();
+        let inward = |topic: &str| map.inward(&mut record(topic, ""), None, 0).unwrap_err();
         assert!(matches!(inward("deep/$SYS/x"), NotCrossing::Invalid(_)));
         assert!(matches!(inward("deep/"), NotCrossing::Invalid(_)));
         let levels = message("1/2/3/4/5/6/7/8");

@@ -17,6 +17,7 @@ mod desk;
 mod dial;
 mod headers;
 mod kinds;
+mod letter;
 mod loan;
 mod map;
 mod naming;

@@ -95,7 +95,9 @@ impl Placed {
     }
 }
 
+/// An empty text is none: rules may ask for that where a value is missing.
 fn number<T: std::str::FromStr>(what: &str, text: Option<String>) -> Result<Option<T>, String> {
+    let text = text.filter(|it| !it.trim().is_empty());
     let parsed = text.map(|text| {
         let number = text.trim().parse();
         number.map_err(|_| format!("the {what} would be {text:?}, which is no number that fits"))
@@ -117,6 +119,7 @@ mod tests {
             filter: "a/+",
             bridge: "b",
             node: "n",
+            missing_is_empty: false,
         };
         let place = Place::new(rule, BridgeKind::Kafka).unwrap();
         place.fill(&record, context)?.give(&mut record);

@@ -246,6 +246,12 @@ pub struct BridgeRule {
     /// amqp091 and amqp10, `out`: the priority in the mapping language; `None` is that of the
     /// bridge.
     pub priority: Option<String>,
+    /// `out` and `in`: how payloads are written on the other side.
+    pub payload: BridgePayload,
+    /// `out` and `in`: the text in the place of the payload, in the mapping language.
+    pub payload_template: Option<String>,
+    /// `out` and `in`: what becomes of a message that the rule cannot map.
+    pub on_missing: BridgeOnMissing,
     /// The highest QoS; higher ones are lowered.
     pub qos_max: u16,
     /// What becomes of the retain flag.
@@ -277,6 +283,9 @@ impl Default for BridgeRule {
             keys: Vec::new(),
             delay_ms: None,
             priority: None,
+            payload: BridgePayload::Raw,
+            payload_template: None,
+            on_missing: BridgeOnMissing::DeadLetter,
             qos_max: 2,
             retain: BridgeRetain::Keep,
             require_subscriber: false,
@@ -360,6 +369,36 @@ pub enum BridgeRetain {
     Strip,
     /// Always set.
     Set,
+}
+
+/// How payloads are written on the other side of a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgePayload {
+    /// As they are.
+    #[default]
+    Raw,
+    /// As they are, and they have to be UTF-8.
+    Text,
+    /// In base64.
+    Base64,
+    /// As a text with placeholders.
+    Template,
+    /// In a JSON object, with topic and properties.
+    JsonEnvelope,
+    /// In a CBOR map, with topic and properties.
+    CborEnvelope,
+}
+
+/// What becomes of a message that lacks what a rule of a bridge asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeOnMissing {
+    /// It goes to the dead letter topic, with the reason.
+    #[default]
+    DeadLetter,
+    /// It is dropped and counted.
+    Drop,
+    /// It crosses, with an empty text in the place.
+    Empty,
 }
 
 /// A text that is never shown, and written over when it is not needed any more.

@@ -49,5 +49,8 @@ fn texts(rule: &BridgeRule) -> impl Iterator<Item = (String, &str)> {
         let (_, value) = text.split_once('=')?;
         Some((format!("user_properties_add.{index}"), value))
     });
-    topic.into_iter().chain(place_texts(rule)).chain(added)
+    let payload = rule.payload_template.as_deref();
+    let payload = payload.map(|it| ("payload_template".to_owned(), it));
+    let single = topic.into_iter().chain(payload);
+    single.chain(place_texts(rule)).chain(added)
 }

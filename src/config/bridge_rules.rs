@@ -11,7 +11,7 @@ use super::url::Scheme;
 use super::{
     Bridge, BridgeKind, BridgeProtocol, BridgeRule, BridgeStart, Config, KafkaGuarantee,
     QueueOverflow, SaslMechanism, Transport, bridge_amqp10, bridge_amqp091, bridge_kafka,
-    bridge_publisher, bridge_rocketmq,
+    bridge_payload, bridge_publisher, bridge_rocketmq,
 };
 
 /// The first rule about bridges that does not hold.
@@ -95,6 +95,7 @@ fn check_bridge(bridge: &Bridge, levels_max: usize) -> Result<(), Broken> {
                 .and_then(|()| check_own_topics(rule, list))
                 .and_then(|()| check_topic(rule, list))
                 .and_then(|()| check_headers(rule, list))
+                .and_then(|()| bridge_payload::check(rule, prefix_of(rule, list)))
                 .and_then(|()| check_place(rule));
             checked.map_err(|it| it.within(&format!("{list}.{index}")))?;
         }
@@ -350,11 +351,16 @@ fn meant(error: &TemplateError) -> String {
     near.map_or_else(String::new, |it| format!("; did you mean {it:?}?"))
 }
 
-fn check_headers(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
-    let from = match list {
+/// What topics begin with on the side that messages come from.
+fn prefix_of<'a>(rule: &'a BridgeRule, list: &str) -> &'a str {
+    match list {
         "in" => &rule.remote_prefix,
         _ => &rule.local_prefix,
-    };
+    }
+}
+
+fn check_headers(rule: &BridgeRule, list: &str) -> Result<(), Broken> {
+    let from = prefix_of(rule, list);
     let lists = [
         ("user_properties_rename", &rule.user_properties_rename),
         ("user_properties_add", &rule.user_properties_add),

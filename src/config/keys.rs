@@ -295,6 +295,9 @@ keys!(BRIDGE_OUT: "bridges.#.out.#.", |config, at| rule(config, at, "out"), {
     keys ANY;
     delay_ms ANY;
     priority ANY;
+    payload ANY;
+    payload_template ANY;
+    on_missing ANY;
     qos_max (0, 2);
     retain ANY;
     user_properties_pass ANY;
@@ -309,6 +312,9 @@ keys!(BRIDGE_IN: "bridges.#.in.#.", |config, at| rule(config, at, "in"), {
     local_prefix ANY;
     remote_prefix ANY;
     topic ANY;
+    payload ANY;
+    payload_template ANY;
+    on_missing ANY;
     qos_max (0, 2);
     retain ANY;
     require_subscriber ANY;

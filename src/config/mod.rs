@@ -9,6 +9,7 @@ mod bridge;
 mod bridge_amqp091;
 mod bridge_amqp10;
 mod bridge_kafka;
+mod bridge_payload;
 mod bridge_publisher;
 mod bridge_rocketmq;
 mod bridge_rules;
@@ -38,8 +39,8 @@ pub use auth::{
     is_namespace,
 };
 pub use bridge::{
-    Bridge, BridgeKind, BridgeProtocol, BridgeRetain, BridgeRule, BridgeStart, ConnectionsBy,
-    Secret, ServerOrder,
+    Bridge, BridgeKind, BridgeOnMissing, BridgePayload, BridgeProtocol, BridgeRetain, BridgeRule,
+    BridgeStart, ConnectionsBy, Secret, ServerOrder,
 };
 pub use bridge_amqp10::{Amqp10Dialect, Amqp10Mechanism, Amqp10Node, BridgeAmqp10};
 pub use bridge_amqp091::{AmqpDeclare, AmqpExchangeKind, BridgeAmqp091};

@@ -14,7 +14,7 @@ fn refusal(text: &str) -> String {
 }
 
 /// Refuses each text with a message that contains the part beside it.
-fn assert_refused(cases: &[(&str, &str)]) {
+pub(super) fn assert_refused(cases: &[(&str, &str)]) {
     for (text, part) in cases {
         let message = refusal(text);
         assert!(message.contains(part), "{text:?} gave {message}");

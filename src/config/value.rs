@@ -8,11 +8,12 @@ use toml::de::DeValue;
 
 use super::{
     AclAction, AclEffect, Amqp10Dialect, Amqp10Mechanism, Amqp10Node, AmqpDeclare,
-    AmqpExchangeKind, Authentication, BridgeKind, BridgeProtocol, BridgeRetain, BridgeStart,
-    CertificateAs, CertificateName, ClientCertificates, ConnectionsBy, JwtAlgorithm, KafkaAcks,
-    KafkaCompression, KafkaGuarantee, KafkaIsolation, KafkaPartitioner, LogLevel, Network,
-    QueueOverflow, SaslMechanism, Secret, ServerOrder, SessionTakeover, ShareStrategy, StoreEngine,
-    TlsVersion, TokenPlace, Transport, UnixMode, UnixOwner, WideSubscriptions,
+    AmqpExchangeKind, Authentication, BridgeKind, BridgeOnMissing, BridgePayload, BridgeProtocol,
+    BridgeRetain, BridgeStart, CertificateAs, CertificateName, ClientCertificates, ConnectionsBy,
+    JwtAlgorithm, KafkaAcks, KafkaCompression, KafkaGuarantee, KafkaIsolation, KafkaPartitioner,
+    LogLevel, Network, QueueOverflow, SaslMechanism, Secret, ServerOrder, SessionTakeover,
+    ShareStrategy, StoreEngine, TlsVersion, TokenPlace, Transport, UnixMode, UnixOwner,
+    WideSubscriptions,
 };
 
 /// A value before its key has given it a type.
@@ -337,6 +338,11 @@ words! {
     KafkaPartitioner { "murmur2" => Murmur2, "crc32" => Crc32, "random" => Random }
     KafkaIsolation {
         "read_committed" => ReadCommitted, "read_uncommitted" => ReadUncommitted
+    }
+    BridgeOnMissing { "dead_letter" => DeadLetter, "drop" => Drop, "empty" => Empty }
+    BridgePayload {
+        "raw" => Raw, "text" => Text, "base64" => Base64, "template" => Template,
+        "json_envelope" => JsonEnvelope, "cbor_envelope" => CborEnvelope
     }
     BridgeProtocol { "auto" => Auto, "5.0" => V5, "3.1.1" => V3_1_1, "3.1" => V3_1 }
     BridgeRetain { "keep" => Keep, "strip" => Strip, "set" => Set }

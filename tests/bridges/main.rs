@@ -20,6 +20,7 @@ mod kill;
 #[cfg(any(feature = "amqp091", feature = "amqp10"))]
 mod mirror;
 mod mosquitto;
+mod payloads;
 mod process;
 mod proxy;
 #[cfg(feature = "kafka")]

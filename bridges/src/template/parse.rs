@@ -1,6 +1,7 @@
 //! From text to a template.
 
-use super::{Filter, Part, Source, Template, TemplateError};
+use super::filter::Filter;
+use super::{Part, Source, Template, TemplateError};
 use crate::{CLIENT_ID_PROPERTY, USER_NAME_PROPERTY};
 
 pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
@@ -61,7 +62,7 @@ fn place(content: &str) -> Result<Part, TemplateError> {
     Ok(Part::Place {
         name: name.to_owned(),
         source: source(name).ok_or_else(|| TemplateError::Placeholder(name.to_owned()))?,
-        filters: pieces.map(filter).collect::<Result<_, _>>()?,
+        filters: pieces.map(Filter::parse).collect::<Result<_, _>>()?,
     })
 }
 
@@ -78,9 +79,11 @@ fn source(name: &str) -> Option<Source> {
         "node" => Source::Node,
         "content_type" => Source::ContentType,
         "response_topic" => Source::ResponseTopic,
+        "correlation" => Source::Correlation,
         "message_id" => Source::MessageId,
         "priority" => Source::Priority,
         "timestamp_ms" => Source::TimestampMs,
+        "payload" => Source::Payload,
         name => {
             if let Some(property) = name.strip_prefix("prop:") {
                 return (!property.is_empty()).then(|| Source::Property(property.to_owned()));
@@ -117,32 +120,4 @@ fn numbered(name: &str) -> Option<Source> {
 fn number(text: &str) -> Option<usize> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|it| *it > 0 && is_plain)
-}
-
-fn filter(text: &str) -> Result<Filter, TemplateError> {
-    let unknown = || TemplateError::Filter(text.to_owned());
-    let (name, arguments) = match text.split_once('(') {
-        Some((name, rest)) => (name, rest.strip_suffix(')').ok_or_else(unknown)?),
-        None => (text, ""),
-    };
-    let mut texts = arguments.split('\'').skip(1).step_by(2).map(str::to_owned);
-    let filter = match name {
-        "hex" => Filter::Hex,
-        "lower" => Filter::Lower,
-        "upper" => Filter::Upper,
-        "level" => Filter::Level,
-        "replace" => {
-            let from = texts.next().filter(|it| !it.is_empty());
-            Filter::Replace(from.ok_or_else(unknown)?, texts.next().ok_or_else(unknown)?)
-        }
-        "slice" => {
-            let (from, to) = arguments.split_once(',').ok_or_else(unknown)?;
-            let index = |text: &str| text.trim().parse::<usize>().map_err(|_| unknown());
-            let (from, to) = (index(from)?, index(to)?);
-            Filter::Slice((from < to).then_some(from..to).ok_or_else(unknown)?)
-        }
-        "default" => Filter::Default(texts.next().ok_or_else(unknown)?),
-        _ => return Err(unknown()),
-    };
-    Ok(filter)
 }

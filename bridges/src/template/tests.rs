@@ -11,6 +11,7 @@ fn fill(text: &str, topic: &str, filter: &str) -> Result<String, String> {
         ],
         properties: Some(Box::new(Properties {
             content_type: Some("text/plain".into()),
+            correlation_data: Some(b"\xfb\xff\0"[..].into()),
             ..Properties::default()
         })),
         retain: true,
@@ -20,6 +21,7 @@ fn fill(text: &str, topic: &str, filter: &str) -> Result<String, String> {
         filter,
         bridge: "up",
         node: "n1",
+        missing_is_empty: false,
     };
     let template = Template::parse(text).map_err(|error| error.to_string())?;
     template
@@ -46,6 +48,17 @@ fn placeholders_stand_for_parts_of_topic_payload_and_properties() {
         ("{client_id|slice(0,3)}{client_id|slice(6,9)}", "met7"),
         ("{prop:site|slice(2,4)|hex}", "7274"),
         ("{{{1}}}", "{a}"),
+        ("{correlation|hex}", "fbff00"),
+        (
+            "{correlation|default('d')}{correlation|upper|default('e')}",
+            "de",
+        ),
+        ("{correlation|b64}", "+/8A"),
+        ("{correlation|b64|level}", "%2B%2F8A"),
+        ("{1|b64}{payload|slice(0,4)}", "YQ=={\"a\""),
+        // SHA-256 of "a".
+        ("{1|hash(8)}", "ca978112"),
+        ("{correlation|hash(64)|slice(62,64)}", "e2"),
     ];
     for (text, expected) in cases {
         assert_eq!(
@@ -70,6 +83,30 @@ fn what_is_missing_is_named() {
         let expected = format!("{text} is missing");
         assert_eq!(fill(text, "a/b/c", "a/b/c/#"), Err(expected));
     }
+}
+
+#[test]
+fn bytes_that_are_no_text_have_to_be_made_one() {
+    for text in ["{correlation}", "{correlation|upper}"] {
+        let error = fill(text, "a", "a").unwrap_err();
+        assert!(error.contains("no text; |hex and |b64"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_missing_may_be_empty() {
+    let context = Context {
+        filter: "a",
+        bridge: "up",
+        node: "n1",
+        missing_is_empty: true,
+    };
+    let template = Template::parse("<{5}{prop:x|upper}{1|default('d')}>").unwrap();
+    let record = Record {
+        topic: "a".into(),
+        ..Record::default()
+    };
+    assert_eq!(template.fill(&record, context).as_deref(), Ok("<a>"));
 }
 
 #[test]
@@ -115,6 +152,10 @@ fn texts_that_mean_nothing_are_refused() {
         "{1|replace('','b')}",
         "{1|default(x)}",
         "{1|default('x}",
+        "{1|hash}",
+        "{1|hash(0)}",
+        "{1|hash(65)}",
+        "{1|hash(x)}",
     ] {
         assert!(Template::parse(text).is_err(), "{text}");
     }

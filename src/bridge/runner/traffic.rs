@@ -1,17 +1,16 @@
 //! The messages of a bridge: out to the sink, in from the source, and what becomes of them.
 
 use tidewire_bridges::{
-    Class, Connected, Connector, Failure, Note, Received, Settled, Sink, Source,
+    Class, Connected, Connector, Failure, Note, Received, Record, Settled, Sink, Source,
 };
-use tidewire_protocol::codec::{PublishProperties, UserProperties};
 use tokio::time::Instant;
 
 use super::Runner;
-use crate::bridge::map::NotCrossing;
+use crate::bridge::letter::Letter;
+use crate::bridge::map::{Inward, NotCrossing};
 use crate::bridge::queues::queue_name;
 use crate::config::BridgeKind;
-use crate::message::{Header, Message};
-use crate::queue::{BridgeNote, Lent};
+use crate::queue::BridgeNote;
 use crate::shard::{BridgeReport, BridgeRequest};
 
 impl<C: Connector> Runner<C> {
@@ -101,8 +100,11 @@ impl<C: Connector> Runner<C> {
                 }
                 Err(why) => {
                     let sequence = lent.sequence;
-                    self.loan.settle(sequence);
                     self.count(&why);
+                    if let NotCrossing::Invalid(reason) = &why {
+                        self.bury(sequence, reason);
+                    }
+                    self.loan.settle(sequence);
                 }
             }
         }
@@ -119,7 +121,7 @@ impl<C: Connector> Runner<C> {
             match result {
                 Ok(()) => self.reporter.metrics.sent.add(1),
                 Err(failure) if failure.class == Class::Poison => {
-                    self.bury(sequence, &failure);
+                    self.refuse(sequence, &failure);
                 }
                 Err(failure) => {
                     self.reporter.metrics.retried.add(1);
@@ -144,36 +146,45 @@ impl<C: Connector> Runner<C> {
     }
 
     /// A message that the other side will never take.
-    fn bury(&mut self, sequence: u64, failure: &Failure) {
-        let Some(Lent { message, .. }) = self.loan.get(sequence) else {
-            return;
-        };
+    fn refuse(&mut self, sequence: u64, failure: &Failure) {
         self.reporter.metrics.dropped_poison.add(1);
         let bridge = &*self.reporter.name;
-        let topic = message.topic();
+        let topic = self.loan.get(sequence).map(|it| it.message.topic());
         tracing::warn!(bridge, topic, reason = failure.reason, "message not taken");
-        let Some(dead_letter) = &self.conduct.dead_letter else {
-            return;
-        };
-        let pairs = [
-            ("tidewire-bridge", bridge),
-            ("tidewire-topic", topic),
-            ("tidewire-error", &failure.reason),
-        ];
-        let mut forwarded = message.forwarded().to_vec();
-        let properties = PublishProperties {
-            user_properties: UserProperties::from_pairs(&pairs),
-            ..PublishProperties::default()
-        };
-        properties.encode_forwarded(&mut forwarded);
-        let header = Header {
-            qos: message.qos(),
-            // It is not to come back to this bridge.
+        self.bury(sequence, &failure.reason);
+    }
+
+    /// Puts a message into the dead letters, if there is a place for them.
+    fn bury(&mut self, sequence: u64, reason: &str) {
+        let letter = self.loan.get(sequence).and_then(|lent| {
+            let letter = self.letter(reason)?;
+            Some(letter.of(&lent.message))
+        });
+        if let Some(letter) = letter {
+            self.post.add(BridgeRequest::Notify(letter));
+        }
+    }
+
+    fn letter<'a>(&'a self, reason: &'a str) -> Option<Letter<'a>> {
+        Some(Letter {
+            to: self.conduct.dead_letter.as_deref()?,
+            bridge: &self.reporter.name,
+            reason,
             publisher: self.map.publisher(),
-            ..Header::default()
+        })
+    }
+
+    /// The dead letter of a record that cannot be mapped, where the other side would not keep it.
+    fn letter_of(&self, record: &Record, why: &NotCrossing) -> Option<Inward> {
+        let keeps_nothing = matches!(self.kind, BridgeKind::Mqtt | BridgeKind::Kafka);
+        let NotCrossing::Invalid(reason) = why else {
+            return None;
         };
-        let letter = Message::new(dead_letter, &forwarded, message.payload(), header);
-        self.post.add(BridgeRequest::Notify(letter));
+        let letter = self.letter(reason).filter(|_| keeps_nothing)?;
+        Some(Inward {
+            message: letter.of_record(record),
+            needs_subscriber: false,
+        })
     }
 
     pub(super) fn receive(&mut self, received: Vec<Received>, source: &mut C::Source) {
@@ -181,21 +192,24 @@ impl<C: Connector> Runner<C> {
         let mut messages = Vec::new();
         let (mut looping, mut unwanted) = (Vec::new(), Vec::new());
         for Received {
-            record,
+            mut record,
             receipt,
             bookmark,
         } in received
         {
-            match self.map.inward(record, self.peer.as_deref(), now_ms) {
+            match self.map.inward(&mut record, self.peer.as_deref(), now_ms) {
                 Ok(inward) => {
                     messages.push(self.arrivals.add(inward, bookmark, receipt));
                     self.reporter.metrics.received.add(1);
                 }
                 Err(why) => {
                     self.count(&why);
-                    match why {
-                        NotCrossing::Loop => looping.push(receipt),
-                        NotCrossing::Unwanted | NotCrossing::Invalid(_) => unwanted.push(receipt),
+                    match (self.letter_of(&record, &why), why) {
+                        (Some(letter), _) => {
+                            messages.push(self.arrivals.add(letter, bookmark, receipt));
+                        }
+                        (None, NotCrossing::Loop) => looping.push(receipt),
+                        (None, _) => unwanted.push(receipt),
                     }
                 }
             }
@@ -216,7 +230,7 @@ impl<C: Connector> Runner<C> {
         match why {
             NotCrossing::Unwanted => {}
             NotCrossing::Loop => metrics.dropped_loop.add(1),
-            NotCrossing::Invalid(reason) => {
+            NotCrossing::Invalid(reason) | NotCrossing::Dropped(reason) => {
                 metrics.dropped_mapping.add(1);
                 let bridge = &*self.reporter.name;
                 tracing::debug!(bridge, reason, "message does not cross");
