@@ -11,6 +11,8 @@ pub mod amqp091;
 pub mod amqp10;
 mod dial;
 mod failure;
+#[cfg(feature = "amqp10")]
+mod gather;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(any(feature = "amqp091", feature = "amqp10"))]

@@ -28,6 +28,7 @@ pub use settings::{Mechanism, Settings, Source};
 
 use link::Link;
 
+use crate::gather::Gathered;
 use crate::line::Line;
 use crate::redelivered::Redelivered;
 use crate::{Connected, Connector, Dialled, Failure, PortSink, PortSource, Stream};
@@ -132,7 +133,8 @@ async fn shake_hands(
         let idle_ms = settings.idle_timeout.as_millis();
         builder = builder.idle_time_out(u32::try_from(idle_ms).unwrap_or(u32::MAX));
     }
-    let opening = builder.open_with_stream(stream);
+    // It flushes after each frame.
+    let opening = builder.open_with_stream(Gathered::new(stream));
     opening.await.map_err(outcome::open_error)
 }
 
