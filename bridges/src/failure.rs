@@ -1,6 +1,7 @@
 //! Why a connection or a record failed, and what that means for the next attempt.
 
 use std::fmt;
+use std::io;
 
 /// A failure, in words for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,10 +40,33 @@ impl Failure {
         Self::new(Class::Poison, reason)
     }
 
+    /// The end of a stream: a stream that knows what has to be done about it gives its error a
+    /// failure to carry.
+    pub fn of_stream(what: impl fmt::Display, error: &io::Error) -> Self {
+        let carried = error.get_ref().and_then(|it| it.downcast_ref::<Self>());
+        let class = carried.map_or(Class::Retry, |it| it.class);
+        Self::new(class, format_args!("{what}: {error}"))
+    }
+
     fn new(class: Class, reason: impl fmt::Display) -> Self {
         Self {
             class,
             reason: reason.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_says_what_has_to_be_done_about_its_end_if_it_knows() {
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let failure = Failure::of_stream("lost", &reset);
+        assert_eq!(failure, Failure::retry(format!("lost: {reset}")));
+        let expired = io::Error::other(Failure::refused("expired"));
+        let failure = Failure::of_stream("lost", &expired);
+        assert_eq!(failure, Failure::refused("lost: expired"));
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tidewire_bridges::{Credentials, Dial, Dialled, Failure, Stream};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls;
 
 use rustls::crypto::ring;
@@ -15,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::BridgeError;
+use super::{BridgeError, encrypted};
 use crate::config::url::{Scheme, with_port};
 use crate::config::{Bridge, BridgeKind, Transport};
 use crate::net::websocket;
@@ -135,7 +134,7 @@ fn server(kind: BridgeKind, url: &str) -> Result<Server, String> {
 }
 
 async fn open(server: &Server, options: &Options) -> Result<Box<dyn Stream>, Failure> {
-    let lost = |error: std::io::Error| Failure::retry(format!("{}: {error}", server.url));
+    let lost = |error: std::io::Error| Failure::of_stream(&server.url, &error);
     if server.transport == Transport::Unix {
         let stream = UnixStream::connect(&server.address).await.map_err(lost)?;
         return Ok(Box::new(stream));
@@ -149,9 +148,9 @@ async fn open(server: &Server, options: &Options) -> Result<Box<dyn Stream>, Fai
         let host = options.server_name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(host)
             .map_err(|error| Failure::refused(format!("{}: {error}", server.url)))?;
-        let connector = TlsConnector::from(Arc::new(config));
-        // Certificates expire and are replaced: another attempt may succeed.
-        stream = Box::new(connector.connect(name, stream).await.map_err(lost)?);
+        stream = encrypted::connect(config, name, stream)
+            .await
+            .map_err(lost)?;
     }
     if server.transport.is_websocket() {
         let upgraded = websocket::connect(stream, &server.address, &server.path).await;

@@ -15,6 +15,7 @@ mod command;
 mod conduct;
 mod desk;
 mod dial;
+mod encrypted;
 mod headers;
 mod kinds;
 mod letter;

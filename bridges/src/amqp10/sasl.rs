@@ -97,7 +97,7 @@ async fn write_frame(stream: &mut dyn Stream, body: &[u8]) -> Result<(), Failure
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn lost(error: std::io::Error) -> Failure {
-    Failure::retry(format!("connection lost during SASL: {error}"))
+    Failure::of_stream("connection lost during SASL", &error)
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> Failure {

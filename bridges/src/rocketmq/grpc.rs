@@ -241,7 +241,10 @@ fn named<M: Method>(failure: Failure) -> Failure {
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn lost(error: h2::Error) -> Failure {
-    Failure::retry(format!("connection lost: {error}"))
+    match error.get_io() {
+        Some(error) => Failure::of_stream("connection lost", error),
+        None => Failure::retry(format!("connection lost: {error}")),
+    }
 }
 
 const STATUS: &str = "grpc-status";
