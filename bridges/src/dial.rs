@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::time::timeout;
 
 use crate::Failure;
@@ -161,6 +161,20 @@ pub(crate) async fn within<T>(
 ) -> Result<T, Failure> {
     let outcome = timeout(patience, attempt).await;
     outcome.unwrap_or_else(|_| Err(no_answer(patience)))
+}
+
+/// Writes some of the bytes, or flushes when there are none. Cancel safe.
+pub(crate) async fn write_some(
+    writer: &mut WriteHalf<Box<dyn Stream>>,
+    bytes: &[u8],
+) -> std::io::Result<usize> {
+    if bytes.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    match writer.write(bytes).await? {
+        0 => Err(std::io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
+    }
 }
 
 pub(crate) fn no_answer(patience: Duration) -> Failure {

@@ -9,8 +9,7 @@ use crate::config::Log;
 /// Sends log lines of the configured level and above to standard error.
 pub(crate) fn start(log: &Log) {
     let level = format!("{:?}", log.level).to_lowercase();
-    // What lapin has to say is in the state of its bridge, and in our own line.
-    let filter = EnvFilter::try_new(format!("{level},lapin=off")).unwrap_or_default();
+    let filter = EnvFilter::try_new(level).unwrap_or_default();
     // A program that embeds the broker may have its own subscriber.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,9 +1,8 @@
 //! Between AMQP messages and records.
 
+use amq_protocol::protocol::BasicProperties;
+use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use bytes::Bytes;
-use lapin::BasicProperties;
-use lapin::message::Delivery;
-use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 use tidewire_protocol::codec::QoS;
 use tokio::time::{Duration, Instant};
 
@@ -102,17 +101,20 @@ fn headers_of(pairs: &[(String, String)]) -> Result<FieldTable, Failure> {
     Ok(table.into())
 }
 
-/// The record of a delivery; its topic is made of the routing key.
-pub(super) fn record_of(delivery: &mut Delivery) -> Record {
-    let properties = &delivery.properties;
+/// The record of a message; its topic is made of the routing key.
+pub(super) fn record_of(
+    routing_key: &ShortString,
+    properties: &BasicProperties,
+    payload: Bytes,
+) -> Record {
     let text = |text: &Option<ShortString>| text.as_ref().map(|it| it.as_str().to_owned());
     let mut record = Record {
         uid: properties
             .message_id()
             .as_ref()
             .map(|it| it.as_str().into()),
-        topic: exchange_separators(delivery.routing_key.as_str()),
-        payload: Bytes::from(std::mem::take(&mut delivery.data)),
+        topic: exchange_separators(routing_key.as_str()),
+        payload,
         timestamp_ms: properties.timestamp().map(|it| it.saturating_mul(1_000)),
         qos: match properties.delivery_mode() {
             Some(PERSISTENT) => QoS::AtLeastOnce,
@@ -190,9 +192,8 @@ mod tests {
     use super::*;
 
     fn there_and_back(record: &Record) -> Record {
-        let mut delivery = Delivery::mock(1, "e".into(), "a.b".into(), false, b"x".to_vec());
-        delivery.properties = properties_of(record, Some(1)).unwrap();
-        record_of(&mut delivery)
+        let properties = properties_of(record, Some(1)).unwrap();
+        record_of(&"a.b".into(), &properties, record.payload.clone())
     }
 
     #[test]

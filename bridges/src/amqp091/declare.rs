@@ -1,34 +1,45 @@
 //! What is made of exchange and queue before they are used.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, ExchangeKind};
+use amq_protocol::protocol::{AMQPClass, exchange, queue};
+use amq_protocol::types::{AMQPValue, FieldTable, LongString};
 
 use super::convert::short;
-use super::{Declare, Settings, failure_of};
+use super::wire::Wire;
+use super::{Declare, ExchangeKind, Settings};
 use crate::Failure;
 
 /// Sees to the exchange, unless it is one that every server has.
 ///
 /// # Errors
 /// It is missing, is another one, or may not be created.
-pub(super) async fn exchange(settings: &Settings, channel: &Channel) -> Result<(), Failure> {
+pub(super) async fn exchange(
+    settings: &Settings,
+    wire: &mut Wire,
+    channel: u16,
+) -> Result<(), Failure> {
     if settings.exchange.is_empty() {
         return Ok(());
     }
-    let options = ExchangeDeclareOptions {
-        passive: settings.declare == Declare::Exists || settings.exchange.starts_with("amq."),
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
     let kind = match &settings.declare {
         Declare::Nothing => return Ok(()),
         Declare::Exists => ExchangeKind::Topic,
-        Declare::Create { exchange_kind, .. } => exchange_kind.clone(),
+        Declare::Create { exchange_kind, .. } => *exchange_kind,
     };
-    let name = short("exchange", &settings.exchange)?;
-    let declared = channel.exchange_declare(name, kind, options, FieldTable::default());
-    declared.await.map_err(failure_of)
+    let declare = exchange::AMQPMethod::Declare(exchange::Declare {
+        exchange: short("exchange", &settings.exchange)?,
+        kind: kind.name().into(),
+        passive: settings.declare == Declare::Exists || settings.exchange.starts_with("amq."),
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        nowait: false,
+        arguments: FieldTable::default(),
+    });
+    let is_declared = |it: &AMQPClass| {
+        matches!(it, AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_))).then_some(())
+    };
+    let question = AMQPClass::Exchange(declare);
+    wire.ask(channel, question, is_declared).await
 }
 
 /// Creates the queue and binds it, if that is wanted; whether one is there is seen when it is
@@ -38,7 +49,8 @@ pub(super) async fn exchange(settings: &Settings, channel: &Channel) -> Result<(
 /// It is another one, or may not be created.
 pub(super) async fn queue(
     settings: &Settings,
-    channel: &Channel,
+    wire: &mut Wire,
+    channel: u16,
     queue: &str,
 ) -> Result<(), Failure> {
     let Declare::Create {
@@ -49,24 +61,38 @@ pub(super) async fn queue(
     else {
         return Ok(());
     };
-    let options = QueueDeclareOptions {
-        durable: true,
-        ..QueueDeclareOptions::default()
-    };
     let name = short("queue", queue)?;
-    let declared = channel.queue_declare(name.clone(), options, arguments(queue_arguments)?);
-    declared.await.map_err(failure_of)?;
+    let declare = queue::AMQPMethod::Declare(queue::Declare {
+        queue: name.clone(),
+        passive: false,
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        nowait: false,
+        arguments: arguments(queue_arguments)?,
+    });
+    let is_declared = |it: &AMQPClass| {
+        matches!(it, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(_))).then_some(())
+    };
+    let question = AMQPClass::Queue(declare);
+    wire.ask(channel, question, is_declared).await?;
     if settings.exchange.is_empty() {
         // Every queue is bound to it by its own name.
         return Ok(());
     }
     let exchange = short("exchange", &settings.exchange)?;
     for filter in filters {
-        let key = short("routing key", &binding_key(filter))?;
-        let options = QueueBindOptions::default();
-        let nothing = FieldTable::default();
-        let bound = channel.queue_bind(name.clone(), exchange.clone(), key, options, nothing);
-        bound.await.map_err(failure_of)?;
+        let bind = queue::AMQPMethod::Bind(queue::Bind {
+            queue: name.clone(),
+            exchange: exchange.clone(),
+            routing_key: short("routing key", &binding_key(filter))?,
+            nowait: false,
+            arguments: FieldTable::default(),
+        });
+        let is_bound = |it: &AMQPClass| {
+            matches!(it, AMQPClass::Queue(queue::AMQPMethod::BindOk(_))).then_some(())
+        };
+        wire.ask(channel, AMQPClass::Queue(bind), is_bound).await?;
     }
     Ok(())
 }

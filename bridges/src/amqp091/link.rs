@@ -1,23 +1,20 @@
-//! The task of a connection: publishes, waits for confirms, consumes and acknowledges.
+//! The task of a connection: publishes, takes confirms and deliveries, and acknowledges.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures_core::Stream;
-use lapin::message::Delivery as RawDelivery;
-use lapin::options::{BasicAckOptions, BasicPublishOptions, BasicRejectOptions};
-use lapin::types::ShortString;
-use lapin::{Channel, Connection, Consumer, Event};
+use amq_protocol::frame::AMQPContentHeader;
+use amq_protocol::protocol::{AMQPClass, basic, channel, connection};
+use amq_protocol::types::ShortString;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::confirms::{Confirm, Confirming, Confirms, Content};
+use super::confirms::{Confirms, Known, Verdict};
 use super::convert::{properties_of, record_of, short};
+use super::frame::{Assembly, Content, Frame, Opening};
 use super::tags::{Acknowledgement, Tags};
-use super::{Memory, Opened, Settings, failure_of};
+use super::wire::{Wire, refusal_of};
+use super::{GOODBYE, IN, Memory, OUT, Settings};
 use crate::ports::{Orders, Ports};
 use crate::progress::Progress;
 use crate::redelivered::{Arrival, Delivery, Evidence};
@@ -29,11 +26,8 @@ pub(super) struct Link {
     number: u64,
     settings: Arc<Settings>,
     ports: Arc<Ports>,
-    connection: Connection,
-    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    publisher: Arc<Channel>,
+    wire: Wire,
     exchange: ShortString,
-    consumer: Option<(Channel, Consumer)>,
     tags: Tags,
     memory: Arc<Memory>,
     /// Not published yet: the window is full or the server has blocked us.
@@ -42,11 +36,22 @@ pub(super) struct Link {
     unconfirmed: Confirms,
     is_blocked: bool,
     progress: Progress,
+    /// What comes in several frames, on the channels of the way out and in.
+    returning: Assembly,
+    delivering: Assembly,
+}
+
+/// What some frames have brought.
+#[derive(Default)]
+struct Harvest {
+    received: Vec<Received>,
+    /// Deliveries that were taken before.
+    known: Vec<u64>,
 }
 
 impl Link {
     pub(super) fn new(
-        opened: Opened,
+        wire: Wire,
         ports: Arc<Ports>,
         settings: Arc<Settings>,
         memory: Arc<Memory>,
@@ -54,18 +59,17 @@ impl Link {
     ) -> Self {
         Self {
             number,
-            events: Box::pin(opened.connection.events_listener()),
-            connection: opened.connection,
-            publisher: Arc::new(opened.publisher),
+            wire,
             // It was declared under this name.
             exchange: short("exchange", &settings.exchange).unwrap_or_default(),
-            consumer: opened.consumer,
             tags: Tags::default(),
             memory,
             waiting: VecDeque::new(),
             unconfirmed: Confirms::default(),
             is_blocked: false,
             progress: Progress::begin(),
+            returning: Assembly::default(),
+            delivering: Assembly::default(),
             settings,
             ports,
         }
@@ -79,31 +83,26 @@ impl Link {
         };
         self.ports.fail(failure);
         // The server may be gone already; there is nothing more to tell it.
-        let _ = timeout(GOODBYE, self.connection.close(CLOSED, "closed".into())).await;
+        let _ = timeout(GOODBYE, self.wire.close()).await;
     }
 
     /// Ends without an error when somebody wants to close, and says why.
     async fn serve(&mut self) -> Result<&'static str, Failure> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Something may have come with the last answer.
+        self.take_frames()?;
         loop {
-            if let Some(why) = self.take_orders() {
+            if let Some(why) = self.take_orders()? {
                 return Ok(why);
             }
             self.publish();
-            let may_receive = !self.ports.is_crowded();
-            // Cancel safe: nothing is taken from a queue unless the arm completes, `notified`
-            // keeps its permit, a tick that is not taken comes again.
+            // Cancel safe: nothing is carried unless the arm completes, `notified` keeps its
+            // permit, a tick that is not taken comes again.
             tokio::select! {
-                event = poll_fn(|context| self.events.as_mut().poll_next(context)) => {
-                    self.learn(event)?;
-                }
-                settled = poll_fn(|context| self.unconfirmed.poll_settled(context)) => {
-                    self.settle(settled?);
-                    self.progress.made();
-                }
-                received = received(&mut self.consumer), if may_receive => {
-                    self.receive(received)?;
+                carried = self.wire.carry() => {
+                    carried?;
+                    self.take_frames()?;
                 }
                 () = self.ports.to_task.notified() => {}
                 _ = ticks.tick() => self.look_at_the_clock()?,
@@ -112,7 +111,7 @@ impl Link {
     }
 
     /// What the ends have left; a reason if the connection is to be closed.
-    fn take_orders(&mut self) -> Option<&'static str> {
+    fn take_orders(&mut self) -> Result<Option<&'static str>, Failure> {
         let Orders {
             submitted,
             accepted,
@@ -121,54 +120,54 @@ impl Link {
             ..
         } = self.ports.take_orders();
         self.waiting.extend(submitted);
-        self.accept(accepted);
-        refused.into_iter().for_each(|it| self.reject(it));
-        closing
+        self.accept(accepted)?;
+        for receipt in refused {
+            self.reject(receipt)?;
+        }
+        Ok(closing)
     }
 
-    fn accept(&mut self, receipts: Vec<Receipt>) {
+    fn accept(&mut self, receipts: Vec<Receipt>) -> Result<(), Failure> {
         let deliveries = receipts.into_iter().filter_map(Receipt::delivery);
         let latest = deliveries.map(|it| self.memory.redelivered.accept(it));
         let own = latest.filter(|it| it.connection == self.number);
         let tags: Vec<u64> = own.map(|it| it.number).collect();
-        self.acknowledge(&tags);
+        self.acknowledge(&tags)
     }
 
     /// The server gives it to the dead letter exchange of the queue, if that has one.
-    fn reject(&mut self, receipt: Receipt) {
+    fn reject(&mut self, receipt: Receipt) -> Result<(), Failure> {
         let Some(delivery) = receipt.delivery() else {
-            return;
+            return Ok(());
         };
         // Of an earlier connection the server knows nothing any more: what it has not heard of, it
         // delivers again.
         let latest = self.memory.redelivered.refuse(delivery);
-        let Some((channel, _)) = self.consumer.as_ref() else {
-            return;
-        };
-        if latest.connection == self.number {
-            self.tags.told(latest.number);
-            let options = BasicRejectOptions { requeue: false };
-            begin(&mut std::pin::pin!(
-                channel.basic_reject(latest.number, options)
-            ));
+        if latest.connection != self.number {
+            return Ok(());
         }
+        self.tags.told(latest.number);
+        let reject = basic::AMQPMethod::Reject(basic::Reject {
+            delivery_tag: latest.number,
+            requeue: false,
+        });
+        self.wire.out.method(IN, AMQPClass::Basic(reject))
     }
 
-    fn acknowledge(&mut self, tags: &[u64]) {
-        let Some((channel, _)) = self.consumer.as_ref() else {
-            return;
-        };
+    fn acknowledge(&mut self, tags: &[u64]) -> Result<(), Failure> {
         for Acknowledgement { tag, is_multiple } in self.tags.accept(tags) {
-            let options = BasicAckOptions {
+            let ack = basic::AMQPMethod::Ack(basic::Ack {
+                delivery_tag: tag,
                 multiple: is_multiple,
-            };
-            begin(&mut std::pin::pin!(channel.basic_ack(tag, options)));
+            });
+            self.wire.out.method(IN, AMQPClass::Basic(ack))?;
         }
+        Ok(())
     }
 
     /// Publishes what the window has room for.
     fn publish(&mut self) {
-        if self.is_blocked || self.unconfirmed.is_unclear() {
+        if self.is_blocked {
             return;
         }
         while self.unconfirmed.len() < self.settings.inflight_max
@@ -179,7 +178,7 @@ impl Link {
             }
             let sequence = record.sequence;
             match self.publish_one(record) {
-                Ok((content, confirming)) => self.unconfirmed.push(sequence, content, confirming),
+                Ok(known) => self.unconfirmed.push(sequence, known),
                 Err(failure) => {
                     let result = Err(failure);
                     self.settle(vec![Settled { sequence, result }]);
@@ -188,165 +187,200 @@ impl Link {
         }
     }
 
-    /// What publishes a record once it is polled, and what the record is known by.
-    fn publish_one(&self, record: Record) -> Result<(Content, Confirming), Failure> {
-        let options = BasicPublishOptions {
+    /// Publishes a record; answers what it is known by.
+    fn publish_one(&mut self, record: Record) -> Result<Known, Failure> {
+        let properties = properties_of(&record, self.settings.priority)?;
+        let known = Known {
+            key: short("routing key", &exchange_separators(&record.topic))?,
+            message_id: properties.message_id().clone(),
+            payload: record.payload,
+        };
+        let publish = basic::Publish {
+            exchange: self.exchange.clone(),
+            routing_key: known.key.clone(),
             mandatory: self.settings.mandatory,
             immediate: false,
         };
-        let properties = properties_of(&record, self.settings.priority)?;
-        let content = Content {
-            key: short("routing key", &exchange_separators(&record.topic))?,
-            payload: record.payload,
-            message_id: properties.message_id().clone(),
-        };
-        let (channel, exchange) = (Arc::clone(&self.publisher), self.exchange.clone());
-        let (key, payload) = (content.key.clone(), content.payload.clone());
-        let confirming = async move {
-            let sent = channel.basic_publish(exchange, key, options, &payload, properties);
-            sent.await?.await.map(Confirm::from)
-        };
-        Ok((content, Box::pin(confirming)))
+        let payload = &known.payload;
+        self.wire.out.publish(OUT, publish, properties, payload)?;
+        Ok(known)
     }
 
     fn settle(&self, settled: Vec<Settled>) {
-        self.ports.leave(|boxes| boxes.settled.extend(settled));
+        if !settled.is_empty() {
+            self.ports.leave(|boxes| boxes.settled.extend(settled));
+        }
     }
 
-    /// Takes a delivery, and what else has come with it.
-    fn receive(&mut self, delivery: Option<lapin::Result<RawDelivery>>) -> Result<(), Failure> {
-        let mut received = Vec::new();
-        let mut known = Vec::new();
-        let mut next = Some(delivery);
-        let mut end = Ok(());
-        while let Some(delivery) = next.take() {
-            match self.delivered(delivery) {
-                Ok(delivery) => {
-                    self.sort(delivery, &mut received, &mut known);
-                    if received.len() < RECEIVED_AT_ONCE {
-                        next = self.ready();
-                    }
-                }
-                Err(failure) => {
-                    end = Err(failure);
-                    break;
-                }
-            }
-        }
-        self.acknowledge(&known);
+    /// Takes everything that has come.
+    fn take_frames(&mut self) -> Result<(), Failure> {
+        let mut harvest = Harvest::default();
+        let end = self.read_frames(&mut harvest);
         // Also if the connection has ended: what came before is known as taken.
-        self.ports.leave(|boxes| boxes.received.extend(received));
-        end
-    }
-
-    fn delivered(
-        &self,
-        delivery: Option<lapin::Result<RawDelivery>>,
-    ) -> Result<RawDelivery, Failure> {
-        let Some(delivery) = delivery else {
-            let queue = self.settings.queue.as_deref().unwrap_or_default();
-            let text = format!("the server has cancelled our consumer of queue {queue:?}");
-            return Err(Failure::retry(text));
-        };
-        delivery.map_err(failure_of)
-    }
-
-    fn sort(
-        &mut self,
-        mut delivery: RawDelivery,
-        received: &mut Vec<Received>,
-        known: &mut Vec<u64>,
-    ) {
-        let place = Delivery {
-            connection: self.number,
-            number: delivery.delivery_tag,
-        };
-        self.tags.arrived(place.number);
-        match self.arrival(place, &delivery) {
-            Arrival::New => received.push(Received {
-                record: record_of(&mut delivery),
-                receipt: Receipt(Token::Delivery(place)),
-                bookmark: None,
-            }),
-            Arrival::Accepted => known.push(place.number),
-            Arrival::Waits => {}
+        let Harvest { received, known } = harvest;
+        let told = self.acknowledge(&known);
+        if !received.is_empty() {
+            self.ports.leave(|boxes| boxes.received.extend(received));
         }
-    }
-
-    fn arrival(&self, place: Delivery, delivery: &RawDelivery) -> Arrival {
-        self.memory.stream.pass(delivery);
-        match delivery.properties.message_id() {
-            Some(id) => {
-                let evidence = match delivery.redelivered {
-                    true => Evidence::Marked,
-                    false => Evidence::New,
-                };
-                let redelivered = &self.memory.redelivered;
-                redelivered.arrive(place, id.as_str(), evidence)
-            }
-            None => Arrival::New,
+        let settled = self.unconfirmed.take_settled();
+        if !settled.is_empty() {
+            self.progress.made();
         }
+        self.settle(settled);
+        end.and(told)
     }
 
-    /// What has been delivered already.
-    fn ready(&mut self) -> Option<Option<lapin::Result<RawDelivery>>> {
-        let (_, consumer) = self.consumer.as_mut()?;
-        match Pin::new(consumer).poll_next(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(next) => Some(next),
-            // The next wait asks with a waker.
-            Poll::Pending => None,
-        }
-    }
-
-    fn learn(&mut self, event: Option<Event>) -> Result<(), Failure> {
-        match event {
-            Some(Event::ConnectionBlocked(reason)) => {
-                self.is_blocked = true;
-                let text = format!("blocked by the server: {reason}");
-                self.ports.trouble(text);
+    fn read_frames(&mut self, harvest: &mut Harvest) -> Result<(), Failure> {
+        while let Some((channel, frame)) = self.wire.next()? {
+            match frame {
+                Frame::Method(AMQPClass::Basic(method)) => self.learn(method)?,
+                Frame::Method(method) => self.obey(channel, &method)?,
+                Frame::Header(header) => self.begin_content(channel, *header, harvest)?,
+                Frame::Body(part) => {
+                    let content = self.assembly(channel).body(&part)?;
+                    self.take_content(content, harvest)?;
+                }
+                Frame::Heartbeat => {}
             }
-            Some(Event::ConnectionUnblocked) => {
-                self.is_blocked = false;
-                self.progress.made();
-                self.ports.leave(|boxes| boxes.has_recovered = true);
-            }
-            Some(Event::Error(error)) => return Err(failure_of(error)),
-            None => return Err(Failure::retry("the connection broke off")),
-            Some(_) => {}
         }
         Ok(())
     }
 
+    fn assembly(&mut self, channel: u16) -> &mut Assembly {
+        match channel {
+            IN => &mut self.delivering,
+            _ => &mut self.returning,
+        }
+    }
+
+    fn begin_content(
+        &mut self,
+        channel: u16,
+        header: AMQPContentHeader,
+        harvest: &mut Harvest,
+    ) -> Result<(), Failure> {
+        let content = self.assembly(channel).header(header)?;
+        self.take_content(content, harvest)
+    }
+
+    fn learn(&mut self, method: basic::AMQPMethod) -> Result<(), Failure> {
+        match method {
+            basic::AMQPMethod::Ack(it) => {
+                let (tag, is_multiple) = (it.delivery_tag, it.multiple);
+                self.unconfirmed.confirm(tag, is_multiple, Verdict::Ack);
+            }
+            basic::AMQPMethod::Nack(it) => {
+                let (tag, is_multiple) = (it.delivery_tag, it.multiple);
+                self.unconfirmed.confirm(tag, is_multiple, Verdict::Nack);
+            }
+            basic::AMQPMethod::Return(it) => self.returning.begin(Opening::Return(it)),
+            basic::AMQPMethod::Deliver(it) => self.delivering.begin(Opening::Deliver(it)),
+            basic::AMQPMethod::Cancel(_) => {
+                let queue = self.settings.queue.as_deref().unwrap_or_default();
+                let text = format!("the server has cancelled our consumer of queue {queue:?}");
+                return Err(Failure::retry(text));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What the server says of the connection or of a channel.
+    fn obey(&mut self, channel: u16, method: &AMQPClass) -> Result<(), Failure> {
+        if let Some(refusal) = refusal_of(method) {
+            return Err(refusal);
+        }
+        match method {
+            AMQPClass::Connection(connection::AMQPMethod::Blocked(it)) => {
+                self.is_blocked = true;
+                let text = format!("blocked by the server: {}", it.reason);
+                self.ports.trouble(text);
+            }
+            AMQPClass::Connection(connection::AMQPMethod::Unblocked(_)) => {
+                self.is_blocked = false;
+                self.progress.made();
+                self.ports.leave(|boxes| boxes.has_recovered = true);
+            }
+            AMQPClass::Channel(channel::AMQPMethod::Flow(it)) => {
+                let active = it.active;
+                let heard = channel::AMQPMethod::FlowOk(channel::FlowOk { active });
+                self.wire.out.method(channel, AMQPClass::Channel(heard))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_content(
+        &mut self,
+        content: Option<Content>,
+        harvest: &mut Harvest,
+    ) -> Result<(), Failure> {
+        let Some(Content {
+            opening,
+            properties,
+            payload,
+        }) = content
+        else {
+            return Ok(());
+        };
+        match opening {
+            Opening::Return(it) => {
+                let words = format!(
+                    "returned by the server: {} {}, exchange {:?}, routing key {:?}",
+                    it.reply_code,
+                    it.reply_text,
+                    it.exchange.as_str(),
+                    it.routing_key.as_str(),
+                );
+                let known = Known {
+                    key: it.routing_key,
+                    message_id: properties.message_id().clone(),
+                    payload,
+                };
+                self.unconfirmed.give_back(&known, words)
+            }
+            Opening::Deliver(it) => {
+                let record = record_of(&it.routing_key, &properties, payload);
+                self.memory.stream.pass(&properties);
+                self.sort(&it, record, harvest);
+                Ok(())
+            }
+        }
+    }
+
+    fn sort(&mut self, delivered: &basic::Deliver, record: Record, harvest: &mut Harvest) {
+        let place = Delivery {
+            connection: self.number,
+            number: delivered.delivery_tag,
+        };
+        self.tags.arrived(place.number);
+        let evidence = match delivered.redelivered {
+            true => Evidence::Marked,
+            false => Evidence::New,
+        };
+        let redelivered = &self.memory.redelivered;
+        let arrival = match record.uid.as_deref() {
+            Some(id) => redelivered.arrive(place, id, evidence),
+            None => Arrival::New,
+        };
+        match arrival {
+            Arrival::New => harvest.received.push(Received {
+                record,
+                receipt: Receipt(Token::Delivery(place)),
+                bookmark: None,
+            }),
+            Arrival::Accepted => harvest.known.push(place.number),
+            Arrival::Waits => {}
+        }
+    }
+
     /// Liveness by progress: heartbeats say that the server lives, not that it works.
     fn look_at_the_clock(&mut self) -> Result<(), Failure> {
-        if !self.connection.status().connected() {
-            return Err(Failure::retry("the server closed the connection"));
-        }
+        self.wire.look_at_the_clock()?;
         let is_owed = !self.unconfirmed.is_empty() && !self.is_blocked;
         self.progress.check(is_owed, self.settings.ack_timeout)
     }
 }
 
-/// The first poll hands a frame to the writer; if it cannot be written, the connection ends.
-fn begin<T>(future: &mut Pin<&mut impl Future<Output = T>>) {
-    let _ = future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()));
-}
-
-/// The next delivery, if anything is consumed.
-async fn received(
-    consumer: &mut Option<(Channel, Consumer)>,
-) -> Option<lapin::Result<RawDelivery>> {
-    match consumer {
-        Some((_, consumer)) => poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await,
-        None => std::future::pending().await,
-    }
-}
-
 const TICK: Duration = Duration::from_millis(250);
-const GOODBYE: Duration = Duration::from_secs(2);
-/// Deliveries that are handed over together.
-const RECEIVED_AT_ONCE: usize = 256;
-/// The reply code of a connection that is closed on purpose.
-const CLOSED: u16 = 200;

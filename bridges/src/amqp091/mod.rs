@@ -6,27 +6,27 @@
 mod confirms;
 mod convert;
 mod declare;
+mod frame;
+mod handshake;
 mod link;
-mod runtime;
 mod settings;
 mod stream;
 mod tags;
+mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use lapin::options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
-use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
-use lapin::tcp::AsyncTcpStream;
-use lapin::types::AMQPValue;
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{Channel, Connection, ConnectionProperties, Consumer, Error, ErrorKind};
+use amq_protocol::protocol::{AMQPClass, basic, confirm};
+use amq_protocol::types::AMQPValue;
+use tokio::time::timeout;
 
 pub use settings::{Declare, ExchangeKind, Settings};
 
 use convert::short;
 use link::Link;
-use runtime::Carrier;
 use stream::{OFFSET, StreamPlace};
+use wire::Wire;
 
 use crate::line::Line;
 use crate::redelivered::Redelivered;
@@ -44,13 +44,6 @@ pub struct Amqp091Connector {
 struct Memory {
     redelivered: Redelivered,
     stream: StreamPlace,
-}
-
-/// A connection on which everything is there.
-struct Opened {
-    connection: Connection,
-    publisher: Channel,
-    consumer: Option<(Channel, Consumer)>,
 }
 
 impl Amqp091Connector {
@@ -73,9 +66,9 @@ impl Connector for Amqp091Connector {
         let (settings, memory) = (self.line.settings(), Arc::clone(&self.memory));
         let attempt = |server| open(&settings, &memory, server);
         let opening = self.line.open(settings.connect_timeout, attempt);
-        let (opened, remote) = opening.await?;
+        let (wire, remote) = opening.await?;
         Ok(self.line.begin(remote, |ports, number| {
-            Link::new(opened, Arc::clone(ports), settings, memory, number).run()
+            Link::new(wire, Arc::clone(ports), settings, memory, number).run()
         }))
     }
 
@@ -100,108 +93,102 @@ async fn open(
     settings: &Settings,
     memory: &Memory,
     server: usize,
-) -> Result<(Opened, String), Failure> {
+) -> Result<(Wire, String), Failure> {
     let Dialled { stream, remote } = (settings.dial.0)(server).await?;
-    let connection = shake_hands(settings, Carrier(stream)).await?;
-    let publisher = connection.create_channel().await.map_err(failure_of)?;
-    declare::exchange(settings, &publisher).await?;
-    let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
-    confirms.await.map_err(failure_of)?;
-    let consumer = match &settings.queue {
-        Some(queue) => {
-            let offset = memory.stream.next();
-            Some(consume(settings, &connection, queue, offset).await?)
+    let mut wire = Wire::begin(stream);
+    match prepare(settings, memory, &mut wire).await {
+        Ok(()) => Ok((wire, remote)),
+        Err(failure) => {
+            // What went wrong is known already.
+            let _ = timeout(GOODBYE, wire.close()).await;
+            Err(failure)
         }
-        None => None,
-    };
-    let opened = Opened {
-        connection,
-        publisher,
-        consumer,
-    };
-    Ok((opened, remote))
+    }
 }
 
-async fn shake_hands(settings: &Settings, carrier: Carrier) -> Result<Connection, Failure> {
-    let (user_name, password) = (settings.credentials.0)()?.into_text()?;
-    let (username, password) = match user_name {
-        Some(user_name) => (user_name, password),
-        None => (GUEST.to_owned(), GUEST.to_owned()),
+/// Sees to everything that a bridge needs over there.
+async fn prepare(settings: &Settings, memory: &Memory, wire: &mut Wire) -> Result<(), Failure> {
+    handshake::shake_hands(wire, settings).await?;
+    handshake::open_channel(wire, OUT).await?;
+    declare::exchange(settings, wire, OUT).await?;
+    let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
+    let is_selected = |it: &AMQPClass| {
+        matches!(it, AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(_))).then_some(())
     };
-    let uri = AMQPUri {
-        scheme: AMQPScheme::AMQP,
-        authority: AMQPAuthority {
-            userinfo: AMQPUserInfo { username, password },
-            host: String::new(),
-            port: 0,
-        },
-        vhost: settings.virtual_host.clone(),
-        query: AMQPQueryString {
-            heartbeat: Some(settings.heartbeat_seconds),
-            ..AMQPQueryString::default()
-        },
-    };
-    // It connects once: there are no attempts of its own.
-    let carrier = Mutex::new(Some(carrier));
-    let connect = async move |_, _| {
-        let carrier = carrier
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let carrier = carrier.ok_or_else(|| std::io::Error::other("the stream is used up"))?;
-        Ok(AsyncTcpStream::Plain(carrier))
-    };
-    let name = settings.name.as_str().into();
-    let properties = ConnectionProperties::default().with_connection_name(name);
-    Connection::connector(uri, runtime::current(), connect, properties)
-        .await
-        .map_err(failure_of)
+    let question = AMQPClass::Confirm(select);
+    wire.ask(OUT, question, is_selected).await?;
+    match &settings.queue {
+        Some(queue) => consume(settings, wire, queue, memory.stream.next()).await,
+        None => Ok(()),
+    }
 }
 
 async fn consume(
     settings: &Settings,
-    connection: &Connection,
+    wire: &mut Wire,
     queue: &str,
     offset: Option<i64>,
-) -> Result<(Channel, Consumer), Failure> {
-    let channel = connection.create_channel().await.map_err(failure_of)?;
-    let prefetch = channel.basic_qos(settings.prefetch, BasicQosOptions::default());
-    prefetch.await.map_err(failure_of)?;
-    declare::queue(settings, &channel, queue).await?;
-    let (queue, tag) = (short("queue", queue)?, short("name", &settings.name)?);
+) -> Result<(), Failure> {
+    handshake::open_channel(wire, IN).await?;
+    let prefetch = basic::AMQPMethod::Qos(basic::Qos {
+        prefetch_count: settings.prefetch,
+        global: false,
+    });
+    let is_set =
+        |it: &AMQPClass| matches!(it, AMQPClass::Basic(basic::AMQPMethod::QosOk(_))).then_some(());
+    wire.ask(IN, AMQPClass::Basic(prefetch), is_set).await?;
+    declare::queue(settings, wire, IN, queue).await?;
     let mut arguments = declare::arguments(&settings.consumer_arguments)?;
     if let Some(offset) = offset {
         arguments.insert(OFFSET.into(), AMQPValue::LongLongInt(offset));
     }
-    let consumer = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), arguments);
-    let consumer = consumer.await.map_err(failure_of)?;
-    Ok((channel, consumer))
+    let consume = basic::AMQPMethod::Consume(basic::Consume {
+        queue: short("queue", queue)?,
+        consumer_tag: short("name", &settings.name)?,
+        no_local: false,
+        no_ack: false,
+        exclusive: false,
+        nowait: false,
+        arguments,
+    });
+    let is_consuming = |it: &AMQPClass| {
+        matches!(it, AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_))).then_some(())
+    };
+    let question = AMQPClass::Basic(consume);
+    wire.ask(IN, question, is_consuming).await
 }
 
-/// What an error of the server means.
-#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
-fn failure_of(error: Error) -> Failure {
-    let ErrorKind::ProtocolError(refusal) = error.kind() else {
-        return Failure::retry(format!("connection lost: {error}"));
-    };
-    let text = format!("{} {}", refusal.get_id(), refusal.get_message());
-    let is_operators = match refusal.kind() {
-        AMQPErrorKind::Soft(kind) => matches!(
-            kind,
-            AMQPSoftError::ACCESSREFUSED
-                | AMQPSoftError::NOTFOUND
-                | AMQPSoftError::PRECONDITIONFAILED
-        ),
-        AMQPErrorKind::Hard(kind) => {
-            matches!(kind, AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH)
-        }
-    };
-    if is_operators {
-        Failure::refused(format!("refused by the server: {text}"))
-    } else {
-        Failure::retry(format!("the server ended the connection: {text}"))
+/// What it means when the server closes a channel or the connection (section 1.5 of the
+/// specification).
+fn failure_of(code: u16, text: &str) -> Failure {
+    match OPERATORS.contains(&code) {
+        true => Failure::refused(format!("refused by the server: {code} {text}")),
+        false => Failure::retry(format!("the server ended the connection: {code} {text}")),
     }
 }
 
-/// The user that RabbitMQ lets in from its own machine.
-const GUEST: &str = "guest";
+/// The channel of the way out.
+const OUT: u16 = 1;
+/// The channel of the way in.
+const IN: u16 = 2;
+/// Invalid path, access refused, not found, precondition failed, not allowed.
+const OPERATORS: [u16; 5] = [402, 403, 404, 406, 530];
+const GOODBYE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Class;
+
+    #[test]
+    fn what_somebody_has_to_mend_is_told_from_what_passes() {
+        let missing = failure_of(404, "NOT_FOUND - no queue 'x'");
+        assert_eq!(missing.class, Class::Refused);
+        assert_eq!(
+            missing.reason,
+            "refused by the server: 404 NOT_FOUND - no queue 'x'"
+        );
+        let stopped = failure_of(320, "CONNECTION_FORCED - broker forced connection closure");
+        assert_eq!(stopped.class, Class::Retry);
+    }
+}

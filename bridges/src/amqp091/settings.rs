@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-pub use lapin::ExchangeKind;
-
 use crate::{CredentialsSource, Dial, ServerOrder};
 
 /// Everything the connector needs to know.
@@ -43,6 +41,30 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the server may confirm nothing while something is in flight.
     pub ack_timeout: Duration,
+}
+
+/// How an exchange finds queues for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By a pattern of words.
+    Topic,
+    /// By the same routing key.
+    Direct,
+    /// All of them.
+    Fanout,
+    /// By headers.
+    Headers,
+}
+
+impl ExchangeKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Headers => "headers",
+        }
+    }
 }
 
 /// What is made of exchange and queue before they are used.

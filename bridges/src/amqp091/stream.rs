@@ -2,16 +2,16 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use lapin::message::Delivery;
-use lapin::types::AMQPValue;
+use amq_protocol::protocol::BasicProperties;
+use amq_protocol::types::AMQPValue;
 
 /// Behind all of a stream that has come; 0 if nothing has.
 #[derive(Debug, Default)]
 pub(super) struct StreamPlace(AtomicI64);
 
 impl StreamPlace {
-    pub(super) fn pass(&self, delivery: &Delivery) {
-        let headers = delivery.properties.headers().as_ref();
+    pub(super) fn pass(&self, properties: &BasicProperties) {
+        let headers = properties.headers().as_ref();
         let offset = headers.and_then(|it| it.inner().get(OFFSET));
         if let Some(AMQPValue::LongLongInt(offset)) = offset {
             self.0
@@ -35,8 +35,7 @@ pub(super) const OFFSET: &str = "x-stream-offset";
 
 #[cfg(test)]
 mod tests {
-    use lapin::BasicProperties;
-    use lapin::types::FieldTable;
+    use amq_protocol::types::FieldTable;
 
     use super::*;
 
@@ -45,11 +44,9 @@ mod tests {
         let place = StreamPlace::default();
         assert_eq!(place.next(), None);
         for offset in [10, 11, 3] {
-            let mut from = Delivery::mock(1, "e".into(), "k".into(), false, b"".to_vec());
             let mut headers = FieldTable::default();
             headers.insert(OFFSET.into(), AMQPValue::LongLongInt(offset));
-            from.properties = BasicProperties::default().with_headers(headers);
-            place.pass(&from);
+            place.pass(&BasicProperties::default().with_headers(headers));
         }
         assert_eq!(place.next(), Some(12));
         place.forget();

@@ -17,6 +17,7 @@ use super::engine::{Engine, notice};
 use super::failure::is_operators;
 use super::peer::Peer;
 use super::{NODE_PROPERTY, Settings};
+use crate::dial::write_some;
 use crate::ports::{Orders, Ports};
 use crate::progress::Progress;
 use crate::{Credentials, Failure, Stream};
@@ -61,7 +62,7 @@ pub(super) async fn shake_hands(
 ) -> Result<Greeted, Refusal> {
     let mut out = Vec::new();
     write_connect(settings, dialect, clean_start, &mut out)?;
-    let io = |error: std::io::Error| Failure::retry(format!("connection lost: {error}"));
+    let io = |error: std::io::Error| Failure::of_stream("connection lost", &error);
     stream.write_all(&out).await.map_err(io)?;
     stream.flush().await.map_err(io)?;
     let mut input = BytesMut::with_capacity(READ_BYTES);
@@ -261,7 +262,7 @@ impl Connection {
         reader: &mut ReadHalf<Box<dyn Stream>>,
         writer: &mut WriteHalf<Box<dyn Stream>>,
     ) -> Result<&'static str, Failure> {
-        let lost = |error: std::io::Error| Failure::retry(format!("connection lost: {error}"));
+        let lost = |error: std::io::Error| Failure::of_stream("connection lost", &error);
         let now = Instant::now();
         let mut times = Times {
             sent: now,
@@ -301,7 +302,7 @@ impl Connection {
                     times.received = Instant::now();
                     times.ping = None;
                 }
-                count = write(writer, &self.out[written..]), if has_output || needs_flush => {
+                count = write_some(writer, &self.out[written..]), if has_output || needs_flush => {
                     written += count.map_err(lost)?;
                     times.sent = Instant::now();
                     needs_flush = has_output;
@@ -398,17 +399,6 @@ impl Connection {
         };
         // The server may be gone already; there is nothing more to tell it.
         let _ = tokio::time::timeout(GOODBYE, written).await;
-    }
-}
-
-/// Writes some of the bytes, or flushes when there are none.
-async fn write(writer: &mut WriteHalf<Box<dyn Stream>>, bytes: &[u8]) -> std::io::Result<usize> {
-    if bytes.is_empty() {
-        return writer.flush().await.map(|()| 0);
-    }
-    match writer.write(bytes).await? {
-        0 => Err(std::io::ErrorKind::WriteZero.into()),
-        count => Ok(count),
     }
 }
 
