@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures the bridge over AMQP 1.0 to a server of its own on this machine: MQTT QoS 1 out, and in.
+"""Measures the bridge over AMQP 1.0 to a server of its own on this machine: MQTT QoS 1 out and in, and the
+latency.
 
 amqp10.py BROKER artemis|rabbitmq [MESSAGES]: BROKER is a tidewire. Artemis is the one that tests/run has
 fetched, RabbitMQ that of the system. Messages are durable, and go to one queue. Everything shares the
@@ -12,6 +13,7 @@ import tempfile
 import time
 
 from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from latency import measure_latency
 from load import fill, free_port, wait_until_open
 from rabbit_server import Machine, end_rabbitmq, start_rabbitmq
 
@@ -72,28 +74,34 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         processes, server_port = start(directory)
         server = processes[0]
+
+        def node(own, rules):
+            port = free_port()
+            lines = bridge(server_port, dialect, own, rules)
+            broker = start_tidewire(binary, directory, port, lines)
+            processes.append(broker)
+            return broker, port
+
+        def way_in():
+            rules = f'[[bridges.in]]\nfilters = ["{queue}"]\ntopic = "t/lat"\n'
+            return node(f'address = "{queue}"\n', rules)
+
         try:
             measure_alone(binary, directory, count)
-            rules = f'[[bridges.out]]\nfilters = ["t/#"]\ntopic = "{queue}"\n'
-            out = bridge(server_port, dialect, "", rules)
-            port = free_port()
-            broker = start_tidewire(binary, directory, port, out)
-            processes.append(broker)
-            fill(port, "t/first", 1, PAYLOAD, 100)
-            while state(port)["sent"] < 100:
+            broker, near = node("", f'[[bridges.out]]\nfilters = ["t/#"]\ntopic = "{queue}"\n')
+            receiver, far = way_in()
+            fill(near, "t/first", 1, PAYLOAD, 100)
+            while state(far)["received"] < 100:
                 time.sleep(0.1)
+            measure_latency(f"MQTT -> {kind} -> MQTT", near, far)
+            receiver.terminate()
+            receiver.wait()
+            base = state(near)["sent"]
             machine = Machine(server)
-            measure(f"MQTT QoS 1 -> {kind}", broker, port, "sent", count, 100, machine,
-                    lambda: publish(port, count))
-            broker.kill()
-            broker.wait()
-            port = free_port()
-            rules = f'[[bridges.in]]\nfilters = ["{queue}"]\ntopic = "in"\n'
-            own = f'address = "{queue}"\n'
-            broker = start_tidewire(binary, directory, port, bridge(server_port, dialect, own, rules))
-            processes.append(broker)
-            measure(f"{kind} -> MQTT", broker, port, "received", count + 100, 0,
-                    machine)
+            measure(f"MQTT QoS 1 -> {kind}", broker, near, "sent", count, base, machine,
+                    lambda: publish(near, count))
+            receiver, far = way_in()
+            measure(f"{kind} -> MQTT", receiver, far, "received", count, 0, machine)
         finally:
             for process in processes:
                 process.kill()

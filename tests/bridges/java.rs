@@ -82,17 +82,4 @@ pub(crate) fn java(directory: &Path) -> Command {
     command
 }
 
-/// Certificates of an authority of its own; Java reads key and certificate from one file.
-pub(crate) fn make_certificates(directory: &Path) {
-    let made = Command::new(env!("CARGO_BIN_EXE_tidewire"))
-        .args(["certs", "--out"])
-        .arg(directory)
-        .stdout(Stdio::null())
-        .status();
-    assert!(made.expect("tidewire").success());
-    let read = |file: &str| std::fs::read_to_string(directory.join(file)).expect("read");
-    let both = read("server.key") + &read("server.crt");
-    std::fs::write(directory.join("keystore.pem"), both).expect("written");
-}
-
 const OUTPUT: &str = "output";

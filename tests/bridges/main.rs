@@ -4,6 +4,7 @@
 
 #[cfg(feature = "amqp10")]
 mod amqp10;
+mod certificates;
 mod client;
 mod connections;
 mod dead_link;
@@ -30,3 +31,5 @@ mod rabbitmq;
 mod ring;
 #[cfg(feature = "rocketmq")]
 mod rocketmq;
+#[cfg(any(feature = "amqp091", feature = "amqp10"))]
+mod silence;

@@ -2,9 +2,10 @@
 
 use tidewire_protocol::codec::ProtocolVersion;
 
+use crate::certificates::{self, OURS_EXPIRED, THEIRS_EXPIRED, expect_down, showing};
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::{bridge, wait_until_up};
-use crate::process::{Broker, free_port};
+use crate::process::{Broker, directory, free_port};
 use crate::proxy::Proxy;
 
 const BOTH: &str = "[[bridges.both]]\nfilters = [\"#\"]";
@@ -72,7 +73,7 @@ fn mosquittos_bridge_exchanges_every_qos_and_retained_messages_with_us_in_every_
 #[test]
 fn an_outage_of_mosquitto_loses_nothing() {
     let port = free_port();
-    let directory = crate::process::directory();
+    let directory = directory();
     let lines = format!(
         "persistence true\npersistence_location {}/\nautosave_on_changes true\n\
          autosave_interval 1\n",
@@ -103,7 +104,7 @@ fn an_outage_of_mosquitto_loses_nothing() {
 
 #[test]
 fn a_refused_password_is_said_and_tried_again() {
-    let directory = crate::process::directory();
+    let directory = directory();
     let file = directory.join("users");
     let made = std::process::Command::new("mosquitto_passwd")
         .args(["-b", "-c"])
@@ -156,4 +157,29 @@ fn a_reconnect_with_an_old_version_brings_no_retained_message_again() {
     Client::connect(&theirs, "there").publish("t/1", "more", Q1);
     here.expect("t/1", "more");
     here.expect_silence();
+}
+
+#[test]
+fn a_certificate_that_has_expired_on_either_side_is_said_in_words() {
+    let directory = directory();
+    certificates::make(&directory);
+    for (theirs, ours, words) in [
+        ("server", "expired-client", OURS_EXPIRED),
+        ("expired-server", "client", THEIRS_EXPIRED),
+    ] {
+        let file = |name: &str| directory.join(name).display().to_string();
+        let theirs = Broker::mosquitto(
+            free_port(),
+            &format!(
+                "cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true",
+                file("ca.crt"),
+                file(&format!("{theirs}.crt")),
+                file(&format!("{theirs}.key"))
+            ),
+        );
+        let rules = format!("{}\n{BOTH}", showing(&directory, ours));
+        let config = bridge(theirs.port, &rules).replace("mqtt://127.0.0.1", "mqtts://localhost");
+        expect_down(&config, words);
+    }
+    let _ = std::fs::remove_dir_all(&directory);
 }

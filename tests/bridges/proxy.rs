@@ -22,6 +22,8 @@ struct State {
     is_cut: AtomicBool,
     /// What the broker says is swallowed.
     is_mute: AtomicBool,
+    /// What the client says is swallowed.
+    is_deaf: AtomicBool,
     /// So many more bytes of the broker pass, then the connection is cut; 0 = no limit.
     bytes_until_cut: AtomicUsize,
     /// Acknowledgements of the broker that lie together change places.
@@ -78,11 +80,18 @@ impl Proxy {
     pub(crate) fn heal(&self) {
         self.state.is_cut.store(false, Ordering::SeqCst);
         self.state.is_mute.store(false, Ordering::SeqCst);
+        self.state.is_deaf.store(false, Ordering::SeqCst);
     }
 
     /// The broker is no longer heard.
     pub(crate) fn mute(&self) {
         self.state.is_mute.store(true, Ordering::SeqCst);
+    }
+
+    /// The client is no longer heard.
+    #[cfg(any(feature = "amqp091", feature = "amqp10"))]
+    pub(crate) fn deafen(&self) {
+        self.state.is_deaf.store(true, Ordering::SeqCst);
     }
 
     /// Ends the connection after so many bytes from the broker, in the middle of a packet perhaps.
@@ -118,7 +127,11 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_answer: bool, state: &State)
         if count == 0 {
             break;
         }
-        if is_answer && state.is_mute.load(Ordering::SeqCst) {
+        let silence = match is_answer {
+            true => &state.is_mute,
+            false => &state.is_deaf,
+        };
+        if silence.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(1));
             continue;
         }

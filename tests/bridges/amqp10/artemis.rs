@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tidewire::clock::Clock;
 
-use crate::java::{Java, START_MS, java, make_certificates};
+use crate::certificates;
+use crate::java::{Java, START_MS, java};
 use crate::process::{directory, free_port};
 
 /// A running Artemis; ended when dropped.
@@ -19,20 +20,31 @@ pub(crate) struct Artemis {
     /// TLS, by a certificate for `localhost` that the authority in `ca.crt` has signed; here the
     /// certificate of a client says who it is.
     pub(crate) tls_port: u16,
+    /// The same with a certificate that has expired.
+    pub(crate) expired_port: u16,
+    /// As `port`, for those who say something every second.
+    pub(crate) impatient_port: u16,
 }
 
 impl Artemis {
     pub(crate) fn start() -> Self {
         let directory = directory();
-        let [port, tls_port] = [(); 2].map(|()| free_port());
-        make_certificates(&directory);
+        let [port, tls_port, expired_port, impatient_port] = [(); 4].map(|()| free_port());
+        certificates::make(&directory);
         let etc = directory.join("etc");
         std::fs::create_dir_all(&etc).expect("a directory");
         for (name, text) in FILES {
             let text = text
+                .replace(
+                    "EXPIRED_OPTIONS",
+                    &TLS_OPTIONS.replace("server", "expired-server"),
+                )
                 .replace("TLS_OPTIONS", TLS_OPTIONS)
+                .replace("IMPATIENT_OPTIONS", &PLAIN_OPTIONS.replace("20000", "1000"))
                 .replace("PLAIN_OPTIONS", PLAIN_OPTIONS)
                 .replace("TLS_PORT", &tls_port.to_string())
+                .replace("EXPIRED_PORT", &expired_port.to_string())
+                .replace("IMPATIENT_PORT", &impatient_port.to_string())
                 .replace("PORT", &port.to_string())
                 .replace("DIRECTORY", &directory.display().to_string());
             std::fs::write(etc.join(name), text).expect("written");
@@ -41,6 +53,8 @@ impl Artemis {
             server: Java::start(directory, spawn),
             port,
             tls_port,
+            expired_port,
+            impatient_port,
         };
         artemis.wait_until_open();
         artemis
@@ -66,7 +80,13 @@ impl Artemis {
 
     fn wait_until_open(&mut self) {
         let clock = Clock::start();
-        for port in [self.port, self.tls_port] {
+        let ports = [
+            self.port,
+            self.tls_port,
+            self.expired_port,
+            self.impatient_port,
+        ];
+        for port in ports {
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
                 let is_late = clock.now_ms() >= START_MS;
                 let has_failed = is_late || self.server.has_ended();
@@ -101,7 +121,7 @@ fn spawn(directory: &Path) -> Child {
 
 const PLAIN_OPTIONS: &str = "protocols=AMQP;useEpoll=false;amqpIdleTimeout=20000";
 const TLS_OPTIONS: &str = "protocols=AMQP;useEpoll=false;sslEnabled=true;keyStoreType=PEM;\
-     keyStorePath=DIRECTORY/keystore.pem;trustStoreType=PEMCA;trustStorePath=DIRECTORY/ca.crt;\
+     keyStorePath=DIRECTORY/server.pem;trustStoreType=PEMCA;trustStorePath=DIRECTORY/ca.crt;\
      needClientAuth=true;saslMechanisms=EXTERNAL;securityDomain=certificates";
 
 const FILES: [(&str, &str); 8] = [
@@ -164,6 +184,8 @@ certificates {
   <acceptors>
     <acceptor name="plain">tcp://127.0.0.1:PORT?PLAIN_OPTIONS</acceptor>
     <acceptor name="tls">tcp://127.0.0.1:TLS_PORT?TLS_OPTIONS</acceptor>
+    <acceptor name="impatient">tcp://127.0.0.1:IMPATIENT_PORT?IMPATIENT_OPTIONS</acceptor>
+    <acceptor name="expired">tcp://127.0.0.1:EXPIRED_PORT?EXPIRED_OPTIONS</acceptor>
   </acceptors>
   <security-settings>
     <security-setting match="#">

@@ -6,6 +6,7 @@ use crate::client::{Client, Q1};
 use crate::federation::wait_until_up;
 use crate::process::{Broker, free_port};
 use crate::proxy::Proxy;
+use crate::silence::expect_signs_of_life;
 
 /// After 5 s without a word of the server.
 pub(super) fn a_silent_connection_stays_and_one_whose_server_is_silent_is_left(artemis: &Artemis) {
@@ -35,4 +36,10 @@ pub(super) fn a_silent_connection_stays_and_one_whose_server_is_silent_is_left(a
         .wait_for(STATE, "\"sent\":1")
         .payload;
     assert!(state.contains("\"connects\":1,"), "{state}");
+}
+
+/// The server asks for a sign of life in its open frame.
+pub(super) fn a_silent_connection_is_not_left_by_a_server_with_little_patience(artemis: &Artemis) {
+    let lines = format!("{ARTEMIS}\ntarget = \"queue\"\n[[bridges.out]]\nfilters = [\"quiet\"]");
+    expect_signs_of_life(artemis.impatient_port, |port| bridge(port, &lines));
 }

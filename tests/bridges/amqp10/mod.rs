@@ -33,7 +33,7 @@ fn a_bridge_and_a_real_artemis_exchange_everything_that_the_guide_promises() {
     outward::what_artemis_refuses_goes_to_the_dead_letter_topic_and_holds_up_nothing(&artemis);
     outward::a_full_address_is_tried_again_until_there_is_room(&artemis);
     outward::users_are_let_in_refused_and_kept_from_addresses_in_the_servers_words(&artemis);
-    outward::a_certificate_says_who_we_are(&artemis);
+    outward::a_certificate_says_who_we_are_until_it_expires(&artemis);
     everything_that_mqtt_can_say_comes_out_at_another_node_as_it_was(&artemis);
     inward::messages_come_with_their_properties_and_leave_the_queue_once_accepted(&artemis);
     inward::bodies_become_payloads_and_others_go_to_the_servers_dead_letters(&artemis);
@@ -42,6 +42,7 @@ fn a_bridge_and_a_real_artemis_exchange_everything_that_the_guide_promises() {
     inward::what_comes_again_after_a_lost_connection_is_taken_once(&artemis);
     inward::what_was_delivered_too_often_goes_to_the_servers_dead_letters(&artemis);
     idle::a_silent_connection_stays_and_one_whose_server_is_silent_is_left(&artemis);
+    idle::a_silent_connection_is_not_left_by_a_server_with_little_patience(&artemis);
     inward::nothing_is_lost_while_the_server_is_stopped_killed_and_started_again(&mut artemis);
     inward::nothing_is_lost_from_end_to_end_while_everything_is_killed(&mut artemis);
 }

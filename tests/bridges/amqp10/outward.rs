@@ -8,6 +8,7 @@ use tidewire_protocol::codec::{PublishProperties, UserProperties};
 use super::artemis::Artemis;
 use super::party::{Party, text};
 use super::{STATE, bridge};
+use crate::certificates::{self, OURS_REFUSED, THEIRS_EXPIRED, expect_down};
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::wait_until_up;
 use crate::process::{Broker, free_port};
@@ -227,17 +228,18 @@ pub(super) fn users_are_let_in_refused_and_kept_from_addresses_in_the_servers_wo
     }
 }
 
-pub(super) fn a_certificate_says_who_we_are(artemis: &Artemis) {
-    let file = |name: &str| artemis.file(name).display().to_string();
-    let lines = format!(
-        "ca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n[bridges.amqp10]\n\
-         dialect = \"artemis\"\ntarget = \"queue\"\nsasl_mechanism = \"external\"\n\
-         [[bridges.out]]\nfilters = [\"encrypted\"]",
-        file("ca.crt"),
-        file("client.crt"),
-        file("client.key")
-    );
-    let config = bridge(artemis.tls_port, &lines).replace("amqp://127.0.0.1", "amqps://localhost");
+pub(super) fn a_certificate_says_who_we_are_until_it_expires(artemis: &Artemis) {
+    let config = |port, name: &str| {
+        let shown = certificates::showing(&artemis.file(""), name);
+        let lines = format!(
+            "{shown}\n[bridges.amqp10]\ndialect = \"artemis\"\ntarget = \"queue\"\n\
+             sasl_mechanism = \"external\"\n[[bridges.out]]\nfilters = [\"encrypted\"]"
+        );
+        bridge(port, &lines).replace("amqp://127.0.0.1", "amqps://localhost")
+    };
+    expect_down(&config(artemis.expired_port, "client"), THEIRS_EXPIRED);
+    expect_down(&config(artemis.tls_port, "expired-client"), OURS_REFUSED);
+    let config = config(artemis.tls_port, "client");
     let ours = Broker::tidewire(free_port(), &config);
     wait_until_up(&ours);
     Client::connect(&ours, "sender").publish("encrypted", "hidden", Q1);

@@ -10,7 +10,8 @@ use rdkafka::admin::{NewTopic, TopicReplication};
 use tidewire::clock::Clock;
 
 use super::admin::Admin;
-use crate::java::{Java, START_MS, java as bare_java, make_certificates};
+use crate::certificates;
+use crate::java::{Java, START_MS, java as bare_java};
 use crate::process::{directory, free_port};
 
 /// A running Kafka, broker and controller in one; ended when dropped.
@@ -53,7 +54,7 @@ impl Kafka {
             .replace("PORT", &port.to_string())
             .replace("DATA", &data);
         std::fs::write(directory.join("server.properties"), text).expect("written");
-        make_certificates(&directory);
+        certificates::make(&directory);
         format(&directory, STANDALONE);
         let server = Self {
             server: Java::start(directory, spawn),
@@ -208,7 +209,7 @@ inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
   SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MUTUAL:SSL,OAUTH:SASL_PLAINTEXT
 ssl.keystore.type=PEM
-ssl.keystore.location=keystore.pem
+ssl.keystore.location=server.pem
 ssl.client.auth=none
 listener.name.mutual.ssl.client.auth=required
 listener.name.mutual.ssl.truststore.type=PEM

@@ -8,10 +8,12 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use tidewire_protocol::codec::{PublishProperties, UserProperties};
 
+use crate::certificates::{OURS_EXPIRED, THEIRS_EXPIRED, expect_down, showing};
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::wait_until_up;
 use crate::mirror::{self, Mirror};
 use crate::process::{Broker, free_port};
+use crate::silence::expect_signs_of_life;
 use server::{RabbitMq, START_MS};
 
 const STATE: &str = "$SYS/bridges/up/state";
@@ -34,6 +36,8 @@ fn a_bridge_and_a_real_rabbitmq_exchange_everything_that_the_guide_promises() {
     what_is_missing_over_there_is_said_in_its_words(&rabbit);
     deliveries_come_with_their_properties_and_leave_the_queue_once_accepted(&rabbit);
     a_blocked_connection_holds_messages_back(&rabbit);
+    a_silent_connection_is_not_left_by_a_server_with_little_patience(&rabbit);
+    a_certificate_is_shown_and_one_that_has_expired_is_said_in_words(&rabbit);
     inward::what_comes_again_after_a_lost_connection_is_taken_once(&rabbit);
     inward::what_no_rule_wants_goes_to_the_dead_letter_exchange_of_the_queue(&rabbit);
     inward::what_is_missing_is_created_where_that_is_wanted(&rabbit);
@@ -248,6 +252,33 @@ fn a_blocked_connection_holds_messages_back(rabbit: &RabbitMq) {
     for number in 0..100 {
         assert_eq!(there.get("blocked").payload, number.to_string());
     }
+}
+
+fn a_silent_connection_is_not_left_by_a_server_with_little_patience(rabbit: &RabbitMq) {
+    rabbit.client().queue("quiet", "quiet");
+    let heartbeat = |seconds: u8| {
+        let text = format!("application:set_env(rabbit, heartbeat, {seconds}).");
+        rabbit.control(&["eval", &text]);
+    };
+    heartbeat(1);
+    let lines = "[[bridges.out]]\nfilters = [\"quiet\"]";
+    expect_signs_of_life(rabbit.port, |port| bridge(port, lines));
+    heartbeat(60);
+}
+
+fn a_certificate_is_shown_and_one_that_has_expired_is_said_in_words(rabbit: &RabbitMq) {
+    let config = |name: &str| {
+        let lines = format!("{}\n{OUT}", showing(&rabbit.directory, name));
+        bridge(rabbit.tls_port, &lines).replace("amqp://127.0.0.1", "amqps://localhost")
+    };
+    wait_until_up(&Broker::tidewire(free_port(), &config("client")));
+    expect_down(&config("expired-client"), OURS_EXPIRED);
+    for end in ["crt", "key"] {
+        let file = |name: &str| rabbit.directory.join(format!("{name}.{end}"));
+        std::fs::copy(file("expired-server"), file("server")).expect("copied");
+    }
+    rabbit.control(&["eval", "ssl:clear_pem_cache()."]);
+    expect_down(&config("client"), THEIRS_EXPIRED);
 }
 
 fn nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(

@@ -15,6 +15,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Exchange
 use tidewire::clock::Clock;
 use tokio::runtime::Runtime;
 
+use crate::certificates;
 use crate::process::{directory, free_port};
 
 /// RabbitMQ starts slowly where many tests share few cores.
@@ -26,7 +27,9 @@ pub(crate) struct RabbitMq {
     epmd: Child,
     ports: [u16; 3],
     pub(crate) port: u16,
-    directory: PathBuf,
+    /// TLS for who shows a certificate of the authority in `ca.crt`.
+    pub(crate) tls_port: u16,
+    pub(crate) directory: PathBuf,
 }
 
 impl RabbitMq {
@@ -35,11 +38,12 @@ impl RabbitMq {
         let ports = [free_port(), free_port(), free_port()];
         let [port, _, epmd_port] = ports;
         std::fs::write(directory.join("plugins"), "[rabbitmq_amqp1_0].\n").expect("written");
-        std::fs::write(
-            directory.join("rabbitmq.conf"),
-            "log.file.level = warning\n",
-        )
-        .expect("written");
+        certificates::make(&directory);
+        let tls_port = free_port();
+        let text = CONFIG
+            .replace("PORT", &tls_port.to_string())
+            .replace("DIRECTORY", &directory.display().to_string());
+        std::fs::write(directory.join("rabbitmq.conf"), text).expect("written");
         // Erlang would start one that outlives everything.
         let epmd = Command::new("epmd")
             .args(["-address", "127.0.0.1", "-port", &epmd_port.to_string()])
@@ -53,6 +57,7 @@ impl RabbitMq {
             epmd,
             ports,
             port,
+            tls_port,
             directory,
         };
         server.wait_until_open();
@@ -162,6 +167,15 @@ fn wait_until_open(port: u16) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+const CONFIG: &str = "log.file.level = warning
+listeners.ssl.1 = 127.0.0.1:PORT
+ssl_options.cacertfile = DIRECTORY/ca.crt
+ssl_options.certfile = DIRECTORY/server.crt
+ssl_options.keyfile = DIRECTORY/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+";
 
 /// A message that lay in a queue.
 pub(crate) struct Got {

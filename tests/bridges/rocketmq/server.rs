@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tidewire::clock::Clock;
 
-use crate::java::{Java, START_MS, java as bare_java, make_certificates};
+use crate::certificates;
+use crate::java::{Java, START_MS, java as bare_java};
 use crate::process::{directory, free_port};
 
 /// A running RocketMQ: a name server, and a proxy with a broker in it; ended when dropped.
@@ -51,7 +52,7 @@ impl RocketMq {
             std::fs::create_dir_all(file.parent().expect("a directory")).expect("made");
             std::fs::write(file, text).expect("written");
         };
-        make_certificates(&directory);
+        certificates::make(&directory);
         write("names/names.conf", &text(NAMES));
         write("admin/empty", "");
         write("broker.conf", &text(BROKER));
