@@ -258,7 +258,8 @@ fn reports_into(mailboxes: &Arc<[Mailbox]>) -> Reports {
             match report {
                 Report::Committed {
                     is_awaited: false, ..
-                } => mailbox.put_quietly(Mail::Store(report)),
+                }
+                | Report::Spent(_) => mailbox.put_quietly(Mail::Store(report)),
                 report => {
                     mailbox.put(vec![Mail::Store(report)]);
                 }

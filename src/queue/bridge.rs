@@ -13,7 +13,7 @@ use crate::config::QueueOverflow;
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
 use crate::store::{
-    InFlightRecord, Loaded, MessageId, Operation, QueueId, RecoveredMessage, Ticket,
+    Few, InFlightRecord, Loaded, MessageId, Operation, QueueId, RecoveredMessage, Ticket,
 };
 
 use super::{Pushed, Stored};
@@ -295,7 +295,10 @@ impl BridgeQueue {
             } => {
                 let unsettled = sequence.and_then(|it| self.unsettled(it));
                 let stored = unsettled.and_then(|it| it.stored.take());
-                let settle = stored.map(|id| Operation::Settle { queue, id });
+                let settle = stored.map(|id| Operation::Settle {
+                    queue,
+                    ids: Few::One(id),
+                });
                 let put = self.journal.put(queue, packet_id, order, None);
                 settle.into_iter().chain([put]).collect()
             }

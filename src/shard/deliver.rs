@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tidewire_protocol::codec::{DeliveryHeader, QoS};
 
-use super::durable::Published;
 use super::outgoing::Outgoing;
+use super::unconfirmed::Published;
 use super::{Key, Shard, key_of, publisher_of, publisher_of_bridge};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
 use crate::message::{Header, Message};
 use crate::queue::{Delivery, Stored};
-use crate::store::{MessageId, Operation, Receiver};
+use crate::store::{Few, MessageId, Operation, Receiver};
 
 impl Shard {
     /// Sends a message to everyone bound to its topic.
@@ -56,10 +56,12 @@ impl Shard {
         if header.qos == QoS::AtMostOnce || !routes.has_stored() {
             return true;
         }
-        let mut receivers = Vec::with_capacity(1);
+        let mut receivers = Few::default();
         for on_shard in routes.shards() {
             for target in &on_shard.targets {
-                receivers.extend(receiver_in(target, header));
+                if let Some(receiver) = receiver_in(target, header) {
+                    receivers.push(receiver);
+                }
             }
         }
         if receivers.is_empty() {

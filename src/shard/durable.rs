@@ -8,13 +8,13 @@ use tidewire_protocol::codec::PacketId;
 
 use super::client::{Connection, Session};
 use super::in_flight::Unkept;
+use super::unconfirmed::{Origin, Published, Unconfirmed};
 use super::{BridgeReport, Key, Mail, Shard};
 use crate::exchange::{BridgeId, GroupId};
-use crate::message::Message;
 use crate::queue::{Delivery, Stored};
 use crate::store::{
-    Awaited, Lane, Load, MessageId, MessageIds, Operation, QueueId, Receiver, Report, RequestId,
-    SessionRecord, Store, Ticket, WillRecord,
+    Awaited, Few, Lane, Load, MessageId, MessageIds, Operation, QueueId, Receiver, Report,
+    RequestId, SessionRecord, Store, Ticket, WillRecord,
 };
 
 /// Owns the open batch and everything that waits for a commit or for the reader.
@@ -22,6 +22,8 @@ use crate::store::{
 pub(super) struct Durable {
     is_on: bool,
     operations: Vec<Operation>,
+    /// Emptied, to be used again.
+    spent: Vec<Vec<Operation>>,
     /// Of the open batch.
     ticket: Ticket,
     committed: Ticket,
@@ -29,14 +31,13 @@ pub(super) struct Durable {
     settled: HashSet<Ticket>,
     /// Somebody waits for the open batch, even if it is empty.
     wants_commit: bool,
-    /// Operations when the packet at hand began.
-    mark: usize,
+    /// Something, since the packet at hand began.
+    has_recorded: bool,
     ids: MessageIds,
     pub(super) unkept: Unkept,
     /// Connections with held packets, and the batches these wait for, in order.
     holding: VecDeque<(Ticket, Key)>,
-    /// What was published and is not committed yet.
-    unconfirmed: VecDeque<Unconfirmed>,
+    unconfirmed: Unconfirmed,
     loads: Vec<(RequestId, Load)>,
     asked: HashMap<RequestId, Asker>,
     last_request: u64,
@@ -59,30 +60,6 @@ pub(super) enum Asker {
     Retained(Key),
     /// A bridge, for waiting messages.
     Bridge(BridgeId),
-}
-
-/// Something published that is not committed yet.
-#[derive(Debug)]
-struct Unconfirmed {
-    ticket: Ticket,
-    origin: Origin,
-    published: Published,
-}
-
-/// Which packet published something.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
-    pub(super) connection: Key,
-    pub(super) session: Option<Key>,
-    /// `None`: nobody waits for an acknowledgement.
-    pub(super) packet_id: Option<PacketId>,
-}
-
-/// What it published.
-#[derive(Debug)]
-pub(super) enum Published {
-    Message(MessageId),
-    Retained(Message),
 }
 
 /// What the driver passes to the store.
@@ -110,15 +87,16 @@ impl Durable {
         Self {
             is_on: store.is_durable(),
             operations: Vec::new(),
+            spent: Vec::new(),
             ticket: Ticket(1),
             committed: Ticket(0),
             settled: HashSet::new(),
             wants_commit: false,
-            mark: 0,
+            has_recorded: false,
             ids: store.message_ids(lane),
             unkept: Unkept::new(patience_ms),
             holding: VecDeque::new(),
-            unconfirmed: VecDeque::new(),
+            unconfirmed: Unconfirmed::default(),
             loads: Vec::new(),
             asked: HashMap::new(),
             last_request: 0,
@@ -138,25 +116,33 @@ impl Durable {
 
     pub(super) fn record(&mut self, operation: Operation) {
         debug_assert!(self.is_on, "nothing is kept in memory");
+        self.has_recorded = true;
         self.operations.push(operation);
+    }
+
+    /// A receiver is done with a message: of many one after the other, one operation tells.
+    fn settle(&mut self, queue: QueueId, id: MessageId) {
+        let last = self.operations.last_mut();
+        if last.is_some_and(|it| it.settles_too(queue, id)) {
+            self.has_recorded = true;
+        } else {
+            let ids = Few::One(id);
+            self.record(Operation::Settle { queue, ids });
+        }
     }
 
     /// A packet begins: its answer waits only for what it records itself.
     pub(super) fn begin_packet(&mut self) {
-        self.mark = self.operations.len();
+        self.has_recorded = false;
     }
 
     pub(super) fn has_recorded(&self) -> bool {
-        self.operations.len() > self.mark
+        self.has_recorded
     }
 
     /// What the packet at hand publishes, should the store have no room for it after all.
     pub(super) fn confirm(&mut self, origin: Origin, published: Published) {
-        self.unconfirmed.push_back(Unconfirmed {
-            ticket: self.ticket,
-            origin,
-            published,
-        });
+        self.unconfirmed.add(self.ticket, origin, published);
     }
 
     /// Who has published what the store refuses.
@@ -165,14 +151,7 @@ impl Durable {
         messages: &[MessageId],
         retained: &[Box<str>],
     ) -> Vec<Origin> {
-        let messages: HashSet<MessageId> = messages.iter().copied().collect();
-        let topics: HashSet<&[u8]> = retained.iter().map(|it| it.as_bytes()).collect();
-        let is_refused = |it: &Unconfirmed| match &it.published {
-            Published::Message(id) => messages.contains(id),
-            Published::Retained(message) => topics.contains(message.topic_bytes()),
-        };
-        let refused = self.unconfirmed.iter().filter(|it| is_refused(it));
-        refused.map(|it| it.origin).collect()
+        self.unconfirmed.publishers_of(messages, retained)
     }
 
     /// Moves what was appended after `start` to where it waits for the open batch.
@@ -223,12 +202,12 @@ impl Durable {
         self.record(Operation::PutMessage {
             id,
             message: delivery.message.clone(),
-            receivers: vec![Receiver {
+            receivers: Few::One(Receiver {
                 queue,
                 qos: delivery.qos,
                 retain: delivery.retain,
                 subscription_ids: delivery.subscription_ids.clone(),
-            }],
+            }),
             is_promised: false,
         });
         Stored {
@@ -285,15 +264,22 @@ impl Durable {
         }
     }
 
+    /// What a batch was handed in with serves for another one.
+    fn reuse(&mut self, mut operations: Vec<Operation>) {
+        operations.clear();
+        if operations.capacity() <= OPERATIONS_KEPT_MAX && self.spent.len() < SPENT_KEPT_MAX {
+            self.spent.push(operations);
+        }
+    }
+
     fn take_work(&mut self) -> StoreWork {
         let wants_commit = std::mem::take(&mut self.wants_commit);
         let batch = (wants_commit || !self.operations.is_empty()).then(|| {
             let ticket = self.ticket;
             self.ticket.0 += 1;
-            self.mark = 0;
+            self.has_recorded = false;
             self.ids.share();
-            // Turns are alike: the next will hardly grow its list.
-            let next = Vec::with_capacity(self.operations.len().min(OPERATIONS_EXPECTED_MAX));
+            let next = self.spent.pop().unwrap_or_default();
             StoreBatch {
                 ticket,
                 operations: std::mem::replace(&mut self.operations, next),
@@ -313,6 +299,7 @@ impl Shard {
         if !self.durable.is_on {
             return StoreWork::default();
         }
+        self.forget_freed();
         self.durable.take_work()
     }
 
@@ -321,6 +308,7 @@ impl Shard {
         match report {
             Report::Committed { ticket, .. } => self.committed(ticket, now_ms),
             Report::Settled { ticket } => self.settled(ticket, now_ms),
+            Report::Spent(operations) => self.durable.reuse(operations),
             Report::Refused {
                 mut messages,
                 delayed,
@@ -356,10 +344,7 @@ impl Shard {
         // hand in for this shard, such as new queues, has no ticket of ours.
         self.durable.committed = self.durable.committed.max(ticket);
         self.durable.settled.retain(|it| *it > ticket);
-        let unconfirmed = &mut self.durable.unconfirmed;
-        while unconfirmed.front().is_some_and(|it| it.ticket <= ticket) {
-            unconfirmed.pop_front();
-        }
+        self.durable.unconfirmed.forget(ticket);
         let is_due = |it: &(Ticket, BridgeId, BridgeReport)| it.0 <= ticket;
         while self.durable.reports.front().is_some_and(is_due) {
             if let Some((_, bridge, report)) = self.durable.reports.pop_front() {
@@ -503,13 +488,11 @@ impl Shard {
     /// A receiver is done with a stored message.
     pub(super) fn settle_stored(&mut self, stored: Option<Stored>) {
         if let Some(stored) = stored {
-            self.durable.record(Operation::Settle {
-                queue: stored.queue,
-                id: stored.id,
-            });
+            self.durable.settle(stored.queue, stored.id);
         }
     }
 }
 
-/// Room kept for the operations of the next turn.
-const OPERATIONS_EXPECTED_MAX: usize = 1_024;
+/// Lists of operations that are kept to be used again, of a size that turns have.
+const SPENT_KEPT_MAX: usize = 8;
+const OPERATIONS_KEPT_MAX: usize = 4_096;

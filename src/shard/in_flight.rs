@@ -19,6 +19,8 @@ use crate::store::{InFlightRecord, MessageId, Operation, QueueId, patience_us};
 pub(super) struct Unkept {
     sent: VecDeque<Sent>,
     interval_us: u64,
+    /// Some may be free again.
+    has_freed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,7 @@ impl Unkept {
         Self {
             sent: VecDeque::new(),
             interval_us: u64::from(interval_ms) * 1_000,
+            has_freed: false,
         }
     }
 
@@ -76,6 +79,14 @@ impl Shard {
         }
     }
 
+    /// Forgets those in front that are free again, at the end of a turn: they would wake the shard
+    /// for nothing.
+    pub(super) fn forget_freed(&mut self) {
+        if std::mem::take(&mut self.durable.unkept.has_freed) {
+            self.keep_in_flight(0);
+        }
+    }
+
     /// Keeps all identifiers that are in use: the process ends.
     pub fn keep_all_in_flight(&mut self) {
         self.keep_in_flight(u64::MAX);
@@ -97,8 +108,7 @@ impl Shard {
             return;
         }
         if delivery.qos == QoS::AtLeastOnce && self.durable.unkept.holds(stored.order) {
-            // Those in front that are free as well would wake the shard for nothing.
-            self.keep_in_flight(0);
+            self.durable.unkept.has_freed = true;
             return;
         }
         self.durable

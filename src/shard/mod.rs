@@ -37,6 +37,7 @@ mod slots;
 mod subscribe;
 mod subscriptions;
 mod timers;
+mod unconfirmed;
 mod will;
 mod write;
 

@@ -2,7 +2,7 @@
 
 use tidewire_protocol::codec::QoS;
 
-use super::durable::Origin;
+use super::unconfirmed::Origin;
 use crate::message::{Header, Message};
 use crate::store::MessageId;
 

@@ -9,11 +9,11 @@ use tidewire_protocol::session::AliasError;
 use tidewire_protocol::topic::DelayedTopic;
 
 use super::deliver::Routed;
-use super::durable::{Origin, Published};
 use super::mount::mounted;
 use super::outgoing::Outgoing;
 use super::publisher::is_told;
 use super::timers::Timer;
+use super::unconfirmed::{Origin, Published};
 use super::{Key, Shard, publisher_of};
 use crate::auth::may_publish;
 use crate::log_limit::LogKind;

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use hashbrown::HashSet;
 use tidewire_protocol::codec::{PacketId, ProtocolVersion, ReasonCode, split_packet};
 
-use super::durable::Origin;
+use super::unconfirmed::Origin;
 use super::{Key, Shard};
 use crate::log_limit::LogKind;
 use crate::store::MessageId;

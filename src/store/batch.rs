@@ -53,8 +53,6 @@ impl<'a> Batch<'a> {
     pub(super) fn add(&mut self, operation: Operation, shard: ShardId) -> Result<(), StoreError> {
         match operation {
             Operation::Nothing => {}
-            // All have settled it before it was written.
-            Operation::PutMessage { ref receivers, .. } if receivers.is_empty() => {}
             Operation::PutMessage {
                 id,
                 message,
@@ -62,7 +60,9 @@ impl<'a> Batch<'a> {
                 is_promised,
             } => {
                 self.note_id(id);
-                receivers.sort_by_key(|receiver| receiver.queue);
+                receivers
+                    .as_mut_slice()
+                    .sort_by_key(|receiver| receiver.queue);
                 if self.index.add_message(id, &mut receivers)? {
                     let new = NewMessage {
                         message,
@@ -73,7 +73,11 @@ impl<'a> Batch<'a> {
                     self.changes.put_message(id, new);
                 }
             }
-            Operation::Settle { queue, id } => self.index.settle(queue, id, &mut self.changes),
+            Operation::Settle { queue, ids } => {
+                for id in ids.as_slice() {
+                    self.index.settle(queue, *id, &mut self.changes);
+                }
+            }
             Operation::Move { id, from, to } => {
                 self.index.move_message(id, from, &to, &mut self.changes);
             }

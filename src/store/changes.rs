@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::environment::Table;
+use super::few::Few;
 use super::id::{Lane, MessageId, QueueId};
 use super::key::{Key, queue_key, queue_lane_key, queue_message_key};
 use super::operation::Receiver;
@@ -17,7 +18,7 @@ pub(super) type Change = Option<Box<[u8]>>;
 #[derive(Debug)]
 pub(super) struct NewMessage {
     pub(super) message: Message,
-    pub(super) receivers: Vec<Receiver>,
+    pub(super) receivers: Few<Receiver>,
     /// Who is told if there is no room.
     pub(super) shard: ShardId,
     /// It is refused last.

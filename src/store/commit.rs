@@ -184,7 +184,12 @@ impl Commit<'_> {
             rows.delete(transaction, &message_key(*id))?;
         }
         for (id, new) in &prepared.changes.messages {
-            encode_message(self.scratch, &new.message, &new.receivers, self.epoch);
+            encode_message(
+                self.scratch,
+                &new.message,
+                new.receivers.as_slice(),
+                self.epoch,
+            );
             let flags = if id.0 > self.totals.newest {
                 PutFlags::APPEND
             } else {

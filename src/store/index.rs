@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::changes::Changes;
 use super::error::StoreError;
+use super::few::Few;
 use super::id::{Lane, MessageId, QueueId};
 use super::operation::Receiver;
 
@@ -92,10 +93,10 @@ impl Index {
     pub(super) fn add_message(
         &mut self,
         id: MessageId,
-        receivers: &mut Vec<Receiver>,
+        receivers: &mut Few<Receiver>,
     ) -> Result<bool, StoreError> {
         receivers.retain(|receiver| self.queues.contains_key(&receiver.queue));
-        for receiver in receivers.iter() {
+        for receiver in receivers.as_slice() {
             let Some(queue) = self.queues.get_mut(&receiver.queue) else {
                 continue;
             };

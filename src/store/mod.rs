@@ -13,6 +13,7 @@ mod directory;
 mod disk_reserve;
 mod environment;
 mod error;
+mod few;
 mod id;
 mod inbox;
 mod index;
@@ -20,6 +21,7 @@ mod key;
 mod operation;
 mod pages;
 mod pending;
+mod places;
 mod prefixes;
 mod prompt;
 mod reader;
@@ -38,6 +40,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::Mutex;
 
 pub use error::StoreError;
+pub use few::Few;
 pub use id::{Lane, MessageId, MessageIds, QueueId};
 pub use operation::{
     InFlightRecord, Operation, Receiver, SessionRecord, SubscriptionRecord, WillRecord,
@@ -265,7 +268,7 @@ impl Store {
         });
         drop(overlay);
         if !answers.is_empty() {
-            answer(&answers, &durable.gauges, &self.reports);
+            answer(answers, &durable.gauges, &self.reports);
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tidewire_protocol::codec::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
 
+use super::few::Few;
 use super::id::{MessageId, QueueId};
 use crate::message::Message;
 
@@ -51,16 +52,16 @@ pub enum Operation {
         /// What was published.
         message: Message,
         /// Who has to settle it; at least one.
-        receivers: Vec<Receiver>,
+        receivers: Few<Receiver>,
         /// Accepted earlier, such as a will: it may use the reserve of a full store.
         is_promised: bool,
     },
-    /// A receiver is done with a message: acknowledged, refused, expired or dropped.
+    /// A receiver is done with messages: acknowledged, refused, expired or dropped.
     Settle {
         /// The receiver.
         queue: QueueId,
-        /// The message.
-        id: MessageId,
+        /// The messages.
+        ids: Few<MessageId>,
     },
     /// A message goes from one receiver to another, such as from a share group to the member that
     /// has it in flight.
@@ -233,6 +234,27 @@ pub struct WillRecord {
 }
 
 impl Operation {
+    /// Says of one more message that a receiver is done with it; false if it says something else.
+    pub fn settles_too(&mut self, receiver: QueueId, id: MessageId) -> bool {
+        match self {
+            Self::Settle { queue, ids }
+                if *queue == receiver && ids.len() < SETTLED_AT_ONCE_MAX =>
+            {
+                ids.push(id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// How many changes it is.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Settle { ids, .. } => ids.len(),
+            _ => 1,
+        }
+    }
+
     /// About how many bytes it takes, in memory and on disk.
     pub(super) fn bytes(&self) -> usize {
         let content = match self {
@@ -247,6 +269,7 @@ impl Operation {
             Self::PutSession { session, .. } => session.client_id.len(),
             Self::PutNamedQueue { name, .. } => name.len(),
             Self::PutBookmark { name, .. } => name.len(),
+            Self::Settle { ids, .. } => size_of_val(ids.as_slice()),
             Self::ClearRetained { topic } => topic.len(),
             _ => 0,
         };
@@ -258,4 +281,6 @@ impl Operation {
     }
 }
 
+/// Messages of one operation that settles: so much is sent to a client in one turn.
+const SETTLED_AT_ONCE_MAX: usize = 256;
 const RECEIVER_BYTES: usize = size_of::<Receiver>();

@@ -8,12 +8,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 use tidewire_protocol::codec::QoS;
 
+use super::few::Few;
 use super::id::{MessageId, QueueId};
 use super::operation::{Operation, Receiver};
+use super::places::{BatchPlaces, Spans};
 use super::prompt::PromptQueues;
 use super::report::{Awaited, Ticket};
 use crate::clock::Clock;
@@ -48,7 +49,9 @@ struct State {
     /// The number of the first of them.
     first: u64,
     /// Messages that all their receivers are likely to settle soon.
-    messages: HashMap<MessageId, Place>,
+    spans: Spans,
+    /// How many of them are not settled yet.
+    waited_for: usize,
     prompt: PromptQueues,
     urgent: usize,
     /// The writer sleeps until so much is urgent; with 0 until there is anything.
@@ -65,6 +68,7 @@ struct Waiting {
     submitted: Submitted,
     /// Operations that still have to be written.
     live: usize,
+    places: BatchPlaces,
     since_us: u64,
 }
 
@@ -83,13 +87,6 @@ impl Answers {
     }
 }
 
-/// Where an operation is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    batch: u64,
-    index: usize,
-}
-
 /// A batch that is being appended.
 #[derive(Debug)]
 struct Noted {
@@ -98,8 +95,7 @@ struct Noted {
     urgent: usize,
     /// Operations that still have to be written.
     live: usize,
-    /// Who settled the last message.
-    settled: Option<QueueId>,
+    places: BatchPlaces,
     now_us: u64,
     interval_us: u64,
 }
@@ -178,7 +174,7 @@ impl Pending {
     }
 
     fn patience_us(&self, state: &State) -> u64 {
-        patience_us(self.interval_us, state.messages.len())
+        patience_us(self.interval_us, state.waited_for)
     }
 
     /// Waits until so much is urgent, for a limited time.
@@ -237,17 +233,22 @@ impl State {
             batch: self.first + self.batches.len() as u64,
             // An empty batch is a fence that somebody waits for.
             urgent: usize::from(submitted.operations.is_empty()),
-            live: submitted.operations.len(),
-            settled: None,
+            live: 0,
+            places: BatchPlaces::with_capacity(submitted.operations.len()),
             now_us: since_us,
             interval_us,
         };
         for index in 0..submitted.operations.len() {
             let (earlier, rest) = submitted.operations.split_at_mut(index);
             if let Some(operation) = rest.first_mut() {
-                self.note(operation, earlier, &mut noted);
+                noted.live += operation.count();
+                match self.note(operation, earlier, &mut noted) {
+                    Some(id) => noted.places.push(id),
+                    None => noted.places.push_other(),
+                }
             }
         }
+        self.spans.add(noted.batch, &noted.places);
         submitted.urgent = noted.urgent;
         self.urgent += noted.urgent;
         if noted.live == 0 && submitted.awaited == Awaited::Answers {
@@ -256,37 +257,38 @@ impl State {
         self.batches.push_back(Waiting {
             submitted,
             live: noted.live,
+            places: noted.places,
             since_us,
         });
     }
 
-    /// Looks at a new operation, with those before it in its batch.
-    fn note(&mut self, operation: &mut Operation, earlier: &mut [Operation], noted: &mut Noted) {
+    /// Looks at a new operation, with those before it in its batch; answers which message it is, if
+    /// its receivers are waited for.
+    fn note(
+        &mut self,
+        operation: &mut Operation,
+        earlier: &mut [Operation],
+        noted: &mut Noted,
+    ) -> Option<MessageId> {
         match operation {
             Operation::PutMessage { id, receivers, .. } => {
                 let is_prompt =
                     |it: &Receiver| it.qos == QoS::AtLeastOnce && self.prompt.contains(it.queue);
-                if noted.interval_us > 0 && receivers.iter().all(is_prompt) {
-                    let (batch, index) = (noted.batch, earlier.len());
-                    self.messages.insert(*id, Place { batch, index });
-                } else {
-                    noted.urgent += 1;
+                if noted.interval_us > 0
+                    && receivers.as_slice().iter().all(is_prompt)
+                    && self.is_above_all(*id, &noted.places)
+                {
+                    self.waited_for += 1;
+                    return Some(*id);
+                }
+                noted.urgent += 1;
+            }
+            Operation::Settle { queue, ids } => {
+                self.settle_all(*queue, ids, earlier, noted);
+                if ids.is_empty() {
+                    *operation = Operation::Nothing;
                 }
             }
-            Operation::Settle { queue, id } => match self.settle(*queue, *id, earlier, noted) {
-                true => {
-                    // Many settle many: one look at their habits is enough.
-                    if noted.settled.replace(*queue) != Some(*queue) {
-                        self.prompt.settled(*queue, noted.now_us);
-                    }
-                    *operation = Operation::Nothing;
-                    noted.live -= 1;
-                }
-                false => {
-                    self.prompt
-                        .settled_late(*queue, noted.now_us, noted.interval_us);
-                }
-            },
             Operation::RemoveSession { queue } | Operation::RemoveNamedQueue { queue } => {
                 self.prompt.remove(*queue);
                 noted.urgent += 1;
@@ -300,6 +302,36 @@ impl State {
             | Operation::Nothing => {}
             _ => noted.urgent += 1,
         }
+        None
+    }
+
+    /// Whether a message can be found by its place in the order, as those of one lane can.
+    fn is_above_all(&self, id: MessageId, in_batch: &BatchPlaces) -> bool {
+        match in_batch.highest() {
+            Some(highest) => highest < id && highest.lane() == id.lane(),
+            None => self.spans.highest(id.lane()) < Some(id),
+        }
+    }
+
+    /// What is left has been written already.
+    fn settle_all(
+        &mut self,
+        queue: QueueId,
+        ids: &mut Few<MessageId>,
+        earlier: &mut [Operation],
+        noted: &mut Noted,
+    ) {
+        let before = ids.len();
+        ids.retain(|id| !self.settle(queue, *id, earlier, noted));
+        let settled = before - ids.len();
+        noted.live -= settled;
+        if settled > 0 {
+            self.prompt.settled(queue, noted.now_us);
+        }
+        if !ids.is_empty() {
+            self.prompt
+                .settled_late(queue, noted.now_us, noted.interval_us);
+        }
     }
 
     /// Takes a receiver out of a message that is not yet written; false if that is not so.
@@ -310,34 +342,35 @@ impl State {
         earlier: &mut [Operation],
         noted: &mut Noted,
     ) -> bool {
-        let Some(place) = self.messages.get(&id).copied() else {
+        let batch = self.spans.batch_of(id);
+        let at = batch.map(|batch| place_of(batch, self.first));
+        let waiting = at.and_then(|at| self.batches.get_mut(at?));
+        let (operations, places, live, awaited) = match waiting {
+            None => (earlier, &mut noted.places, &mut noted.live, Awaited::No),
+            Some(waiting) => (
+                &mut waiting.submitted.operations[..],
+                &mut waiting.places,
+                &mut waiting.live,
+                waiting.submitted.awaited,
+            ),
+        };
+        let index = places.index_of(id);
+        let Some(operation) = index.and_then(|index| operations.get_mut(index)) else {
             return false;
         };
-        let (operations, live, awaited) = if place.batch == noted.batch {
-            (earlier, &mut noted.live, Awaited::No)
-        } else {
-            let at = place_of(place.batch, self.first);
-            let Some(waiting) = at.and_then(|at| self.batches.get_mut(at)) else {
-                return false;
-            };
-            let awaited = waiting.submitted.awaited;
-            (
-                &mut waiting.submitted.operations[..],
-                &mut waiting.live,
-                awaited,
-            )
-        };
-        let Some(Operation::PutMessage { receivers, .. }) = operations.get_mut(place.index) else {
+        let Operation::PutMessage { receivers, .. } = operation else {
             return false;
         };
         let before = receivers.len();
         receivers.retain(|it| it.queue != queue);
         let is_receiver = receivers.len() < before;
         if receivers.is_empty() {
-            self.messages.remove(&id);
+            // Freed now, by whoever has just let go of the message too.
+            *operation = Operation::Nothing;
+            self.waited_for -= 1;
             *live -= 1;
             if *live == 0 && awaited == Awaited::Answers {
-                self.untold.push(place.batch);
+                self.untold.extend(batch);
             }
         }
         is_receiver
@@ -348,17 +381,20 @@ impl State {
     fn pop(&mut self, now_us: u64, patience_us: u64, interval_us: u64) -> Option<Submitted> {
         let Waiting {
             submitted,
+            places,
             since_us,
             ..
-        } = self.batches.pop_front()?;
-        self.first += 1;
-        self.urgent -= submitted.urgent;
-        for operation in &submitted.operations {
-            if let Operation::PutMessage { id, receivers, .. } = operation
-                && self.messages.remove(id).is_some()
-                && since_us + patience_us <= now_us
-            {
-                for receiver in receivers {
+        } = self.pop_first()?;
+        for (index, operation) in submitted.operations.iter().enumerate() {
+            let Operation::PutMessage { id, receivers, .. } = operation else {
+                continue;
+            };
+            if !places.is_at(index, *id) {
+                continue;
+            }
+            self.waited_for -= 1;
+            if since_us + patience_us <= now_us {
+                for receiver in receivers.as_slice() {
                     let busy_since_us = now_us.saturating_sub(patience_us);
                     self.prompt
                         .was_late(receiver.queue, now_us, interval_us, busy_since_us);
@@ -368,16 +404,22 @@ impl State {
         Some(submitted)
     }
 
+    fn pop_first(&mut self) -> Option<Waiting> {
+        let first = self.batches.pop_front()?;
+        self.spans.end(self.first);
+        self.first += 1;
+        self.urgent -= first.submitted.urgent;
+        Some(first)
+    }
+
     /// Batches at the front of which nothing is left, unless the writer has some before them. Those
     /// behind others have only their own shard's answers to give.
     fn take_answers(&mut self) -> Answers {
         let mut done = Vec::new();
         while !self.is_writing
             && let Some(Waiting { live: 0, .. }) = self.batches.front()
-            && let Some(first) = self.batches.pop_front()
+            && let Some(first) = self.pop_first()
         {
-            self.first += 1;
-            self.urgent -= first.submitted.urgent;
             done.push(first.submitted);
         }
         let mut settled = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::StoreError;
 use super::id::{MessageId, QueueId};
-use super::operation::Receiver;
+use super::operation::{Operation, Receiver};
 use crate::exchange::ShardId;
 use crate::message::Message;
 
@@ -45,6 +45,9 @@ pub enum Report {
         /// A batch of the shard.
         ticket: Ticket,
     },
+    /// What was handed in with a batch of which nothing had to be written: its memory goes back to
+    /// the shard that it is from.
+    Spent(Vec<Operation>),
     /// There was no room for these; comes before the `Committed` of their batch.
     Refused {
         /// Messages that no receiver will find again.

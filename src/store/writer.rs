@@ -20,6 +20,7 @@ use super::id::MessageId;
 use super::inbox::{Gauges, Overlay};
 use super::index::Index;
 use super::key::message_key;
+use super::operation::Operation;
 use super::pending::{Answers, Pending, Submitted};
 use super::prefixes::count_retained;
 use super::report::{Awaited, Report, Reports, Ticket};
@@ -131,7 +132,7 @@ impl Writer {
                 self.config.batch_bytes_max,
             );
             let submitted = self.pending.take(operations_max, bytes_max);
-            answer(&self.pending.settled(), &self.gauges, &self.reports);
+            answer(self.pending.settled(), &self.gauges, &self.reports);
             let mut waiters = Waiters::default();
             let committed = self.take_limits();
             if let Err(error) = committed.and_then(|()| self.commit(submitted, &mut waiters)) {
@@ -140,7 +141,7 @@ impl Writer {
             }
             self.expected = waiters.urgent + self.pending.urgent();
             self.answer(waiters);
-            answer(&self.pending.answered(), &self.gauges, &self.reports);
+            answer(self.pending.answered(), &self.gauges, &self.reports);
         }
     }
 
@@ -197,7 +198,11 @@ impl Writer {
             let reached = waiters.tickets.entry(submitted.shard).or_default();
             reached.add(&submitted);
             waiters.bytes += submitted.bytes;
-            waiters.operations += submitted.operations.len();
+            waiters.operations += submitted
+                .operations
+                .iter()
+                .map(Operation::count)
+                .sum::<usize>();
             waiters.urgent += submitted.urgent;
             waiters.version = waiters.version.max(submitted.version);
             for operation in submitted.operations {
@@ -317,7 +322,7 @@ impl Writer {
 
     fn refuse(&mut self, messages: BTreeMap<MessageId, NewMessage>, waiters: &mut Waiters) {
         for (id, new) in messages {
-            self.index.forget(id, &new.receivers);
+            self.index.forget(id, new.receivers.as_slice());
             waiters.refuse(new.shard).messages.push(id);
         }
     }
@@ -479,16 +484,17 @@ impl Writer {
 }
 
 /// Answers batches that need no commit.
-pub(super) fn answer(answers: &Answers, gauges: &Gauges, reports: &Reports) {
+pub(super) fn answer(answers: Answers, gauges: &Gauges, reports: &Reports) {
     let Answers { done, settled } = answers;
-    for (shard, ticket) in settled.iter().copied() {
+    for (shard, ticket) in settled {
         reports.send(shard, Report::Settled { ticket });
     }
     let bytes = done.iter().map(|it| it.bytes).sum();
     gauges.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
     let mut tickets: BTreeMap<ShardId, Reached> = BTreeMap::new();
-    for it in done {
-        tickets.entry(it.shard).or_default().add(it);
+    for batch in done {
+        tickets.entry(batch.shard).or_default().add(&batch);
+        reports.send(batch.shard, Report::Spent(batch.operations));
     }
     for (shard, reached) in tickets {
         reports.send(shard, reached.report());

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use tidewire::message::{Header, Message};
 use tidewire::store::{
-    InFlightRecord, Lane, Operation, QueueId, Receiver, SessionRecord, SubscriptionRecord,
+    Few, InFlightRecord, Lane, Operation, QueueId, Receiver, SessionRecord, SubscriptionRecord,
     WillRecord, tools,
 };
 use tidewire_protocol::codec::{
@@ -171,7 +171,7 @@ fn messages_are_read_back_whole_and_in_order() {
         store.commit(vec![Operation::PutMessage {
             id,
             message,
-            receivers: vec![to.clone()],
+            receivers: Few::One(to.clone()),
             is_promised: false,
         }]);
         ids.push(id);
@@ -293,7 +293,7 @@ fn what_expired_while_the_broker_was_down_is_gone() {
                 ..Header::default()
             },
         ),
-        receivers: vec![receiver(queue)],
+        receivers: Few::One(receiver(queue)),
         is_promised: false,
     };
     let session = SessionRecord {

@@ -11,8 +11,9 @@ use tidewire::exchange::ShardId;
 use tidewire::message::{Header, Message};
 use tidewire::prefix_limits::PrefixLimits;
 use tidewire::store::{
-    Awaited, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver, Recovered,
-    RecoveredMessage, Report, Reports, RequestId, SessionRecord, Store, StoreError, Ticket,
+    Awaited, Few, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
+    Recovered, RecoveredMessage, Report, Reports, RequestId, SessionRecord, Store, StoreError,
+    Ticket,
 };
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
@@ -83,7 +84,10 @@ pub(crate) fn try_open(config: &StoreConfig, limits: &Limits) -> Result<Open, St
     let (sender, reports) = channel();
     let sender = std::sync::Mutex::new(sender);
     let take = move |shard, report| {
-        let _ = sender.lock().expect("no panic").send((shard, report));
+        // Of what is only freed, in which order does not matter.
+        if !matches!(report, Report::Spent(_)) {
+            let _ = sender.lock().expect("no panic").send((shard, report));
+        }
     };
     let (store, recovered) = Store::open(config, Clock::start(), Reports::new(take))?;
     let (count_max, bytes_max) = (limits.retained_messages_max, limits.retained_bytes_max);
@@ -125,7 +129,6 @@ impl Open {
         while self.committed < wanted {
             match self.next_report() {
                 Report::Committed { ticket, .. } => self.committed = ticket,
-                Report::Settled { .. } => {}
                 Report::Refused {
                     messages, retained, ..
                 } => {
@@ -137,8 +140,14 @@ impl Open {
         }
     }
 
+    /// `Settled` is left out: told by another thread, it may come after what covers it.
     pub(crate) fn next_report(&self) -> Report {
-        self.next_report_to().1
+        loop {
+            match self.next_report_to().1 {
+                Report::Settled { .. } => {}
+                report => return report,
+            }
+        }
     }
 
     /// And who is told.
@@ -275,5 +284,8 @@ pub(crate) fn put_message(id: MessageId, payload: &[u8], queues: &[QueueId]) -> 
 }
 
 pub(crate) fn settle(queue: QueueId, id: MessageId) -> Operation {
-    Operation::Settle { queue, id }
+    Operation::Settle {
+        queue,
+        ids: Few::One(id),
+    }
 }

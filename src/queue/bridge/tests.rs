@@ -240,7 +240,7 @@ fn shown(operations: &[Operation]) -> Vec<String> {
         Operation::RemoveInFlight { packet_id, .. } => format!("free {}", packet_id.value()),
         Operation::PutReceived { packet_id, .. } => format!("receive {}", packet_id.value()),
         Operation::RemoveReceived { packet_id, .. } => format!("forget {}", packet_id.value()),
-        Operation::Settle { id, .. } => format!("settle {}", id.0),
+        Operation::Settle { ids, .. } => format!("settle {}", ids.as_slice()[0].0),
         Operation::PutNamedQueue { name, .. } => format!("name {name}"),
         other => panic!("{other:?}"),
     };

@@ -135,7 +135,7 @@ pub(super) fn operation(line: &Value) -> Option<Operation> {
         "message" => Operation::PutMessage {
             id: id()?,
             message: read_message(line)?,
-            receivers: read_receivers(line)?,
+            receivers: read_receivers(line)?.into(),
             is_promised: true,
         },
         "delayed" => Operation::PutDelayed {
