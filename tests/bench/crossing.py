@@ -23,6 +23,8 @@ def start_tidewire(binary, directory, port, bridge):
                    '[store]\nengine = "memory"\n[log]\nlevel = "error"\n')
     broker = subprocess.Popen([binary, "run", "-c", path], stdout=subprocess.DEVNULL)
     wait_until_open(port)
+    while not os.path.exists(SOCKETS[port]):
+        time.sleep(0.02)
     return broker
 
 
