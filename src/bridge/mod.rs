@@ -280,6 +280,7 @@ impl Bridges {
             return Err(refused(problem.to_owned()));
         }
         parts.iter_mut().for_each(|it| it.obey(order, shared));
+        await_states(&parts, order);
         let states: Vec<String> = parts.iter().map(|it| it.status.text()).collect();
         Ok(match &states[..] {
             [state] => state.clone(),
@@ -485,6 +486,22 @@ impl Surroundings {
     }
 }
 
+/// What is answered is how the bridge is then, unless it takes longer.
+fn await_states(parts: &[&mut Running], order: BridgeOrder) {
+    let has_obeyed = |it: &&mut Running| match (order, it.status.word()) {
+        (BridgeOrder::State | BridgeOrder::Purge, _) => true,
+        (BridgeOrder::Pause, word) => word == "paused",
+        (BridgeOrder::Drain, word) => matches!(word, "draining" | "drained"),
+        (BridgeOrder::Resume, word) => !matches!(word, "paused" | "drained" | "ended"),
+    };
+    for _ in 0..ANSWER_STEPS {
+        if parts.iter().all(has_obeyed) {
+            return;
+        }
+        thread::sleep(ANSWER_STEP);
+    }
+}
+
 fn filters_of(change: &Change) -> Vec<String> {
     change.map.local_filters().map(str::to_owned).collect()
 }
@@ -506,5 +523,8 @@ fn home_of(id: BridgeId, shared: &Shared) -> ShardId {
     ShardId(id.0 % shared.shards.max(1))
 }
 
+/// How long an operator's order is given until the state is answered.
+const ANSWER_STEPS: u32 = 50;
+const ANSWER_STEP: Duration = Duration::from_millis(10);
 /// How long a shard has to take over a queue.
 const SHARD_PATIENCE: Duration = Duration::from_secs(30);

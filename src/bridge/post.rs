@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::command::Command;
+use super::command::{Command, Wish};
 use crate::clock::Clock;
 use crate::exchange::{BridgeId, ShardId};
 use crate::net::mailbox::Mailbox;
@@ -64,6 +64,15 @@ impl Inbox {
 
     pub(super) fn take_commands(&self) -> Vec<Command> {
         std::mem::take(&mut *self.commands.lock())
+    }
+
+    /// Whether a bridge that has a connection is told anything else than it does already.
+    pub(super) fn asks_for_more(&self, wish: Wish) -> bool {
+        let mut commands = self.commands.lock();
+        let is_done = |it: &&Command| matches!(it, Command::Be(asked) if *asked == wish);
+        let done = commands.iter().take_while(is_done).count();
+        commands.drain(..done);
+        !commands.is_empty()
     }
 
     pub(super) fn has_commands(&self) -> bool {

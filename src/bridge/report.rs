@@ -38,6 +38,7 @@ pub(super) enum State {
 /// How a bridge is, for everybody to read.
 #[derive(Debug)]
 pub(super) struct Status {
+    name: String,
     known: Mutex<Known>,
     pub(super) metrics: Arc<BridgeMetrics>,
 }
@@ -67,6 +68,7 @@ impl Reporter {
         Self {
             name: name.to_owned(),
             status: Arc::new(Status {
+                name: name.to_owned(),
                 known: Mutex::new(Known {
                     state: State::Connecting,
                     since_ms: 0,
@@ -172,6 +174,11 @@ impl State {
 }
 
 impl Status {
+    /// The state in one word.
+    pub(super) fn word(&self) -> &'static str {
+        self.known.lock().state.word()
+    }
+
     /// What the client library counts now.
     pub(super) fn note(&self, statistics: Option<Arc<Map<String, Value>>>) {
         self.known.lock().statistics = statistics;
@@ -182,6 +189,7 @@ impl Status {
         let known = self.known.lock();
         let count = &self.metrics;
         let mut text = json!({
+            "name": self.name,
             "state": known.state.word(),
             "remote": known.state.remote(),
             "reason": known.state.reason(),

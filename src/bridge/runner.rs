@@ -165,6 +165,9 @@ impl<C: Connector> Runner<C> {
                 }
                 continue;
             }
+            if RESTING.contains(&self.reporter.status.word()) {
+                self.report(State::Connecting);
+            }
             let connected = tokio::select! {
                 connected = self.connector.connect() => connected,
                 _ = stop.wait_for(|is_stopped| *is_stopped) => break,
@@ -374,7 +377,7 @@ impl<C: Connector> Runner<C> {
         self.take_reports(link);
         loop {
             // Before more is submitted: it may have been queued for other rules.
-            if self.inbox.has_commands() {
+            if self.inbox.asks_for_more(self.wish) {
                 return End::Told;
             }
             self.submit(&mut link.sink);
@@ -489,5 +492,7 @@ impl<C: Connector> Runner<C> {
     }
 }
 
+/// What a bridge says that has no connection and wants none.
+const RESTING: [&str; 5] = ["idle", "ended", "paused", "drained", "off"];
 /// How often retries, rate and state are looked at.
 const TICK: Duration = Duration::from_millis(200);

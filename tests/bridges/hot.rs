@@ -123,8 +123,17 @@ fn an_operator_pauses_resumes_drains_and_purges_a_bridge() {
     below.publish("t/1", "50", Q0);
     above.expect_silence();
     wait_for_state(&edge, "\"queue_messages\":51");
-    assert!(edge.order("up", "resume").0);
+    let (_, said) = edge.order("up", "resume");
+    assert!(
+        !said.contains("paused") && said.contains("\"name\":\"up\""),
+        "{said}"
+    );
     assert_eq!(above.payloads(51), numbers(51));
+    // What it does already needs no other connection.
+    assert!(edge.order("up", "resume").0);
+    below.publish("t/1", "stays", Q1);
+    above.expect("t/1", "stays");
+    wait_until_says(&edge, "up", "\"connects\":2");
 
     assert!(edge.order("up", "pause").0);
     below.publish_all("t/1", &numbers(5_000), Q1);

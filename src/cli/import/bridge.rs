@@ -175,8 +175,10 @@ impl ImportedBridge {
     pub(super) fn text(mut self) -> String {
         let receives = self.directions.iter().any(|it| *it != "out");
         if self.is_lazy && receives {
-            self.table
-                .note("start_type lazy: a bridge that receives connects at once here");
+            self.table.note(
+                "start_type lazy, threshold and idle_timeout: a bridge that receives connects at \
+                 once here, and stays connected; give what goes out to a lazy bridge of its own",
+            );
         } else if self.is_lazy {
             self.table.set("start", quoted("lazy"));
             // mosquitto's threshold is ten.
