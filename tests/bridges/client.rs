@@ -199,6 +199,20 @@ impl Client {
         (0..count).map(|_| self.next().payload).collect()
     }
 
+    /// What else comes, until nothing has come for a while.
+    pub(crate) fn rest(&mut self) -> Vec<Message> {
+        let mut rest = Vec::new();
+        let mut clock = Clock::start();
+        while clock.now_ms() < QUIET_MS {
+            self.pump(Duration::from_millis(50));
+            if !self.messages.is_empty() {
+                rest.extend(self.messages.drain(..));
+                clock = Clock::start();
+            }
+        }
+        rest
+    }
+
     /// Nothing more comes for a while.
     pub(crate) fn expect_silence(&mut self) {
         let clock = Clock::start();
