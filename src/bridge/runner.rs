@@ -258,7 +258,10 @@ impl<C: Connector> Runner<C> {
         if self.is_removed {
             let waiting = self.reporter.metrics.queue_messages.value();
             let bridge = &*self.reporter.name;
-            tracing::warn!(bridge, waiting, "bridge is gone: its queue ends");
+            match waiting {
+                0 => tracing::info!(bridge, "bridge is gone; nothing waited"),
+                _ => tracing::warn!(bridge, waiting, "bridge is gone: its queue ends"),
+            }
             self.post.add(BridgeRequest::Close);
             for message in self.reporter.farewell() {
                 self.post.add(BridgeRequest::Notify(message));
