@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use tidewire::cli::arguments::{AclCommand, Arguments, Command};
+use tidewire::cli::arguments::{AclCommand, Arguments, Command, RetainedCommand};
 use tidewire::cli::{
-    acl, bench, certs, client, control, import, passwd, publish, reload, run, store, subscribe,
+    acl, bench, certs, client, control, import, passwd, publish, reload, retained, run, store,
+    subscribe,
 };
 
 #[global_allocator]
@@ -51,7 +52,15 @@ fn main() -> ExitCode {
         Command::Sub(arguments) => finish_client(subscribe::run(&arguments)),
         Command::Bench(arguments) => finish_client(bench::run(&arguments)),
         Command::Store(arguments) => finish_store(store::run(&arguments)),
-        Command::Retained(arguments) => finish_store(store::run_retained(&arguments)),
+        Command::Retained(arguments) => retain(&arguments.command),
+    }
+}
+
+fn retain(command: &RetainedCommand) -> ExitCode {
+    let (RetainedCommand::List(target) | RetainedCommand::Delete(target)) = command;
+    match &target.store {
+        Some(store) => finish_store(store::run_retained(command, store)),
+        None => finish_client(retained::run(command)),
     }
 }
 

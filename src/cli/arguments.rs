@@ -26,7 +26,7 @@ pub use client::{
 pub use passwd::PasswdArguments;
 pub use run::{BridgeArguments, BridgeVerb, ReloadArguments, RunArguments};
 pub use server::ServerArguments;
-pub use store::{RetainedArguments, RetainedCommand, StoreArguments, StoreCommand};
+pub use store::{RetainedArguments, RetainedCommand, RetainedTarget, StoreArguments, StoreCommand};
 
 /// An MQTT broker for versions 3.1, 3.1.1 and 5.0.
 ///
@@ -113,7 +113,7 @@ pub enum Command {
     /// Look at, copy and shrink the store of a broker that is not running
     #[command(after_help = EXIT_CODES)]
     Store(StoreArguments),
-    /// List or delete the retained messages of a broker that is not running
+    /// List or delete the retained messages of a broker, running or not
     #[command(after_help = EXIT_CODES)]
     Retained(RetainedArguments),
     /// Print the version

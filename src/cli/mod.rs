@@ -13,6 +13,7 @@ pub mod passwd;
 pub mod pid_file;
 pub mod publish;
 pub mod reload;
+pub mod retained;
 pub mod run;
 pub mod store;
 pub mod subscribe;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tidewire_protocol::topic::{TopicError, TopicFilter};
 
-use super::arguments::{RetainedArguments, RetainedCommand, StoreArguments, StoreCommand};
+use super::arguments::{RetainedCommand, StoreArguments, StoreCommand};
 use crate::store::StoreError;
 use crate::store::tools::{self, Info, TransferError};
 
@@ -85,16 +85,16 @@ pub fn run(arguments: &StoreArguments) -> Result<(), StoreCommandError> {
     Ok(())
 }
 
-/// Does what `tidewire retained` was asked for.
-pub fn run_retained(arguments: &RetainedArguments) -> Result<(), StoreCommandError> {
-    let (RetainedCommand::List { filter, store } | RetainedCommand::Delete { filter, store }) =
-        &arguments.command;
+/// Does what `tidewire retained` was asked for with a store that no broker has.
+pub fn run_retained(command: &RetainedCommand, store: &Path) -> Result<(), StoreCommandError> {
+    let (RetainedCommand::List(target) | RetainedCommand::Delete(target)) = command;
+    let filter = &target.filter;
     TopicFilter::parse(filter, usize::MAX).map_err(|problem| StoreCommandError::Filter {
         filter: filter.clone(),
         problem,
     })?;
     let mut out = BufWriter::new(io::stdout().lock());
-    if let RetainedCommand::Delete { .. } = arguments.command {
+    if let RetainedCommand::Delete(_) = command {
         let count = tools::delete_retained(store, filter)?;
         writeln!(out, "{count} retained messages deleted")?;
         return Ok(out.flush()?);

@@ -161,6 +161,32 @@ fn retained_messages_are_listed_and_deleted() {
 }
 
 #[test]
+fn a_running_broker_is_asked_for_its_retained_messages() {
+    let directory = written();
+    let broker = Program::start(&directory);
+    let port = broker.address.port().to_string();
+    let retained = |verb, filter| {
+        let arguments = ["retained", verb, filter, "-h", "127.0.0.1", "-p", &port];
+        text(&command(&arguments, &directory.store()))
+    };
+    let list = |filter| {
+        let said = retained("list", filter);
+        let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let all = ["r/1 3 bytes", "r/2 3 bytes", "s/\u{fc} 4 bytes"];
+    assert_eq!(list("#"), all);
+    assert_eq!(list("+/1"), all[..1]);
+    assert_eq!(retained("delete", "r/+"), "2 retained messages deleted\n");
+    assert_eq!(list("#"), all[2..]);
+    drop(broker);
+    let arguments = ["retained", "list", "#", "--store", "DIR"];
+    let said = text(&command(&arguments, &directory.store()));
+    assert_eq!(said, "s/\u{fc} 4 bytes\n");
+}
+
+#[test]
 fn what_is_no_store_is_refused() {
     let directory = Directory::new();
     for arguments in [

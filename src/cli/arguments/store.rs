@@ -1,8 +1,11 @@
-//! Arguments of the offline tools.
+//! Arguments of the tools for stores and for what is retained.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+
+use super::client::Credentials;
+use super::server::ServerArguments;
 
 /// Arguments of `tidewire store`.
 #[derive(Args, Clone, Debug)]
@@ -60,19 +63,34 @@ pub struct RetainedArguments {
 #[derive(Clone, Debug, Subcommand)]
 pub enum RetainedCommand {
     /// Print topics and payload sizes
-    List {
-        /// Which topics
-        filter: String,
-        /// Directory of the store
-        #[arg(long, value_name = "DIR")]
-        store: PathBuf,
-    },
+    #[command(disable_help_flag = true)]
+    List(RetainedTarget),
     /// Remove messages
-    Delete {
-        /// Which topics
-        filter: String,
-        /// Directory of the store
-        #[arg(long, value_name = "DIR")]
-        store: PathBuf,
-    },
+    #[command(disable_help_flag = true)]
+    Delete(RetainedTarget),
+}
+
+/// Which retained messages, and where they are.
+#[derive(Args, Clone, Debug)]
+pub struct RetainedTarget {
+    /// Which topics
+    pub filter: String,
+    /// Directory of the store of a broker that is not running; without it a running one is asked
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "host", "port"])]
+    pub store: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc here would replace the help of the command"
+    )]
+    pub server: ServerArguments,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc here would replace the help of the command"
+    )]
+    pub credentials: Credentials,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
