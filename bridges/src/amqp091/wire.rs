@@ -125,6 +125,9 @@ impl Wire {
                         return Ok(answer);
                     }
                 }
+                if self.early.len() == EARLY_FRAMES_MAX {
+                    return Err(Failure::retry("the server says much, but does not answer"));
+                }
                 self.early.push_back((from, frame));
             }
             self.carry().await?;
@@ -193,5 +196,7 @@ const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
 /// The largest frame that we take, and the default of RabbitMQ.
 pub(super) const FRAME_BYTES_MAX: usize = 131_072;
 const READ_BYTES: usize = 16 * 1_024;
+/// Frames that are kept while an answer is awaited: more than what a consumer is sent in advance.
+const EARLY_FRAMES_MAX: usize = 1 << 18;
 /// The reply code of a connection that is closed on purpose.
 const CLOSED: u16 = 200;
