@@ -37,10 +37,8 @@ impl Cluster {
                     .replace("NODE", &format!("{node}"))
                     .replace("VOTERS", &voters.join(","))
                     .replace("CONTROLLER_PORT", &controller.to_string())
-                    .replace("PORT", &port.to_string())
-                    .replace("DATA", &directory.join("data").display().to_string());
-                std::fs::write(directory.join("server.properties"), text).expect("written");
-                format(&directory, &[]);
+                    .replace("PORT", &port.to_string());
+                format(&directory, &text, &[]);
                 Java::start(directory, spawn)
             })
             .collect();
@@ -124,20 +122,12 @@ node.id=NODE
 controller.quorum.voters=VOTERS
 listeners=PLAINTEXT://127.0.0.1:PORT,CONTROLLER://127.0.0.1:CONTROLLER_PORT
 advertised.listeners=PLAINTEXT://127.0.0.1:PORT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=DATA
 default.replication.factor=3
 min.insync.replicas=2
-offsets.topic.num.partitions=1
 offsets.topic.replication.factor=3
-transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=3
 transaction.state.log.min.isr=2
-share.coordinator.state.topic.num.partitions=1
-group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
 replica.lag.time.max.ms=4000

@@ -44,18 +44,15 @@ impl Kafka {
             oauth_port,
             controller,
         ] = [(); 6].map(|()| free_port());
-        let data = directory.join("data").display().to_string();
         let text = PROPERTIES
             .replace("SASL_PORT", &sasl_port.to_string())
             .replace("OAUTH_PORT", &oauth_port.to_string())
             .replace("MUTUAL_PORT", &mutual_port.to_string())
             .replace("TLS_PORT", &tls_port.to_string())
             .replace("CONTROLLER_PORT", &controller.to_string())
-            .replace("PORT", &port.to_string())
-            .replace("DATA", &data);
-        std::fs::write(directory.join("server.properties"), text).expect("written");
+            .replace("PORT", &port.to_string());
         certificates::make(&directory);
-        format(&directory, STANDALONE);
+        format(&directory, &text, STANDALONE);
         let server = Self {
             server: Java::start(directory, spawn),
             admin: Admin::new(config_of(port), port),
@@ -148,8 +145,11 @@ fn config_of(port: u16) -> ClientConfig {
     config
 }
 
-/// Makes the storage of a node.
-pub(super) fn format(directory: &Path, more: &[&str]) {
+/// Writes the configuration of a node, and makes its storage.
+pub(super) fn format(directory: &Path, properties: &str, more: &[&str]) {
+    let data = directory.join("data");
+    let text = format!("{properties}{OF_ALL}log.dirs={}\n", data.display());
+    std::fs::write(directory.join("server.properties"), text).expect("written");
     let formatted = java(directory)
         .args(["kafka.tools.StorageTool", "format"])
         .args(["-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", "server.properties"])
@@ -204,8 +204,6 @@ advertised.listeners=PLAINTEXT://127.0.0.1:PORT,\
   SSL://localhost:TLS_PORT,\
   MUTUAL://localhost:MUTUAL_PORT,\
   OAUTH://127.0.0.1:OAUTH_PORT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
   SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MUTUAL:SSL,OAUTH:SASL_PLAINTEXT
 ssl.keystore.type=PEM
@@ -233,16 +231,21 @@ listener.name.oauth.oauthbearer.sasl.jaas.config=\
   required unsecuredLoginStringClaim_sub="nobody";
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:plain;User:mighty;User:mutual
-log.dirs=DATA
 num.partitions=3
-offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+"#;
+
+/// What a single server and those of a cluster have in common.
+const OF_ALL: &str = "\
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+offsets.topic.num.partitions=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
-"#;
+";
