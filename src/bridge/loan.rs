@@ -1,18 +1,18 @@
 //! What the home shard has lent to a bridge, until the other side has it.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
-use crate::queue::Lent;
+use crate::queue::{BySequence, Lent};
 use crate::shard::BridgeRequest;
 
 /// The messages on loan.
 ///
 /// # Shape
-/// All of them by their sequences, which ascend in the order of queueing.
+/// Sequences ascend in the order of queueing.
 #[derive(Debug, Default)]
 pub(super) struct Loan {
     /// Not settled by the other side.
-    unsettled: BTreeMap<u64, Lent>,
+    unsettled: BySequence<Lent>,
     /// Those of them that the sink does not have, ascending.
     unsent: VecDeque<u64>,
     /// For the home shard.
@@ -23,7 +23,7 @@ impl Loan {
     pub(super) fn take(&mut self, lent: Vec<Lent>) {
         for lent in lent {
             self.unsent.push_back(lent.sequence);
-            self.unsettled.insert(lent.sequence, lent);
+            self.unsettled.push(lent.sequence, lent);
         }
     }
 
@@ -36,15 +36,20 @@ impl Loan {
         self.unsettled.len() > self.unsent.len()
     }
 
+    /// At most so many are for the sink.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
     pub(super) fn get(&self, sequence: u64) -> Option<&Lent> {
-        self.unsettled.get(&sequence)
+        self.unsettled.get(sequence)
     }
 
     /// The next message for the sink.
     pub(super) fn next_unsent(&mut self) -> Option<&Lent> {
         while let Some(sequence) = self.unsent.pop_front() {
-            if self.unsettled.contains_key(&sequence) {
-                return self.unsettled.get(&sequence);
+            if self.unsettled.get(sequence).is_some() {
+                return self.unsettled.get(sequence);
             }
         }
         None
@@ -57,7 +62,7 @@ impl Loan {
 
     /// Nothing more is to be done about a message.
     pub(super) fn settle(&mut self, sequence: u64) {
-        self.unsettled.remove(&sequence);
+        self.unsettled.take(sequence);
         self.settled.push(sequence);
     }
 
@@ -81,7 +86,7 @@ impl Loan {
     }
 
     fn except(&self, held: &HashSet<u64>) -> Vec<u64> {
-        let unsettled = self.unsettled.keys().copied();
+        let unsettled = self.unsettled.sequences();
         unsettled.filter(|it| !held.contains(it)).collect()
     }
 }

@@ -151,7 +151,7 @@ impl Map {
         let texts = texts.map_err(|why| rule.judged(why))?;
         let place = rule.place.fill(&record, context);
         let place = place.map_err(|why| rule.judged(why))?;
-        let mut path = take_path(&mut record);
+        let path = take_path(&mut record);
         rule.headers.apply(&mut record, texts.added);
         let written = rule.payload.encode(&mut record, texts.payload);
         written.map_err(|error| rule.judged(error.to_string()))?;
@@ -160,11 +160,16 @@ impl Map {
         if peer.is_some_and(|peer| path.iter().any(|node| node == peer)) {
             return Err(NotCrossing::Loop);
         }
-        path.push(self.node.clone());
-        if path.len() > self.hops_max {
+        if path.len() >= self.hops_max {
             return Err(NotCrossing::Loop);
         }
-        record.headers.push((PATH.to_owned(), path.join(",")));
+        let path = match path.is_empty() {
+            true => self.node.clone(),
+            false => format!("{},{}", path.join(","), self.node),
+        };
+        // Most have no others.
+        record.headers.reserve_exact(1);
+        record.headers.push((PATH.to_owned(), path));
         Ok(record)
     }
 

@@ -4,7 +4,7 @@ mod bookmarks;
 mod journal;
 mod waiting;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tidewire_protocol::codec::PacketId;
@@ -16,7 +16,7 @@ use crate::store::{
     Few, InFlightRecord, Loaded, MessageId, Operation, QueueId, RecoveredMessage, Ticket,
 };
 
-use super::{Pushed, Stored};
+use super::{BySequence, Pushed, Stored};
 use bookmarks::Turns;
 use journal::Journal;
 use waiting::Waiting;
@@ -34,9 +34,7 @@ pub struct BridgeQueue {
     metrics: Arc<BridgeMetrics>,
     /// Its name in the store, if it is durable.
     store: Option<QueueId>,
-    /// Ascending by sequence; `None` is settled behind one that is not.
-    lent: VecDeque<(u64, Option<Unsettled>)>,
-    lent_count: usize,
+    lent: BySequence<Unsettled>,
     lent_bytes: usize,
     waiting: Waiting,
     journal: Journal,
@@ -180,10 +178,9 @@ impl BridgeQueue {
         }
     }
 
-    /// The next messages, as many as may be lent at once and are in memory.
-    pub fn lend(&mut self, committed: Ticket, now_ms: u64) -> Vec<Lent> {
-        let mut lent = Vec::new();
-        while self.lent_count < self.limits.lent_max
+    /// Appends the next messages, as many as may be lent at once and are in memory.
+    pub fn lend(&mut self, committed: Ticket, now_ms: u64, to: &mut Vec<Lent>) {
+        while self.lent.len() < self.limits.lent_max
             && let Some(next) = self.waiting.pop(committed)
         {
             let (message, stored) = (next.message, next.stored);
@@ -198,11 +195,9 @@ impl BridgeQueue {
             self.last_sequence += 1;
             let sequence = self.last_sequence;
             let bytes = message.bytes();
-            self.lent
-                .push_back((sequence, Some(Unsettled { bytes, stored })));
-            self.lent_count += 1;
+            self.lent.push(sequence, Unsettled { bytes, stored });
             self.lent_bytes += bytes;
-            lent.push(Lent {
+            to.push(Lent {
                 sequence,
                 message,
                 sent_as,
@@ -210,7 +205,6 @@ impl BridgeQueue {
             });
         }
         self.report();
-        lent
     }
 
     /// What the next messages need before they can be lent; asked for once.
@@ -231,16 +225,10 @@ impl BridgeQueue {
     /// The other side has these messages: they leave.
     pub fn settle(&mut self, sequences: &[u64]) {
         for sequence in sequences {
-            let found = self.lent.binary_search_by_key(sequence, |(it, _)| *it);
-            let lent = found.ok().and_then(|index| self.lent.get_mut(index));
-            if let Some(unsettled) = lent.and_then(|(_, unsettled)| unsettled.take()) {
+            if let Some(unsettled) = self.lent.take(*sequence) {
                 self.lent_bytes -= unsettled.bytes;
-                self.lent_count -= 1;
                 self.done.extend(unsettled.stored);
             }
-        }
-        while let Some((_, None)) = self.lent.front() {
-            self.lent.pop_front();
         }
         self.report();
     }
@@ -285,7 +273,7 @@ impl BridgeQueue {
                 packet_id,
                 sequence,
             } => {
-                let stored = self.unsettled(sequence).and_then(|it| it.stored);
+                let stored = self.lent.get(sequence).and_then(|it| it.stored);
                 let put = |id| self.journal.put(queue, packet_id, order, Some(id));
                 stored.map(put).into_iter().collect()
             }
@@ -293,7 +281,7 @@ impl BridgeQueue {
                 packet_id,
                 sequence,
             } => {
-                let unsettled = sequence.and_then(|it| self.unsettled(it));
+                let unsettled = sequence.and_then(|it| self.lent.lookup_mut(it));
                 let stored = unsettled.and_then(|it| it.stored.take());
                 let settle = stored.map(|id| Operation::Settle {
                     queue,
@@ -340,11 +328,6 @@ impl BridgeQueue {
         Some(Operation::PutBookmark { queue, name, next })
     }
 
-    fn unsettled(&mut self, sequence: u64) -> Option<&mut Unsettled> {
-        let found = self.lent.binary_search_by_key(&sequence, |(it, _)| *it);
-        self.lent.get_mut(found.ok()?)?.1.as_mut()
-    }
-
     /// Takes out what has to be settled in the store.
     pub fn take_done(&mut self) -> Vec<Stored> {
         let Some(queue) = self.store else {
@@ -360,7 +343,7 @@ impl BridgeQueue {
 
     /// How many messages are here, lent ones included.
     pub fn len(&self) -> usize {
-        self.waiting.len() + self.lent_count
+        self.waiting.len() + self.lent.len()
     }
 
     /// Whether nothing is here.

@@ -1,6 +1,7 @@
 //! Deliveries that wait for one consumer, bounded by count and bytes.
 
 mod bridge;
+mod by_sequence;
 mod expiry;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use crate::store::{MessageId, QueueId, RecoveredMessage, Ticket};
 pub use bridge::{
     Bookmark, BridgeNote, BridgeQueue, BridgeQueueLimits, BridgeRemains, Lent, Wanted,
 };
+pub(crate) use by_sequence::BySequence;
 use expiry::{ExpirySweep, seconds_of};
 
 /// One message for one receiver.

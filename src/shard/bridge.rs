@@ -195,12 +195,10 @@ impl Shard {
         let Some(queue) = self.bridges.get_mut(&bridge) else {
             return;
         };
-        let lent = queue.lend(committed, now_ms);
+        self.outbox
+            .lend(to, bridge, |lent| queue.lend(committed, now_ms, lent));
         let (done, wanted) = (queue.take_done(), queue.wanted(committed));
         let store = queue.store();
-        if !lent.is_empty() {
-            self.outbox.lend(to, bridge, lent);
-        }
         done.into_iter().for_each(|it| self.settle_stored(Some(it)));
         let asker = Asker::Bridge(bridge);
         match (wanted, store) {

@@ -181,7 +181,12 @@ impl Outbox {
     }
 
     /// Adds messages to the mail before, if that lends to the same bridge.
-    pub(crate) fn lend(&mut self, to: ShardId, bridge: BridgeId, lent: Vec<Lent>) {
+    pub(crate) fn lend(
+        &mut self,
+        to: ShardId,
+        bridge: BridgeId,
+        lend: impl FnOnce(&mut Vec<Lent>),
+    ) {
         let Some(batch) = self.by_shard.get_mut(usize::from(to.0)) else {
             return;
         };
@@ -191,11 +196,14 @@ impl Outbox {
         }) = batch.last_mut()
             && *last == bridge
         {
-            before.extend(lent);
-            return;
+            return lend(before);
         }
-        let report = BridgeReport::Lent(lent);
-        batch.push(Mail::BridgeReport { bridge, report });
+        let mut lent = Vec::new();
+        lend(&mut lent);
+        if !lent.is_empty() {
+            let report = BridgeReport::Lent(lent);
+            batch.push(Mail::BridgeReport { bridge, report });
+        }
     }
 
     /// Everything for one shard, in order.

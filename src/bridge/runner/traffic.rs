@@ -85,9 +85,9 @@ impl<C: Connector> Runner<C> {
             return;
         }
         self.paused_until = None;
-        let mut records = Vec::new();
         let now_ms = self.post.now_ms();
         let allowance = self.conduct.rate.allowance(now);
+        let mut records = Vec::with_capacity(allowance.min(self.loan.unsent()));
         while records.len() < allowance
             && let Some(lent) = self.loan.next_unsent()
         {
@@ -117,9 +117,10 @@ impl<C: Connector> Runner<C> {
 
     pub(super) fn settle(&mut self, settled: Vec<Settled>) {
         let mut again = Vec::new();
+        let mut sent = 0;
         for Settled { sequence, result } in settled {
             match result {
-                Ok(()) => self.reporter.metrics.sent.add(1),
+                Ok(()) => sent += 1,
                 Err(failure) if failure.class == Class::Poison => {
                     self.refuse(sequence, &failure);
                 }
@@ -132,6 +133,7 @@ impl<C: Connector> Runner<C> {
             }
             self.loan.settle(sequence);
         }
+        self.reporter.metrics.sent.add(sent);
         if !again.is_empty() {
             self.loan.send_again(again);
             self.paused_until = Some(Instant::now() + self.conduct.backoff.next());

@@ -25,6 +25,12 @@ fn fill(queue: &mut BridgeQueue, count: u64) {
     }
 }
 
+fn lend(queue: &mut BridgeQueue, committed: Ticket, now_ms: u64) -> Vec<Lent> {
+    let mut lent = Vec::new();
+    queue.lend(committed, now_ms, &mut lent);
+    lent
+}
+
 fn sequences(lent: &[Lent]) -> Vec<u64> {
     lent.iter().map(|it| it.sequence).collect()
 }
@@ -33,12 +39,15 @@ fn sequences(lent: &[Lent]) -> Vec<u64> {
 fn what_is_lent_stays_until_it_is_settled_in_any_order() {
     let mut queue = queue(10, 2, QueueOverflow::DropOldest);
     fill(&mut queue, 4);
-    assert_eq!(sequences(&queue.lend(NONE, 0)), [1, 2]);
-    assert!(queue.lend(NONE, 0).is_empty());
+    assert_eq!(sequences(&lend(&mut queue, NONE, 0)), [1, 2]);
+    assert!(lend(&mut queue, NONE, 0).is_empty());
     queue.settle(&[2]);
-    assert_eq!((queue.len(), sequences(&queue.lend(NONE, 0))), (3, vec![3]));
+    assert_eq!(
+        (queue.len(), sequences(&lend(&mut queue, NONE, 0))),
+        (3, vec![3])
+    );
     queue.settle(&[2, 3, 1]);
-    assert_eq!(sequences(&queue.lend(NONE, 0)), [4]);
+    assert_eq!(sequences(&lend(&mut queue, NONE, 0)), [4]);
     queue.settle(&[4]);
     assert!(queue.is_empty());
     assert_eq!(queue.bytes(), 0);
@@ -48,12 +57,12 @@ fn what_is_lent_stays_until_it_is_settled_in_any_order() {
 fn a_full_queue_drops_the_oldest_that_waits_and_then_drains() {
     let mut queue = queue(3, 1, QueueOverflow::DropOldest);
     fill(&mut queue, 3);
-    queue.lend(NONE, 0);
+    lend(&mut queue, NONE, 0);
     assert_eq!(push(&mut queue, message(3), 0), Pushed::DroppedOldest(1));
     let mut drained = Vec::new();
     for sequence in 1..=3 {
         queue.settle(&[sequence]);
-        drained.extend(queue.lend(NONE, 0).into_iter().map(|it| it.message));
+        drained.extend(lend(&mut queue, NONE, 0).into_iter().map(|it| it.message));
     }
     assert_eq!(drained, [message(2), message(3)]);
     assert_eq!(queue.metrics.dropped_overflow.value(), 1);
@@ -63,7 +72,7 @@ fn a_full_queue_drops_the_oldest_that_waits_and_then_drains() {
 fn a_queue_whose_messages_are_all_lent_drops_the_newest() {
     let mut queue = queue(1, 1, QueueOverflow::DropOldest);
     assert_eq!(push(&mut queue, message(0), 0), Pushed::Queued);
-    queue.lend(NONE, 0);
+    lend(&mut queue, NONE, 0);
     assert_eq!(push(&mut queue, message(1), 0), Pushed::DroppedNewest);
 }
 
@@ -73,7 +82,7 @@ fn messages_that_waited_too_long_are_not_lent() {
     queue.limits.age_ms_max = Some(10);
     assert_eq!(push(&mut queue, message(0), 0), Pushed::Queued);
     assert_eq!(push(&mut queue, message(1), 5), Pushed::Queued);
-    let lent = queue.lend(NONE, 11);
+    let lent = lend(&mut queue, NONE, 11);
     assert_eq!(lent.len(), 1);
     assert_eq!(lent[0].message, message(1));
     assert_eq!(queue.metrics.dropped_expired.value(), 1);
@@ -133,7 +142,7 @@ fn done(queue: &mut BridgeQueue) -> Vec<u64> {
 fn drain(queue: &mut BridgeQueue, committed: Ticket) -> Vec<Message> {
     let mut drained = Vec::new();
     loop {
-        let lent = queue.lend(committed, 0);
+        let lent = lend(queue, committed, 0);
         let settled = sequences(&lent);
         drained.extend(lent.into_iter().map(|it| it.message));
         queue.settle(&settled);
@@ -169,12 +178,12 @@ fn a_backlog_is_read_back_in_order_with_what_is_in_memory_between() {
 fn what_an_earlier_process_has_left_is_read_back_and_what_is_gone_is_passed_over() {
     let mut queue = queue(100, 100, QueueOverflow::DropOldest);
     queue.restore(QueueId::of(7), &left(1..=6), 0);
-    assert!(queue.lend(NONE, 0).is_empty());
+    assert!(lend(&mut queue, NONE, 0).is_empty());
     assert_eq!(ids(queue.wanted(NONE)), [1, 2, 3, 4, 5, 6]);
     assert_eq!(queue.wanted(NONE), None);
     // The answer ends behind the fifth for lack of room.
     queue.end_load([2, 4, 5].map(loaded).to_vec());
-    let lent = queue.lend(NONE, 0);
+    let lent = lend(&mut queue, NONE, 0);
     assert_eq!(
         lent.iter().map(|it| it.message.clone()).collect::<Vec<_>>(),
         [2, 4, 5].map(message)
@@ -216,10 +225,10 @@ fn a_message_of_qos_2_is_lent_once_it_is_committed() {
     let twice = Message::new("t", &[], b"", header);
     queue.push(twice, Some(MessageId(1)), Ticket(3), 0);
     queue.push(message(2), Some(MessageId(2)), Ticket(3), 0);
-    assert!(queue.lend(Ticket(2), 0).is_empty());
+    assert!(lend(&mut queue, Ticket(2), 0).is_empty());
     assert_eq!(queue.wanted(Ticket(2)), Some(Wanted::Commit(Ticket(3))));
     queue.end_commit();
-    assert_eq!(queue.lend(Ticket(3), 0).len(), 2);
+    assert_eq!(lend(&mut queue, Ticket(3), 0).len(), 2);
 }
 
 fn packet_id(value: u16) -> PacketId {
@@ -251,7 +260,7 @@ fn shown(operations: &[Operation]) -> Vec<String> {
 fn an_exchange_at_qos_2_is_kept_from_publish_to_pubcomp() {
     let mut queue = durable(10, 10);
     queue.push(message(5), Some(MessageId(5)), NONE, 0);
-    assert_eq!(sequences(&queue.lend(NONE, 0)), [1]);
+    assert_eq!(sequences(&lend(&mut queue, NONE, 0)), [1]);
     let mut note = |note| shown(&queue.note(note, MessageId(99)));
     let (packet_id, sequence) = (packet_id(1), 1);
     let send = BridgeNote::Send {
@@ -293,7 +302,7 @@ fn what_was_in_flight_is_lent_first_in_its_order_and_a_new_session_forgets_it() 
     queue.restore(QueueId::of(7), &remains, 0);
     assert_eq!(ids(queue.wanted(NONE)), [3, 2, 1, 4]);
     queue.end_load([3, 2, 1, 4].map(loaded).to_vec());
-    let lent = queue.lend(NONE, 0);
+    let lent = lend(&mut queue, NONE, 0);
     let sent = lent.iter().map(|it| it.sent_as.map(PacketId::value));
     assert_eq!(sent.collect::<Vec<_>>(), [Some(9), Some(4), None, None]);
     let name = "new".into();
