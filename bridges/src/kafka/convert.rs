@@ -1,5 +1,6 @@
 //! Between Kafka's messages and records.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::{Properties, Record};
 /// A record as it is sent.
 pub(super) struct Outgoing<'a> {
     record: &'a Record,
-    topic: String,
+    topic: Cow<'a, str>,
     /// `None` is a tombstone.
     payload: Option<&'a [u8]>,
 }
@@ -25,7 +26,10 @@ impl<'a> Outgoing<'a> {
         let is_cleared = record.retain && record.payload.is_empty() && record.key.is_some();
         Self {
             record,
-            topic: topic_of(&record.topic),
+            topic: match record.topic.contains('/') {
+                true => topic_of(&record.topic).into(),
+                false => Cow::Borrowed(&record.topic),
+            },
             payload: (!is_cleared || !has_tombstones).then_some(&*record.payload),
         }
     }
@@ -44,30 +48,31 @@ impl<'a> Outgoing<'a> {
 }
 
 fn headers_of(record: &Record) -> Option<OwnedHeaders> {
+    let rare = record.properties.as_deref().map(rare_headers_of);
+    let rare = rare.into_iter().flatten().flatten();
     let user = record.headers.iter();
-    let mut pairs: Vec<(&str, &[u8])> = user
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect();
-    if let Some(rare) = record.properties.as_deref() {
-        let texts = [
-            (CONTENT_TYPE, &rare.content_type),
-            (RESPONSE_TOPIC, &rare.response_topic),
-        ];
-        for (name, text) in texts {
-            pairs.extend(text.as_ref().map(|it| (name, it.as_bytes())));
-        }
-        let data = rare.correlation_data.as_deref();
-        pairs.extend(data.map(|it| (CORRELATION_DATA, it)));
-    }
-    if pairs.is_empty() {
-        return None;
-    }
-    let none = OwnedHeaders::new_with_capacity(pairs.len());
+    let user = user.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let mut pairs = user.chain(rare).peekable();
+    pairs.peek()?;
+    // librdkafka grows it where there are rare ones.
+    let none = OwnedHeaders::new_with_capacity(record.headers.len());
     let put = |headers: OwnedHeaders, (key, value)| {
         let value = Some(value);
         headers.insert(Header { key, value })
     };
-    Some(pairs.into_iter().fold(none, put))
+    Some(pairs.fold(none, put))
+}
+
+fn rare_headers_of(rare: &Properties) -> [Option<(&str, &[u8])>; 3] {
+    let content_type = rare.content_type.as_deref();
+    let response_topic = rare.response_topic.as_deref();
+    [
+        content_type.map(|it| (CONTENT_TYPE, it.as_bytes())),
+        response_topic.map(|it| (RESPONSE_TOPIC, it.as_bytes())),
+        rare.correlation_data
+            .as_deref()
+            .map(|it| (CORRELATION_DATA, it)),
+    ]
 }
 
 /// The record of a message.
