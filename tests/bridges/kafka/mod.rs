@@ -4,6 +4,7 @@ mod admin;
 mod cluster;
 mod exactly;
 mod faults;
+mod group;
 mod inward;
 mod leaders;
 mod ledger;
@@ -67,6 +68,7 @@ const STEPS: &[(&str, Step)] = steps![
     inward::nothing_is_taken_while_nobody_would_receive_it,
     inward::a_topic_that_was_made_anew_is_read_from_its_beginning,
     inward::partitions_change_hands_without_loss,
+    group::another_member_takes_over_from_a_killed_node_and_gives_back,
     faults::a_topic_deleted_under_load_loses_nothing_that_it_had_not_acknowledged,
     faults::a_topic_that_is_deleted_while_it_is_read_is_read_anew_once_it_is_there_again,
     faults::a_quota_is_seen_in_the_state_until_it_is_lifted,
