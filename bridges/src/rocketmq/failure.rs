@@ -42,7 +42,7 @@ pub(super) fn undelivered(status: &Status, topic: &str, is_required: bool) -> Un
     match status.code {
         TOO_MANY_REQUESTS => Undelivered::Throttled(Failure::retry(reason)),
         // Nothing else is worth sending either while somebody has to mend it.
-        code if is_logins(code) || is_operators(code) && is_required => {
+        code if is_logins(status) || is_operators(code) && is_required => {
             Undelivered::Ended(Failure::refused(reason))
         }
         code if is_operators(code) || is_messages(code) || is_illegal(status) => {
@@ -86,9 +86,11 @@ pub(super) fn may_pass(status: &Status) -> bool {
 }
 
 /// Whoever we are, and whatever we send, is not let in.
-fn is_logins(code: i32) -> bool {
+fn is_logins(status: &Status) -> bool {
+    // Proxies of 5.4 know who we are, and say UNAUTHORIZED of rights to one topic as well.
+    let is_of_rights = status.message.contains("has no permission to access");
     // 40100 UNAUTHORIZED, 40200 PAYMENT_REQUIRED
-    matches!(code, 40100 | 40200)
+    matches!(status.code, 40100 | 40200) && !is_of_rights
 }
 
 /// Somebody has to change the server or the configuration.
@@ -205,6 +207,12 @@ mod tests {
         // Wrong keys say nothing of the message, wherever it goes.
         assert_eq!(class(40100, true), (Class::Refused, true));
         assert_eq!(class(40100, false), (Class::Refused, true));
+        let mut rights = refusal(40100);
+        rights.message = "User:u has no permission to access Topic:t from h".to_owned();
+        let of_rights = undelivered(&rights, "t", false);
+        assert!(matches!(of_rights, Undelivered::Settled(it) if it.class == Class::Poison));
+        let of_rights = undelivered(&rights, "t", true);
+        assert!(matches!(of_rights, Undelivered::Ended(it) if it.class == Class::Refused));
         assert_eq!(class(41301, true), (Class::Poison, false));
         assert_eq!(class(40007, false), (Class::Poison, false));
         assert_eq!(class(42900, true), (Class::Retry, false));

@@ -57,6 +57,7 @@ fn a_bridge_and_a_real_rocketmq_exchange_everything_that_the_guide_promises() {
     inward::nothing_is_lost_from_end_to_end_while_everything_is_killed(&mut rocket);
     drop(rocket);
     // Another server, and not at the same time: free ports are found, not kept.
-    let rocket = RocketMq::start_with_users(&[("signed", "NORMAL")]);
+    let rocket = RocketMq::start_with_users(&[("signed", "NORMAL"), ("guarded", "NORMAL")]);
     outward::users_are_let_in_and_refused_in_the_servers_words(&rocket);
+    outward::a_user_without_rights_is_refused_until_he_has_them(&rocket);
 }

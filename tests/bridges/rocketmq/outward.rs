@@ -198,6 +198,32 @@ pub(super) fn users_are_let_in_and_refused_in_the_servers_words(rocket: &RocketM
     down(rocket, rule, "40100 UNAUTHORIZED");
 }
 
+pub(super) fn a_user_without_rights_is_refused_until_he_has_them(rocket: &RocketMq) {
+    rocket.create_user("guest", "guest-key");
+    let guest = "user_name = \"guest\"\npassword = \"guest-key\"\n";
+    let rule = "[[bridges.out]]\nfilters = [\"t\"]\ntopic = \"guarded\"";
+    // 40300 FORBIDDEN is what this proxy never says.
+    let words = "40100 UNAUTHORIZED: User:guest has no permission to access Topic:guarded";
+    let (ours, _) = down(rocket, &format!("{guest}{rule}"), words);
+    Client::connect(&ours, "sender").publish("t", "waits", Q1);
+    rocket.allow("guest", "Pub", "Topic:guarded");
+    wait_until_sent(&ours, 1);
+    // Of a topic that a message has chosen only the message is concerned.
+    let rule = "dead_letter = \"dead\"\n[[bridges.out]]\nfilters = [\"p/+\"]\ntopic = \"{2}\"";
+    let ours = bridged(rocket, &format!("{guest}{rule}"));
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("dead");
+    let mut sender = Client::connect(&ours, "sender");
+    sender.publish("p/signed", "kept out", Q1);
+    sender.publish("p/guarded", "let in", Q1);
+    let error = receiver.expect("dead", "kept out").error();
+    assert!(
+        error.contains("has no permission to access Topic:signed"),
+        "{error}"
+    );
+    wait_until_sent(&ours, 1);
+}
+
 pub(super) fn nothing_is_lost_and_groups_keep_their_order_while_the_server_is_killed(
     rocket: &mut RocketMq,
 ) {

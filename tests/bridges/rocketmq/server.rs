@@ -18,7 +18,8 @@ pub(crate) struct RocketMq {
     names_port: u16,
     /// gRPC, plain and within TLS.
     pub(crate) port: u16,
-    /// Whether the user `plant`, whose secret is `secret-key`, has to sign.
+    /// Whether requests have to be signed, by `plant`, whose secret is `secret-key` and who may do
+    /// everything, or by others, who may do what they are allowed.
     has_users: bool,
 }
 
@@ -55,6 +56,7 @@ impl RocketMq {
         certificates::make(&directory);
         write("names/names.conf", &text(NAMES));
         write("admin/empty", "");
+        write("conf/tools.yml", TOOLS);
         write("broker.conf", &text(BROKER));
         write("conf/rmq-proxy.json", &text(PROXY));
         write("data/config/topics.json", &topics_json(topics));
@@ -92,6 +94,28 @@ impl RocketMq {
             "-a",
             &format!("+message.type={kind}"),
         ]);
+        assert!(said.contains("success"), "{said}");
+    }
+
+    pub(crate) fn create_user(&self, name: &str, secret: &str) {
+        let said = self.admin(&[
+            "createUser",
+            "-c",
+            "DefaultCluster",
+            "-u",
+            name,
+            "-p",
+            secret,
+        ]);
+        assert!(said.contains("success"), "{said}");
+    }
+
+    /// A user may do something with a resource, such as `Pub` with `Topic:NAME`.
+    pub(crate) fn allow(&self, user: &str, action: &str, resource: &str) {
+        let subject = format!("User:{user}");
+        let mut rule = vec!["createAcl", "-c", "DefaultCluster", "-s", &subject];
+        rule.extend(["-r", resource, "-a", action, "-d", "Allow"]);
+        let said = self.admin(&rule);
         assert!(said.contains("success"), "{said}");
     }
 
@@ -252,6 +276,11 @@ authenticationMetadataProvider=\\
   org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider
 initAuthenticationUser={\"username\":\"plant\",\"password\":\"secret-key\"}
 innerClientAuthenticationCredentials={\"accessKey\":\"plant\",\"secretKey\":\"secret-key\"}
+authorizationEnabled=USERS
+authorizationProvider=\\
+  org.apache.rocketmq.auth.authorization.provider.DefaultAuthorizationProvider
+authorizationMetadataProvider=\\
+  org.apache.rocketmq.auth.authorization.provider.LocalAuthorizationMetadataProvider
 authConfigPath=DATA/auth
 ";
 
@@ -269,8 +298,16 @@ const PROXY: &str = r#"{
   "authenticationProvider":
     "org.apache.rocketmq.auth.authentication.provider.DefaultAuthenticationProvider",
   "authenticationMetadataProvider":
-    "org.apache.rocketmq.proxy.auth.ProxyAuthenticationMetadataProvider"
+    "org.apache.rocketmq.proxy.auth.ProxyAuthenticationMetadataProvider",
+  "authorizationEnabled": USERS,
+  "authorizationProvider":
+    "org.apache.rocketmq.auth.authorization.provider.DefaultAuthorizationProvider",
+  "authorizationMetadataProvider":
+    "org.apache.rocketmq.proxy.auth.ProxyAuthorizationMetadataProvider"
 }"#;
+
+/// By whom RocketMQ's own tools sign.
+const TOOLS: &str = "accessKey: plant\nsecretKey: secret-key\n";
 
 /// Groups besides those that servers make themselves: one whose messages are received in order, and
 /// one whose messages are received twice at the most.
