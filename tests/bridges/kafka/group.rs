@@ -86,6 +86,18 @@ fn wait_for_partitions(ours: &Broker, count: usize) {
     }
 }
 
+/// What a session here has got, to the last number of all.
+fn accepted(ours: &Broker) -> BTreeSet<String> {
+    let mut keeper = Client::resume(ours, "keeper");
+    let mut came = BTreeSet::new();
+    while !(4_000..5_000).all(|it: usize| came.contains(&it.to_string())) {
+        let number = keeper.next().payload;
+        assert!(came.insert(number.clone()), "{number} came here twice");
+    }
+    keeper.expect_silence();
+    came
+}
+
 pub(super) fn another_member_takes_over_from_a_killed_node_and_gives_back(kafka: &Kafka) {
     kafka.create_topic("relay", 4, &[]);
     let writer = Writer::new(kafka);
@@ -123,13 +135,7 @@ pub(super) fn another_member_takes_over_from_a_killed_node_and_gives_back(kafka:
     let theirs = member.leave();
     wait_for_partitions(&ours, 4);
     write(4_000..5_000);
-    let mut keeper = Client::resume(&ours, "keeper");
-    let mut came = BTreeSet::new();
-    while !(4_000..5_000).all(|it: usize| came.contains(&it.to_string())) {
-        let number = keeper.next().payload;
-        assert!(came.insert(number.clone()), "{number} came here twice");
-    }
-    keeper.expect_silence();
+    let came = accepted(&ours);
     let missing = (0..5_000).map(|it: usize| it.to_string());
     let missing: Vec<String> = missing
         .filter(|it| !came.contains(it) && !theirs.contains(it))
