@@ -189,7 +189,11 @@ impl Sink for KafkaSink {
 
 impl Window {
     fn submit(&mut self, records: Vec<Record>) {
-        self.waiting.extend(records);
+        match self.waiting.is_empty() {
+            // Records are large to move.
+            true => self.waiting = records.into(),
+            false => self.waiting.extend(records),
+        }
         self.pump();
     }
 
