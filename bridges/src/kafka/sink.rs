@@ -199,8 +199,8 @@ impl Window {
 
     async fn settled(&mut self) -> Result<Vec<Settled>, Failure> {
         loop {
-            // Deliveries come in runs, and each look at them wakes this thread and a shard: one at a
-            // time they cost more than all else. Cancel safe: the time is kept.
+            // Deliveries come in runs, and each look at them wakes this thread and a shard. Cancel
+            // safe: the time is kept.
             if let Some(end) = self.gathers_until {
                 sleep_until(end).await;
             }
