@@ -494,7 +494,9 @@ pub(super) fn answer(answers: Answers, gauges: &Gauges, reports: &Reports) {
     let mut tickets: BTreeMap<ShardId, Reached> = BTreeMap::new();
     for batch in done {
         tickets.entry(batch.shard).or_default().add(&batch);
-        reports.send(batch.shard, Report::Spent(batch.operations));
+        if batch.operations.capacity() >= WORTH_RETURNING {
+            reports.send(batch.shard, Report::Spent(batch.operations));
+        }
     }
     for (shard, reached) in tickets {
         reports.send(shard, reached.report());
@@ -507,6 +509,8 @@ impl Waiters {
     }
 }
 
+/// A list with room for less is made anew for less than it takes to send it back.
+const WORTH_RETURNING: usize = 64;
 /// Messages of ended queues counted down by one commit: nobody waits long for them.
 const ENDED_PER_COMMIT: usize = 4_096;
 /// A file with so much room inside needs no disk for a while.
