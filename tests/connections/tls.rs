@@ -204,7 +204,9 @@ fn a_client_certificate_is_required_optional_or_not_asked_for() {
     let checked = Checked::start();
     let good = checked.authority.client("good");
     for listener in 0..3 {
-        checked.open(listener, Some(&good)).connect("certified");
+        // Names of their own: a session that had a certificate is not for somebody without.
+        let id = format!("certified-{listener}");
+        checked.open(listener, Some(&good)).connect(&id);
     }
     checked.open(1, None).connect("without");
     checked.open(2, None).connect("without");
