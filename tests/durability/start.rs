@@ -86,6 +86,8 @@ fn a_first_start_that_is_killed_on_the_way_is_no_obstacle_to_the_next() {
         let mut first = Command::new(env!("CARGO_BIN_EXE_tidewire"))
             .args(["run", "--listen", "tcp://127.0.0.1:0", "--store"])
             .arg(&store)
+            // How many rounds others are to run would pass for configuration.
+            .env_clear()
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
