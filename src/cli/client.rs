@@ -290,6 +290,17 @@ pub(super) fn ack(packet_id: PacketId) -> Ack<'static> {
     Ack::plain(packet_id, ReasonCode::Success)
 }
 
+/// Whether the server accepts what it was asked for.
+///
+/// # Errors
+/// The first of the answers that refuses.
+pub(super) fn accepted(what: &'static str, answers: &[ReasonCode]) -> Result<(), ClientError> {
+    match answers.iter().find(|reason| reason.is_error()) {
+        Some(&reason) => Err(ClientError::Refused { what, reason }),
+        None => Ok(()),
+    }
+}
+
 /// Runs a client on this thread until it is done.
 pub(super) fn block_on<F>(client: F) -> Result<(), ClientError>
 where

@@ -4,14 +4,12 @@ use std::fs;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-use tidewire_protocol::codec::{
-    Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, UserProperties,
-};
+use tidewire_protocol::codec::{Packet, PacketId, Publish, PublishProperties, QoS, UserProperties};
 use tidewire_protocol::topic::Topic;
 use tokio::sync::mpsc;
 
 use super::arguments::PublishArguments;
-use super::client::{ClientError, Connection, ack, block_on};
+use super::client::{ClientError, Connection, accepted, ack, block_on};
 
 /// Publishes what the arguments say; returns when the server has acknowledged all of it.
 ///
@@ -132,7 +130,7 @@ async fn settle(connection: &mut Connection, id: PacketId) -> Result<(), ClientE
                 _ => (None, false),
             };
             connection.consume(bytes);
-            check(reason)?;
+            accepted("publication", reason.as_slice())?;
             if is_half {
                 connection.queue(&Packet::PubRel(ack(id)))?;
                 connection.flush().await?;
@@ -141,15 +139,5 @@ async fn settle(connection: &mut Connection, id: PacketId) -> Result<(), ClientE
             }
         }
         connection.fill_alive().await?;
-    }
-}
-
-fn check(reason: Option<ReasonCode>) -> Result<(), ClientError> {
-    match reason.filter(|reason| reason.is_error()) {
-        Some(reason) => Err(ClientError::Refused {
-            what: "publication",
-            reason,
-        }),
-        None => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use tidewire_protocol::topic::TopicFilter;
 use tokio::time::{Instant, timeout_at};
 
 use super::arguments::{RetainedCommand, RetainedTarget};
-use super::client::{ClientError, Connection, block_on};
+use super::client::{ClientError, Connection, accepted, block_on};
 
 /// Lists or deletes what a running broker retains.
 ///
@@ -82,11 +82,7 @@ async fn look(
         while let Some((packet, bytes)) = connection.packet()? {
             match &packet {
                 Packet::SubAck(answer) => {
-                    let refused = answer.reasons.iter().find(|reason| reason.is_error());
-                    if let Some(&reason) = refused {
-                        let what = "subscription";
-                        return Err(ClientError::Refused { what, reason });
-                    }
+                    accepted("subscription", &answer.reasons)?;
                     until = Instant::now() + QUIET;
                 }
                 Packet::Publish(publish) if publish.retain => {
@@ -133,11 +129,7 @@ async fn clear(connection: &mut Connection, topics: &[String]) -> Result<(), Cli
     while left > 0 {
         while let Some((packet, bytes)) = connection.packet()? {
             if let Packet::PubAck(ack) = &packet {
-                let reason = ack.reason;
-                if reason.is_error() {
-                    let what = "deletion";
-                    return Err(ClientError::Refused { what, reason });
-                }
+                accepted("deletion", &[ack.reason])?;
                 left -= 1;
             }
             connection.consume(bytes);

@@ -9,7 +9,7 @@ use tidewire_protocol::codec::{
 use tidewire_protocol::topic::Subscribable;
 
 use super::arguments::SubscribeArguments;
-use super::client::{ClientError, Connection, ack, block_on};
+use super::client::{ClientError, Connection, accepted, ack, block_on};
 
 /// Prints messages until `--count` is reached or the connection ends.
 ///
@@ -92,13 +92,8 @@ impl Subscriber<'_> {
                 Ok(Some(Packet::PubComp(ack(release.packet_id))))
             }
             Packet::SubAck(answer) => {
-                match answer.reasons.iter().find(|reason| reason.is_error()) {
-                    Some(&reason) => Err(ClientError::Refused {
-                        what: "subscription",
-                        reason,
-                    }),
-                    None => Ok(None),
-                }
+                accepted("subscription", &answer.reasons)?;
+                Ok(None)
             }
             _ => Ok(None),
         }

@@ -10,7 +10,7 @@ use super::Shared;
 use super::sender::Stamp;
 use super::shape::{filters, sources};
 use super::track::Tracks;
-use crate::cli::client::{ClientError, Connection, ack};
+use crate::cli::client::{ClientError, Connection, accepted, ack};
 
 /// Receives, checks and acknowledges.
 pub(super) struct Subscriber {
@@ -137,10 +137,7 @@ pub(super) async fn subscribe(
             let Packet::SubAck(answer) = packet else {
                 return Err(ClientError::Unexpected);
             };
-            if let Some(&reason) = answer.reasons.iter().find(|reason| reason.is_error()) {
-                let what = "subscription";
-                return Err(ClientError::Refused { what, reason });
-            }
+            accepted("subscription", &answer.reasons)?;
             break bytes;
         }
         connection.fill().await?;
