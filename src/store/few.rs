@@ -72,19 +72,6 @@ impl<T> From<Vec<T>> for Few<T> {
     }
 }
 
-impl<T> FromIterator<T> for Few<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        let mut items = items.into_iter();
-        let Some(first) = items.next() else {
-            return Self::default();
-        };
-        match items.next() {
-            None => Self::One(first),
-            Some(second) => Self::Many([first, second].into_iter().chain(items).collect()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +79,8 @@ mod tests {
     #[test]
     fn what_is_put_in_comes_out_in_order() {
         for count in 0..5 {
-            let mut few: Few<usize> = (0..count).collect();
+            let mut few = Few::default();
+            (0..count).for_each(|it| few.push(it));
             let expected: Vec<usize> = (0..count).collect();
             assert_eq!(few.as_slice(), expected);
             assert_eq!((few.len(), few.is_empty()), (count, count == 0));

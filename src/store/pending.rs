@@ -343,8 +343,8 @@ impl State {
         noted: &mut Noted,
     ) -> bool {
         let batch = self.spans.batch_of(id);
-        let at = batch.map(|batch| place_of(batch, self.first));
-        let waiting = at.and_then(|at| self.batches.get_mut(at?));
+        let at = batch.and_then(|batch| place_of(batch, self.first));
+        let waiting = at.and_then(|at| self.batches.get_mut(at));
         let (operations, places, live, awaited) = match waiting {
             None => (earlier, &mut noted.places, &mut noted.live, Awaited::No),
             Some(waiting) => (

@@ -278,7 +278,7 @@ pub(crate) fn put_message(id: MessageId, payload: &[u8], queues: &[QueueId]) -> 
     Operation::PutMessage {
         id,
         message: message("a/b", payload),
-        receivers: queues.iter().map(|queue| receiver(*queue)).collect(),
+        receivers: Few::Many(queues.iter().map(|queue| receiver(*queue)).collect()),
         is_promised: false,
     }
 }
