@@ -190,7 +190,7 @@ fn a_token_may_name_the_groups_that_rules_are_about() {
         let mut claims = alice(60);
         claims["sub"] = json!(user);
         claims["roles"] = groups;
-        broker.connect(&login("c", user, &signed(&claims)))
+        broker.connect(&login(user, user, &signed(&claims)))
     };
     for (user, groups, is_allowed) in [
         ("alice", json!(["drivers", "staff"]), true),

@@ -81,7 +81,7 @@ fn mqtt_3_3_4_9_what_is_sent_again_obeys_the_quota_of_the_new_connection() {
             publisher.publish_acked("a", payload);
         }
         let ids = ["1", "2", "3"].map(|payload| client.expect_payload(payload).id);
-        drop(client);
+        client.bye();
         publisher.publish_acked("a", "4");
         let (mut client, _) = broker.connect_with(&narrow(lasting("c"), 1));
         for (payload, id) in ["1", "2", "3"].into_iter().zip(ids) {

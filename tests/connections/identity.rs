@@ -86,7 +86,7 @@ fn a_certificate_stands_for_user_name_and_client_id() {
         }
     }
     // Without a certificate a user name proves nothing.
-    let (mut client, reason) = open(&broker, &connect("device", Some("device")), None);
+    let (mut client, reason) = open(&broker, &connect("plain", Some("device")), None);
     assert_eq!(reason, SUCCESS);
     client.send(&crate::client::publish("d/device", 1, 1, b"x"));
     assert_eq!(client.packet().body[2], NOT_AUTHORIZED);

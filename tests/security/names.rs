@@ -38,7 +38,7 @@ fn a_user_name_with_a_meaning_widens_no_pattern() {
         config.auth.password_file = Some(files.write("users", &users(&names)));
     });
     for name in names {
-        let mut client = broker.login(name, "c");
+        let mut client = broker.login(name, &format!("client of {name}"));
         assert_eq!(
             client.publish("u/other/x", Q1),
             ReasonCode::NotAuthorized,
