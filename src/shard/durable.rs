@@ -13,17 +13,17 @@ use super::{BridgeReport, Key, Mail, Shard};
 use crate::exchange::{BridgeId, GroupId};
 use crate::queue::{Delivery, Stored};
 use crate::store::{
-    Awaited, Few, Lane, Load, MessageId, MessageIds, Operation, QueueId, Receiver, Report,
-    RequestId, SessionRecord, Store, Ticket, WillRecord,
+    Awaited, Few, Lane, Load, MessageId, MessageIds, Operation, Operations, QueueId, Receiver,
+    Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
 };
 
 /// Owns the open batch and everything that waits for a commit or for the reader.
 #[derive(Debug)]
 pub(super) struct Durable {
     is_on: bool,
-    operations: Vec<Operation>,
+    operations: Operations,
     /// Emptied, to be used again.
-    spent: Vec<Vec<Operation>>,
+    spent: Vec<Operations>,
     /// Of the open batch.
     ticket: Ticket,
     committed: Ticket,
@@ -77,7 +77,7 @@ pub struct StoreBatch {
     /// Its name.
     pub ticket: Ticket,
     /// In order.
-    pub operations: Vec<Operation>,
+    pub operations: Operations,
     /// Who waits for it.
     pub awaited: Awaited,
 }
@@ -86,7 +86,7 @@ impl Durable {
     pub(super) fn new(store: &Store, lane: Lane, patience_ms: u32) -> Self {
         Self {
             is_on: store.is_durable(),
-            operations: Vec::new(),
+            operations: Operations::default(),
             spent: Vec::new(),
             ticket: Ticket(1),
             committed: Ticket(0),
@@ -120,15 +120,11 @@ impl Durable {
         self.operations.push(operation);
     }
 
-    /// A receiver is done with a message: of many one after the other, one operation tells.
+    /// A receiver is done with a message.
     fn settle(&mut self, queue: QueueId, id: MessageId) {
-        let last = self.operations.last_mut();
-        if last.is_some_and(|it| it.settles_too(queue, id)) {
-            self.has_recorded = true;
-        } else {
-            let ids = Few::One(id);
-            self.record(Operation::Settle { queue, ids });
-        }
+        debug_assert!(self.is_on, "nothing is kept in memory");
+        self.has_recorded = true;
+        self.operations.settle(queue, id);
     }
 
     /// A packet begins: its answer waits only for what it records itself.
@@ -164,7 +160,9 @@ impl Durable {
                 held.extend_from_slice(bytes);
             }
             _ => {
-                connection.held.push_back((self.ticket, bytes.to_vec()));
+                let mut held = Vec::with_capacity(bytes.len().max(HELD_BYTES_MIN));
+                held.extend_from_slice(bytes);
+                connection.held.push_back((self.ticket, held));
                 self.release_after(self.ticket, key);
             }
         }
@@ -265,9 +263,10 @@ impl Durable {
     }
 
     /// What a batch was handed in with serves for another one.
-    fn reuse(&mut self, mut operations: Vec<Operation>) {
+    fn reuse(&mut self, mut operations: Operations) {
         operations.clear();
-        if operations.capacity() <= OPERATIONS_KEPT_MAX && self.spent.len() < SPENT_KEPT_MAX {
+        let kept: usize = self.spent.iter().map(Operations::capacity).sum();
+        if kept + operations.capacity() <= OPERATIONS_KEPT_MAX {
             self.spent.push(operations);
         }
     }
@@ -493,6 +492,8 @@ impl Shard {
     }
 }
 
-/// Lists of operations that are kept to be used again, of a size that turns have.
-const SPENT_KEPT_MAX: usize = 8;
-const OPERATIONS_KEPT_MAX: usize = 4_096;
+/// Room for what a few packets are answered, so that it seldom has to grow.
+const HELD_BYTES_MIN: usize = 64;
+/// Room for operations in lists that are kept to be used again: of what a burst leaves behind,
+/// about a megabyte.
+const OPERATIONS_KEPT_MAX: usize = 16_384;

@@ -20,7 +20,16 @@ pub(super) struct Outgoing<'a> {
     pub(super) origin: Option<Origin>,
     /// Promised earlier, such as a will: it may use the reserve of a full store.
     pub(super) is_promised: bool,
-    shared: Option<Message>,
+    source: Source<'a>,
+}
+
+/// Where a [`Message`] comes from if one is needed.
+#[derive(Debug)]
+enum Source<'a> {
+    /// The parts.
+    Parts,
+    Copied(Message),
+    Kept(&'a Message),
 }
 
 impl<'a> Outgoing<'a> {
@@ -38,7 +47,7 @@ impl<'a> Outgoing<'a> {
             stored: None,
             origin: None,
             is_promised: false,
-            shared: None,
+            source: Source::Parts,
         }
     }
 
@@ -51,22 +60,28 @@ impl<'a> Outgoing<'a> {
             stored: None,
             origin: None,
             is_promised: false,
-            shared: Some(message.clone()),
+            source: Source::Kept(message),
         }
     }
 
     /// The message as a value to keep: copied once, exactly, however many keep it.
     pub(super) fn message(&mut self) -> Message {
-        let Self {
-            topic,
-            forwarded,
-            payload,
-            header,
-            ..
-        } = *self;
-        self.shared
-            .get_or_insert_with(|| Message::from_parts(topic, forwarded, payload, header))
-            .clone()
+        match &self.source {
+            Source::Copied(message) => message.clone(),
+            Source::Kept(message) => Message::clone(message),
+            Source::Parts => {
+                let Self {
+                    topic,
+                    forwarded,
+                    payload,
+                    header,
+                    ..
+                } = *self;
+                let message = Message::from_parts(topic, forwarded, payload, header);
+                self.source = Source::Copied(message.clone());
+                message
+            }
+        }
     }
 
     /// Whether every receiver gets the same bytes, whatever the time and its subscription.

@@ -7,21 +7,24 @@ use tidewire_protocol::codec::PacketId;
 
 use super::Key;
 use crate::message::Message;
-use crate::store::{Few, MessageId, Ticket};
+use crate::store::{MessageId, Ticket};
 
 /// Everything that one shard has published and that is not committed yet, in order.
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed {
     runs: VecDeque<Run>,
+    /// The messages of all runs.
+    messages: VecDeque<(MessageId, Option<PacketId>)>,
+    retained: VecDeque<(Ticket, Origin, Message)>,
 }
 
-/// What one connection published one after the other in one batch.
+/// Messages that one connection published one after the other in one batch.
 #[derive(Debug)]
 struct Run {
     ticket: Ticket,
     connection: Key,
     session: Option<Key>,
-    published: Few<(Published, Option<PacketId>)>,
+    count: usize,
 }
 
 /// Which packet published something.
@@ -43,30 +46,43 @@ pub(super) enum Published {
 impl Unconfirmed {
     /// Something published in a batch, the open one.
     pub(super) fn add(&mut self, ticket: Ticket, origin: Origin, published: Published) {
+        match published {
+            Published::Message(id) => self.add_message(ticket, origin, id),
+            Published::Retained(message) => self.retained.push_back((ticket, origin, message)),
+        }
+    }
+
+    fn add_message(&mut self, ticket: Ticket, origin: Origin, id: MessageId) {
         let Origin {
             connection,
             session,
             packet_id,
         } = origin;
-        let published = (published, packet_id);
+        self.messages.push_back((id, packet_id));
         let goes_on = |it: &&mut Run| {
             it.ticket == ticket && it.connection == connection && it.session == session
         };
         match self.runs.back_mut().filter(goes_on) {
-            Some(run) => run.published.push(published),
+            Some(run) => run.count += 1,
             None => self.runs.push_back(Run {
                 ticket,
                 connection,
                 session,
-                published: Few::One(published),
+                count: 1,
             }),
         }
     }
 
     /// Everything up to this batch is committed.
     pub(super) fn forget(&mut self, ticket: Ticket) {
-        while self.runs.front().is_some_and(|it| it.ticket <= ticket) {
+        let mut count = 0;
+        while let Some(run) = self.runs.front().filter(|it| it.ticket <= ticket) {
+            count += run.count;
             self.runs.pop_front();
+        }
+        self.messages.drain(..count);
+        while self.retained.front().is_some_and(|it| it.0 <= ticket) {
+            self.retained.pop_front();
         }
     }
 
@@ -76,25 +92,22 @@ impl Unconfirmed {
         messages: &[MessageId],
         retained: &[Box<str>],
     ) -> Vec<Origin> {
-        let messages: HashSet<MessageId> = messages.iter().copied().collect();
+        let refused: HashSet<MessageId> = messages.iter().copied().collect();
         let topics: HashSet<&[u8]> = retained.iter().map(|it| it.as_bytes()).collect();
-        let is_refused = |it: &Published| match it {
-            Published::Message(id) => messages.contains(id),
-            Published::Retained(message) => topics.contains(message.topic_bytes()),
-        };
-        let mut origins = Vec::new();
-        for run in &self.runs {
-            let refused = run
-                .published
-                .as_slice()
-                .iter()
-                .filter(|it| is_refused(&it.0));
-            origins.extend(refused.map(|(_, packet_id)| Origin {
+        let runs = self.runs.iter();
+        let runs = runs.flat_map(|run| std::iter::repeat_n(run, run.count));
+        let of_messages = runs
+            .zip(&self.messages)
+            .filter(|(_, (id, _))| refused.contains(id))
+            .map(|(run, (_, packet_id))| Origin {
                 connection: run.connection,
                 session: run.session,
                 packet_id: *packet_id,
-            }));
-        }
-        origins
+            });
+        let of_retained = self.retained.iter();
+        let of_retained = of_retained
+            .filter(|(_, _, message)| topics.contains(message.topic_bytes()))
+            .map(|(_, origin, _)| *origin);
+        of_messages.chain(of_retained).collect()
     }
 }

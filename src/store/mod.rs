@@ -19,6 +19,7 @@ mod inbox;
 mod index;
 mod key;
 mod operation;
+mod operations;
 mod pages;
 mod pending;
 mod places;
@@ -45,6 +46,7 @@ pub use id::{Lane, MessageId, MessageIds, QueueId};
 pub use operation::{
     InFlightRecord, Operation, Receiver, SessionRecord, SubscriptionRecord, WillRecord,
 };
+pub use operations::Operations;
 pub use pending::patience_us;
 pub use recovery::{
     Recovered, RecoveredDelayed, RecoveredMessage, RecoveredQueue, RecoveredSession,
@@ -233,7 +235,7 @@ impl Store {
         &self,
         shard: ShardId,
         ticket: Ticket,
-        operations: Vec<Operation>,
+        operations: impl Into<Operations>,
         awaited: Awaited,
     ) {
         let Some(durable) = &self.durable else {
@@ -242,19 +244,16 @@ impl Store {
                 .send(shard, Report::Committed { ticket, is_awaited });
             return;
         };
-        let (mut bytes, mut changes_retained) = (0, false);
-        for operation in &operations {
-            bytes += operation.bytes();
-            changes_retained |= operation.changes_retained();
-        }
+        let operations = operations.into();
+        let bytes = operations.bytes();
         durable
             .gauges
             .pending_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         // Held over `put`: the overlay sees changes in the order in which they are committed.
-        let overlay = changes_retained.then(|| {
+        let overlay = operations.change_retained().then(|| {
             let mut overlay = durable.overlay.lock();
-            overlay.add(&operations);
+            overlay.add(operations.as_slice());
             overlay
         });
         let answers = durable.pending.put(Submitted {

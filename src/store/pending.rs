@@ -14,7 +14,8 @@ use tidewire_protocol::codec::QoS;
 use super::few::Few;
 use super::id::{MessageId, QueueId};
 use super::operation::{Operation, Receiver};
-use super::places::{BatchPlaces, Spans};
+use super::operations::Operations;
+use super::places::{BatchPlaces, Left, Spans};
 use super::prompt::PromptQueues;
 use super::report::{Awaited, Ticket};
 use crate::clock::Clock;
@@ -25,7 +26,7 @@ use crate::exchange::ShardId;
 pub(super) struct Submitted {
     pub(super) shard: ShardId,
     pub(super) ticket: Ticket,
-    pub(super) operations: Vec<Operation>,
+    pub(super) operations: Operations,
     pub(super) bytes: usize,
     /// The overlay's version with the changes of this batch.
     pub(super) version: u64,
@@ -53,6 +54,8 @@ struct State {
     /// How many of them are not settled yet.
     waited_for: usize,
     prompt: PromptQueues,
+    /// Of batches that are gone, to be used again.
+    spare_places: Vec<BatchPlaces>,
     urgent: usize,
     /// The writer sleeps until so much is urgent; with 0 until there is anything.
     wanted: Option<usize>,
@@ -96,6 +99,8 @@ struct Noted {
     /// Operations that still have to be written.
     live: usize,
     places: BatchPlaces,
+    /// The last queue that was found to be prompt.
+    last_prompt: Option<QueueId>,
     now_us: u64,
     interval_us: u64,
 }
@@ -234,16 +239,19 @@ impl State {
             // An empty batch is a fence that somebody waits for.
             urgent: usize::from(submitted.operations.is_empty()),
             live: 0,
-            places: BatchPlaces::with_capacity(submitted.operations.len()),
+            places: self.spare_places.pop().unwrap_or_default(),
+            last_prompt: None,
             now_us: since_us,
             interval_us,
         };
-        for index in 0..submitted.operations.len() {
-            let (earlier, rest) = submitted.operations.split_at_mut(index);
+        let operations = submitted.operations.as_mut_slice();
+        noted.places.begin(operations.len());
+        for index in 0..operations.len() {
+            let (earlier, rest) = operations.split_at_mut(index);
             if let Some(operation) = rest.first_mut() {
                 noted.live += operation.count();
                 match self.note(operation, earlier, &mut noted) {
-                    Some(id) => noted.places.push(id),
+                    Some((id, left)) => noted.places.push(id, left),
                     None => noted.places.push_other(),
                 }
             }
@@ -262,24 +270,26 @@ impl State {
         });
     }
 
-    /// Looks at a new operation, with those before it in its batch; answers which message it is, if
-    /// its receivers are waited for.
+    /// Looks at a new operation, with those before it in its batch; answers which message it is,
+    /// and who has to settle it, if its receivers are waited for.
     fn note(
         &mut self,
         operation: &mut Operation,
         earlier: &mut [Operation],
         noted: &mut Noted,
-    ) -> Option<MessageId> {
+    ) -> Option<(MessageId, Left)> {
         match operation {
             Operation::PutMessage { id, receivers, .. } => {
-                let is_prompt =
-                    |it: &Receiver| it.qos == QoS::AtLeastOnce && self.prompt.contains(it.queue);
                 if noted.interval_us > 0
-                    && receivers.as_slice().iter().all(is_prompt)
+                    && self.are_prompt(receivers.as_slice(), &mut noted.last_prompt)
                     && self.is_above_all(*id, &noted.places)
                 {
                     self.waited_for += 1;
-                    return Some(*id);
+                    let left = match receivers.as_slice() {
+                        [receiver] => Left::Only(receiver.queue),
+                        _ => Left::Several,
+                    };
+                    return Some((*id, left));
                 }
                 noted.urgent += 1;
             }
@@ -303,6 +313,17 @@ impl State {
             _ => noted.urgent += 1,
         }
         None
+    }
+
+    /// Whether all receivers are likely to settle a message soon.
+    fn are_prompt(&self, receivers: &[Receiver], last: &mut Option<QueueId>) -> bool {
+        receivers.iter().all(|it| {
+            let is_prompt = *last == Some(it.queue) || self.prompt.contains(it.queue);
+            if is_prompt {
+                *last = Some(it.queue);
+            }
+            is_prompt && it.qos == QoS::AtLeastOnce
+        })
     }
 
     /// Whether a message can be found by its place in the order, as those of one lane can.
@@ -348,48 +369,57 @@ impl State {
         let (operations, places, live, awaited) = match waiting {
             None => (earlier, &mut noted.places, &mut noted.live, Awaited::No),
             Some(waiting) => (
-                &mut waiting.submitted.operations[..],
+                waiting.submitted.operations.as_mut_slice(),
                 &mut waiting.places,
                 &mut waiting.live,
                 waiting.submitted.awaited,
             ),
         };
-        let index = places.index_of(id);
-        let Some(operation) = index.and_then(|index| operations.get_mut(index)) else {
+        let Some(index) = places.index_of(id) else {
             return false;
         };
-        let Operation::PutMessage { receivers, .. } = operation else {
-            return false;
-        };
-        let before = receivers.len();
-        receivers.retain(|it| it.queue != queue);
-        let is_receiver = receivers.len() < before;
-        if receivers.is_empty() {
-            // Freed now, by whoever has just let go of the message too.
-            *operation = Operation::Nothing;
-            self.waited_for -= 1;
-            *live -= 1;
-            if *live == 0 && awaited == Awaited::Answers {
-                self.untold.extend(batch);
+        match places.left(index) {
+            Left::Only(receiver) if receiver == queue => {}
+            Left::Nobody | Left::Only(_) => return false,
+            Left::Several => {
+                let Some(Operation::PutMessage { receivers, .. }) = operations.get_mut(index)
+                else {
+                    return false;
+                };
+                let before = receivers.len();
+                receivers.retain(|it| it.queue != queue);
+                if !receivers.is_empty() {
+                    return receivers.len() < before;
+                }
             }
         }
-        is_receiver
+        places.end(index);
+        self.waited_for -= 1;
+        *live -= 1;
+        if *live == 0 && awaited == Awaited::Answers {
+            self.untold.extend(batch);
+        }
+        true
     }
 
     /// Takes out the oldest batch. Receivers that let a message wait for too long are not waited
     /// for again before they are sent another.
     fn pop(&mut self, now_us: u64, patience_us: u64, interval_us: u64) -> Option<Submitted> {
         let Waiting {
-            submitted,
+            mut submitted,
             places,
             since_us,
             ..
         } = self.pop_first()?;
-        for (index, operation) in submitted.operations.iter().enumerate() {
+        for (index, operation) in submitted.operations.as_mut_slice().iter_mut().enumerate() {
             let Operation::PutMessage { id, receivers, .. } = operation else {
                 continue;
             };
             if !places.is_at(index, *id) {
+                continue;
+            }
+            if places.left(index) == Left::Nobody {
+                *operation = Operation::Nothing;
                 continue;
             }
             self.waited_for -= 1;
@@ -401,7 +431,14 @@ impl State {
                 }
             }
         }
+        self.reuse(places);
         Some(submitted)
+    }
+
+    fn reuse(&mut self, places: BatchPlaces) {
+        if places.capacity() <= SPARE_CAPACITY_MAX && self.spare_places.len() < SPARE_MAX {
+            self.spare_places.push(places);
+        }
     }
 
     fn pop_first(&mut self) -> Option<Waiting> {
@@ -420,6 +457,7 @@ impl State {
             && let Some(Waiting { live: 0, .. }) = self.batches.front()
             && let Some(first) = self.pop_first()
         {
+            self.reuse(first.places);
             done.push(first.submitted);
         }
         let mut settled = Vec::new();
@@ -441,6 +479,10 @@ pub fn patience_us(interval_us: u64, waiting: usize) -> u64 {
     let write_us = waiting as u64 * WRITE_US;
     (interval_us + write_us).min(interval_us * INTERVALS_MAX)
 }
+
+/// Lists of places that are kept to be used again, of a size that turns have.
+const SPARE_MAX: usize = 64;
+const SPARE_CAPACITY_MAX: usize = 4_096;
 
 /// Where a batch is if the first has this number.
 fn place_of(batch: u64, first: u64) -> Option<usize> {

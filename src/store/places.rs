@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::id::{Lane, MessageId};
+use super::id::{Lane, MessageId, QueueId};
 
 /// Which batches hold messages that wait for their receivers.
 #[derive(Debug, Default)]
@@ -31,15 +31,34 @@ struct Span {
     batch: u64,
 }
 
-/// Where the messages of one batch are.
+/// Where the messages of one batch are, and who is still to settle them.
+///
+/// Receivers of other shards find here what they need: the operations stay in the caches of the
+/// shard that has submitted them.
 ///
 /// # Shape
 /// One entry for each operation: its message, or for any other operation the message before.
 #[derive(Debug, Default)]
 pub(super) struct BatchPlaces {
-    ids: Vec<MessageId>,
+    places: Vec<Place>,
     /// Where the last one looked for was.
     last: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    id: MessageId,
+    left: Left,
+}
+
+/// Who is still to settle a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nobody, or it is another operation.
+    Nobody,
+    Only(QueueId),
+    /// Those that the operation names.
+    Several,
 }
 
 impl Spans {
@@ -94,46 +113,65 @@ impl LaneSpans {
 }
 
 impl BatchPlaces {
-    pub(super) fn with_capacity(operations: usize) -> Self {
-        Self {
-            ids: Vec::with_capacity(operations),
-            last: 0,
-        }
+    /// Forgets everything but its memory, and makes room for so many operations.
+    pub(super) fn begin(&mut self, operations: usize) {
+        self.places.clear();
+        self.places.reserve(operations);
+        self.last = 0;
+    }
+
+    /// How many operations it has memory for.
+    pub(super) fn capacity(&self) -> usize {
+        self.places.capacity()
     }
 
     /// The next operation is a message above all before it.
-    pub(super) fn push(&mut self, id: MessageId) {
+    pub(super) fn push(&mut self, id: MessageId, left: Left) {
         debug_assert!(self.highest() < Some(id), "identifiers of a lane rise");
-        self.ids.push(id);
+        self.places.push(Place { id, left });
     }
 
     /// The next operation is another one.
     pub(super) fn push_other(&mut self) {
-        self.ids.push(self.highest().unwrap_or(NONE));
+        let id = self.highest().unwrap_or(NONE);
+        let left = Left::Nobody;
+        self.places.push(Place { id, left });
     }
 
     /// The highest message so far.
     pub(super) fn highest(&self) -> Option<MessageId> {
-        self.ids.last().copied().filter(|it| *it != NONE)
+        self.places.last().map(|it| it.id).filter(|it| *it != NONE)
     }
 
     fn ends(&self) -> Option<(MessageId, MessageId)> {
-        let first = self.ids.iter().copied().find(|it| *it != NONE)?;
+        let first = self.places.iter().map(|it| it.id).find(|it| *it != NONE)?;
         Some((first, self.highest()?))
     }
 
     /// Which operation holds a message, if one does.
     pub(super) fn index_of(&mut self, id: MessageId) -> Option<usize> {
-        let is_at = |index: &usize| self.ids.get(*index) == Some(&id);
-        let likely = [self.last, self.last + 1].into_iter().find(is_at);
-        let found = likely.unwrap_or_else(|| self.ids.partition_point(|it| *it < id));
+        let likely = [self.last, self.last + 1];
+        let likely = likely.into_iter().find(|index| self.is_at(*index, id));
+        let found = likely.unwrap_or_else(|| self.places.partition_point(|it| it.id < id));
         self.last = found;
         self.is_at(found, id).then_some(found)
     }
 
     /// Whether an operation is this message.
     pub(super) fn is_at(&self, index: usize, id: MessageId) -> bool {
-        self.ids.get(index) == Some(&id)
+        self.places.get(index).is_some_and(|it| it.id == id)
+    }
+
+    /// Who is still to settle the message of an operation.
+    pub(super) fn left(&self, index: usize) -> Left {
+        self.places.get(index).map_or(Left::Nobody, |it| it.left)
+    }
+
+    /// All have settled the message of an operation.
+    pub(super) fn end(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index) {
+            place.left = Left::Nobody;
+        }
     }
 }
 
@@ -166,14 +204,15 @@ mod tests {
             let mut sequence = 0;
             for (lane, gaps) in &batches {
                 let batch = all.len() as u64;
-                let mut places = BatchPlaces::with_capacity(gaps.len());
+                let mut places = BatchPlaces::default();
+                places.begin(gaps.len());
                 for (index, gap) in gaps.iter().enumerate() {
                     if *gap == 0 {
                         places.push_other();
                         continue;
                     }
                     sequence += gap;
-                    places.push(id(sequence, *lane));
+                    places.push(id(sequence, *lane), Left::Several);
                     map.insert(id(sequence, *lane), (batch, index));
                 }
                 spans.add(batch, &places);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::error::StoreError;
 use super::id::{MessageId, QueueId};
-use super::operation::{Operation, Receiver};
+use super::operation::Receiver;
+use super::operations::Operations;
 use crate::exchange::ShardId;
 use crate::message::Message;
 
@@ -47,7 +48,7 @@ pub enum Report {
     },
     /// What was handed in with a batch of which nothing had to be written: its memory goes back to
     /// the shard that it is from.
-    Spent(Vec<Operation>),
+    Spent(Operations),
     /// There was no room for these; comes before the `Committed` of their batch.
     Refused {
         /// Messages that no receiver will find again.

@@ -200,6 +200,7 @@ impl Writer {
             waiters.bytes += submitted.bytes;
             waiters.operations += submitted
                 .operations
+                .as_slice()
                 .iter()
                 .map(Operation::count)
                 .sum::<usize>();
