@@ -5,14 +5,16 @@ use tidewire_protocol::codec::PublishProperties;
 
 use super::{STATE, bridge};
 use crate::client::{Client, Q0, Q1};
-use crate::faults::{first_seen, numbers};
+use crate::faults::numbers;
 use crate::federation::wait_until_up;
 use crate::kill::through_kills;
 use crate::process::{Broker, free_port};
-use crate::rabbitmq::send_each_qos;
 use crate::rabbitmq::server::RabbitMq;
+use crate::rabbitmq::{first_seen_in, send_each_qos};
 
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
+/// A message that nobody answers is sent again long before the test gives up.
+const PATIENCE: &str = "ack_timeout_seconds = 10";
 const OWN: &str = "[bridges.amqp10]\ndialect = \"rabbitmq3\"";
 
 #[test]
@@ -116,7 +118,7 @@ fn what_is_missing_over_there_is_said_in_its_words(rabbit: &RabbitMq) {
 
 fn nothing_is_lost_on_the_way_out_while_the_server_is_killed(rabbit: &mut RabbitMq) {
     rabbit.client().queue("out", "t.out");
-    let lines = format!("inflight_max = 20\n{OWN}\n{OUT}");
+    let lines = format!("inflight_max = 20\n{PATIENCE}\n{OWN}\n{OUT}");
     let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
     wait_until_up(&ours);
     let mut sender = Client::connect(&ours, "sender");
@@ -126,7 +128,7 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed(rabbit: &mut Rabbit
     sender.publish_all("t/out", &all[400..], Q1);
     rabbit.start_again();
     let there = rabbit.client();
-    assert_eq!(first_seen(all.len(), || there.get("out").payload), all);
+    assert_eq!(first_seen_in("out", &there, &ours, all.len()), all);
 }
 
 fn nothing_is_lost_from_end_to_end_while_everything_is_killed(rabbit: &mut RabbitMq) {
@@ -134,7 +136,7 @@ fn nothing_is_lost_from_end_to_end_while_everything_is_killed(rabbit: &mut Rabbi
     let hub = Broker::tidewire(free_port(), "");
     let mut receiver = Client::connect(&hub, "receiver");
     receiver.subscribe("in/#");
-    let way_out = bridge(rabbit.port, &format!("{OWN}\n{OUT}"));
+    let way_out = bridge(rabbit.port, &format!("{PATIENCE}\n{OWN}\n{OUT}"));
     let way_in = format!(
         "{OWN}\naddress = \"ledger\"\n[[bridges.in]]\nfilters = [\"t/1\"]\ntopic = \"in/1\""
     );

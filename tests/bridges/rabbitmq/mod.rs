@@ -10,6 +10,7 @@ use tidewire_protocol::codec::{PublishProperties, UserProperties};
 
 use crate::certificates::{OURS_EXPIRED, THEIRS_EXPIRED, expect_down, showing};
 use crate::client::{Client, Q0, Q1, Q2};
+use crate::faults::{first_seen, numbers};
 use crate::federation::wait_until_up;
 use crate::mirror::{self, Mirror};
 use crate::process::{Broker, free_port};
@@ -298,21 +299,25 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(
     }
     rabbit.start_again();
     let there = rabbit.client();
-    let mut first_seen = Vec::new();
-    while first_seen.len() < 1_000 {
-        let Some(got) = there.get_within(START_MS, "out") else {
-            let mut watcher = Client::connect(&ours, "watcher");
+    let sent = numbers(1_000);
+    assert_eq!(first_seen_in("out", &there, &ours, sent.len()), sent);
+}
+
+/// So many payloads of a queue that a bridge of ours fills, in the order in which each came first.
+pub(crate) fn first_seen_in(
+    queue: &str,
+    there: &server::Client,
+    ours: &Broker,
+    count: usize,
+) -> Vec<String> {
+    first_seen(count, || match there.get_within(START_MS, queue) {
+        Some(got) => got.payload,
+        None => {
+            let mut watcher = Client::connect(ours, "watcher");
             let state = watcher.subscribe(STATE).next().payload;
-            let (count, log) = (first_seen.len(), ours.log());
-            panic!("only {count} messages have come; state: {state}; log: {log}");
-        };
-        let payload = got.payload;
-        if !first_seen.contains(&payload) {
-            first_seen.push(payload);
+            panic!("no more comes; state: {state}; log: {}", ours.log());
         }
-    }
-    let sent: Vec<String> = (0..1_000).map(|it| it.to_string()).collect();
-    assert_eq!(first_seen, sent);
+    })
 }
 
 fn nothing_is_lost_on_the_way_in_while_the_server_is_killed_and_started_again(
