@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 
-from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from crossing import (PAYLOAD, SINGLY, measure, measure_alone, measure_singly, publish, start_tidewire,
+                      state)
 from latency import measure_latency
 from load import fill, free_port, wait_until_open
 from rabbit_server import Machine, end_rabbitmq, start_rabbitmq
@@ -100,8 +101,9 @@ def main():
             machine = Machine(server)
             measure(f"MQTT QoS 1 -> {kind}", broker, near, "sent", count, base, machine,
                     lambda: publish(near, count))
+            measure_singly(kind, broker, near, machine)
             receiver, far = way_in()
-            measure(f"{kind} -> MQTT", receiver, far, "received", count, 0, machine)
+            measure(f"{kind} -> MQTT", receiver, far, "received", count + SINGLY, 0, machine)
         finally:
             for process in processes:
                 process.kill()

@@ -6,10 +6,13 @@ import subprocess
 import threading
 import time
 
-from load import cpu_seconds, fill, free_port, wait_until_open
+from load import cpu_seconds, fill, fill_singly, free_port, wait_until_open
 
 PAYLOAD = b"x" * 256
 PUBLISHERS = 4
+DEVICES = 500
+# Messages of the devices, each one at a time.
+SINGLY = 100_000
 # The control sockets of nodes by their ports.
 SOCKETS = {}
 
@@ -63,16 +66,29 @@ def publish(port, count):
         thread.join()
 
 
+def publish_singly(port, count):
+    fill_singly(port, DEVICES, PAYLOAD, count)
+
+
+def measure_singly(what, broker, port, server):
+    """As many devices publish: each waits for one acknowledgement before its next message."""
+    base = state(port)["sent"]
+    measure(f"{DEVICES} devices -> {what}", broker, port, "sent", SINGLY, base, server,
+            lambda: publish_singly(port, SINGLY))
+
+
 def measure_alone(binary, directory, count):
     """What the MQTT side costs without a bridge."""
     port = free_port()
     broker = start_tidewire(binary, directory, port, "")
     try:
-        before, begin = cpu_seconds(broker.pid), time.monotonic()
-        publish(port, count)
-        seconds = time.monotonic() - begin
-        cost = (cpu_seconds(broker.pid) - before) * 1e6 / count
-        print(f"MQTT alone: {count / seconds:,.0f} msg/s, CPU-us per message {cost:.2f}", flush=True)
+        for what, act, count in (("MQTT alone", publish, count),
+                                 (f"{DEVICES} devices alone", publish_singly, SINGLY)):
+            before, begin = cpu_seconds(broker.pid), time.monotonic()
+            act(port, count)
+            seconds = time.monotonic() - begin
+            cost = (cpu_seconds(broker.pid) - before) * 1e6 / count
+            print(f"{what}: {count / seconds:,.0f} msg/s, CPU-us per message {cost:.2f}", flush=True)
     finally:
         broker.kill()
         broker.wait()

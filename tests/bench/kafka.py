@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 
-from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from crossing import (PAYLOAD, SINGLY, measure, measure_alone, measure_singly, publish, start_tidewire,
+                      state)
 from latency import measure_latency
 from load import fill, free_port, wait_until_open
 
@@ -89,14 +90,16 @@ class Bench:
             wait_for(port, "sent", 100)
             measure(f"MQTT QoS 1 -> Kafka, {guarantee}", broker, port, "sent", self.count, 100,
                     self.kafka, lambda: publish(port, self.count))
+            measure_singly(f"Kafka, {guarantee}", broker, port, self.kafka)
+            sent = state(port)["sent"]
             self.kafka.kill()
             self.kafka.wait()
             publish(port, self.count)
             self.restart_kafka()
-            wait_for(port, "sent", self.count + 101)
+            wait_for(port, "sent", sent + 1)
             base = state(port)["sent"]
             measure(f"backlog -> Kafka, {guarantee}", broker, port, "sent",
-                    2 * self.count + 100 - base, base, self.kafka)
+                    sent + self.count - base, base, self.kafka)
         finally:
             end(broker)
 
@@ -105,7 +108,8 @@ class Bench:
         try:
             wait_for(port, "received", 1)
             base = state(port)["received"]
-            measure("Kafka -> MQTT", broker, port, "received", 2 * self.count - base, base, self.kafka)
+            measure("Kafka -> MQTT", broker, port, "received", 2 * self.count + SINGLY - base, base,
+                    self.kafka)
         finally:
             end(broker)
 

@@ -1,5 +1,6 @@
 """What the measurements share: free ports, CPU time of a process, and a publisher with windows."""
 import os
+import select
 import socket
 import time
 
@@ -31,17 +32,11 @@ def wait_until_open(port):
 def fill(port, topic, qos, payload, count):
     """Publishes at QoS 1 or 2 with MQTT 3.1.1, a window at a time, until all is acknowledged."""
     name = topic.encode()
-    size = 4 + len(name) + len(payload)
-    length = bytes([size & 127 | 128, size >> 7]) if size > 127 else bytes([size])
-    head = bytes([0x30 | qos << 1]) + length + bytes([0, len(name)]) + name
+    head = publish_head(name, qos, len(payload))
     ids = [number.to_bytes(2, "big") for number in range(1, WINDOW + 1)]
     publishes = b"".join(head + it + payload for it in ids)
     releases = b"".join(b"\x62\2" + it for it in ids)
-    with socket.create_connection(("127.0.0.1", port)) as link:
-        link.settimeout(60)
-        link.sendall(b"\x10" + bytes([12 + len(name)]) + b"\0\4MQTT\4\2\0\0\0" +
-                     bytes([len(name)]) + name)
-        read(link, 4)
+    with connect(port, name) as link:
         while count > 0:
             part = min(count, WINDOW)
             link.sendall(publishes[:part * len(publishes) // WINDOW])
@@ -50,6 +45,47 @@ def fill(port, topic, qos, payload, count):
                 link.sendall(releases[:4 * part])
                 read(link, 4 * part)
             count -= part
+
+
+def fill_singly(port, clients, payload, count):
+    """Publishes at QoS 1 from many clients; each waits for the acknowledgement of one message before the
+    next, as devices do."""
+    poll = select.epoll()
+    links = {}
+    for number in range(clients):
+        name = f"t/{number}".encode()
+        link = connect(port, name)
+        packet = publish_head(name, 1, len(payload)) + b"\0\1" + payload
+        links[link.fileno()] = link, packet
+        poll.register(link, select.EPOLLIN)
+    begun = min(clients, count)
+    for link, packet in list(links.values())[:begun]:
+        link.sendall(packet)
+    answered = 0
+    while answered < count:
+        for file, _ in poll.poll():
+            link, packet = links[file]
+            read(link, 4)
+            answered += 1
+            if begun < count:
+                link.sendall(packet)
+                begun += 1
+    for link, _ in links.values():
+        link.close()
+
+
+def publish_head(name, qos, payload_bytes):
+    size = 4 + len(name) + payload_bytes
+    length = bytes([size & 127 | 128, size >> 7]) if size > 127 else bytes([size])
+    return bytes([0x30 | qos << 1]) + length + bytes([0, len(name)]) + name
+
+
+def connect(port, name):
+    link = socket.create_connection(("127.0.0.1", port))
+    link.settimeout(60)
+    link.sendall(b"\x10" + bytes([12 + len(name)]) + b"\0\4MQTT\4\2\0\0\0" + bytes([len(name)]) + name)
+    read(link, 4)
+    return link
 
 
 def read(link, size):

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 
-from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from crossing import (PAYLOAD, SINGLY, measure, measure_alone, measure_singly, publish, start_tidewire,
+                      state)
 from latency import measure_latency
 from load import fill, free_port
 from rabbit_server import Machine, end_rabbitmq, start_rabbitmq
@@ -51,10 +52,11 @@ def main():
             machine = Machine(server)
             measure("MQTT QoS 1 -> RabbitMQ", broker, near, "sent", count, base, machine,
                     lambda: publish(near, count))
+            measure_singly("RabbitMQ", broker, near, machine)
             far = free_port()
             receiver = start_tidewire(binary, directory, far, bridge(server_port, inward))
             processes.append(receiver)
-            measure("RabbitMQ -> MQTT", receiver, far, "received", count, 0, machine)
+            measure("RabbitMQ -> MQTT", receiver, far, "received", count + SINGLY, 0, machine)
         finally:
             for process in processes:
                 process.kill()

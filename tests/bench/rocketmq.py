@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 
-from crossing import PAYLOAD, measure, measure_alone, publish, start_tidewire, state
+from crossing import (PAYLOAD, SINGLY, measure, measure_alone, measure_singly, publish, start_tidewire,
+                      state)
 from latency import measure_latency
 from load import fill, free_port, wait_until_open
 
@@ -118,9 +119,10 @@ def main():
             time.sleep(3)
             receiver.terminate()
             receiver.wait()
-            way_out("MQTT QoS 1 -> RocketMQ, normal", 'topic = "bench"\n', count)
+            broker, port = way_out("MQTT QoS 1 -> RocketMQ, normal", 'topic = "bench"\n', count)
+            measure_singly("RocketMQ", broker, port, server)
             receiver, far = way_in("bench")
-            measure("RocketMQ -> MQTT", receiver, far, "received", count + 100, 0, server)
+            measure("RocketMQ -> MQTT", receiver, far, "received", count + SINGLY + 100, 0, server)
             way_out("MQTT QoS 1 -> RocketMQ, FIFO of four groups",
                     'topic = "line"\nkey = "{topic}"\n', count // 10)
         finally:

@@ -164,6 +164,13 @@ impl Broker {
         std::fs::read_to_string(self.directory.join(LOG)).expect("a log")
     }
 
+    /// Shows what a node of ours knows of a test that has failed.
+    fn tell(&self) {
+        let log = std::fs::read_to_string(self.directory.join(LOG));
+        let (_, bridges) = self.order("up", "state");
+        eprintln!("port {}: {bridges}\n{}", self.port, log.unwrap_or_default());
+    }
+
     /// SIGTERM, and the end.
     pub(crate) fn stop(mut self) {
         self.terminate();
@@ -197,6 +204,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         self.end();
         if !self.directory.as_os_str().is_empty() {
             let _ = std::fs::remove_dir_all(&self.directory);
