@@ -86,9 +86,11 @@ impl Inward {
             // What is not accepted comes again over the next link.
             self.unaccepted.clear();
             drop(receiver);
-            receiver = match attach(&mut self.session, &self.settings, &self.source).await {
-                Ok(receiver) => receiver,
-                Err(failure) => return failure,
+            let attaching = attach(&mut self.session, &self.settings, &self.source);
+            receiver = match timeout(self.settings.connect_timeout, attaching).await {
+                Ok(Ok(receiver)) => receiver,
+                Ok(Err(failure)) => return failure,
+                Err(_) => return Failure::retry("the server does not answer the link"),
             };
         }
     }

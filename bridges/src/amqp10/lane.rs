@@ -110,7 +110,7 @@ impl Lane {
                             if self.address.is_some()
                                 && outcome::is_about_the_address(&failure) =>
                         {
-                            self.bury(&order, failure);
+                            self.bury(order.sequence, failure.reason);
                             continue;
                         }
                         Err(failure) => return Err(failure),
@@ -174,7 +174,6 @@ impl Lane {
         let sent = self.hand_over(sender, &order).await?;
         match sent {
             Ok(outcome) => {
-                self.way.sent();
                 self.unsettled.push_back(InFlight {
                     sequence,
                     outcome,
@@ -184,9 +183,7 @@ impl Lane {
             }
             Err(SendError::MessageSizeExceeded(MessageSizeExceeded { size, max_size })) => {
                 let text = format!("a message of {size} bytes: the link takes at most {max_size}");
-                let result = Err(Failure::poison(text));
-                self.load.fetch_sub(1, Ordering::Relaxed);
-                self.leave(vec![Settled { sequence, result }]);
+                self.bury(sequence, text);
                 Ok(None)
             }
             Err(error) => self.detached(send_end(error), Some(order)).map(Some),
@@ -245,16 +242,9 @@ impl Lane {
         settle(&self.way, &self.load, outcomes)
     }
 
-    fn bury(&self, order: &Outgoing, failure: Failure) {
-        self.load.fetch_sub(1, Ordering::Relaxed);
-        let result = Err(Failure::poison(failure.reason));
-        let sequence = order.sequence;
-        self.leave(vec![Settled { sequence, result }]);
-    }
-
-    fn leave(&self, settled: Vec<Settled>) {
-        self.way.ports.leave(|boxes| boxes.settled.extend(settled));
-        self.way.ports.to_task.notify_one();
+    fn bury(&self, sequence: u64, reason: String) {
+        let result = Err(Failure::poison(reason));
+        leave(&self.way, &self.load, vec![Settled { sequence, result }]);
     }
 }
 
@@ -310,11 +300,15 @@ fn settle(
             }
         }
     }
+    leave(way, load, settled);
+    end
+}
+
+fn leave(way: &Way, load: &AtomicUsize, settled: Vec<Settled>) {
     way.settled(settled.len());
     load.fetch_sub(settled.len(), Ordering::Relaxed);
     way.ports.leave(|boxes| boxes.settled.extend(settled));
     way.ports.to_task.notify_one();
-    end
 }
 
 /// How long a message waits for credit until the state says so.

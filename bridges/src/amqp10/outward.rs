@@ -25,7 +25,7 @@ pub(super) struct Way {
     pub(super) session: tokio::sync::Mutex<SessionHandle<()>>,
     /// Room for records in flight.
     window: Arc<Semaphore>,
-    /// Records that are sent and not settled.
+    /// Records that links have and that are not settled: sent, or waiting for the link or its credit.
     owed: AtomicUsize,
     progress: Mutex<Progress>,
 }
@@ -46,14 +46,14 @@ impl Way {
         }
     }
 
-    /// A record is sent.
-    pub(super) fn sent(&self) {
+    /// A record is given to a link.
+    fn given(&self) {
         if self.owed.fetch_add(1, Ordering::Relaxed) == 0 {
             self.made_progress();
         }
     }
 
-    /// Records are settled that were sent.
+    /// Records are settled that links had.
     pub(super) fn settled(&self, count: usize) {
         self.owed.fetch_sub(count, Ordering::Relaxed);
         self.made_progress();
@@ -146,6 +146,7 @@ impl Outward {
             return;
         };
         lane.load.fetch_add(1, Ordering::Relaxed);
+        self.way.given();
         // There is room for the whole window; a link that has ended ends the connection.
         let _ = lane.orders.try_send(outgoing);
     }

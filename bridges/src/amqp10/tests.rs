@@ -67,6 +67,14 @@ fn dial(stream: DuplexStream) -> Dial {
 async fn served<W: Future<Output = ()> + Send + 'static>(
     work: impl FnOnce(ListenerSessionHandle) -> W + Send + 'static,
 ) -> (Amqp10Connector, PortSink, JoinHandle<()>) {
+    served_by(settings(), work).await
+}
+
+/// The same with these settings.
+async fn served_by<W: Future<Output = ()> + Send + 'static>(
+    settings: Settings,
+    work: impl FnOnce(ListenerSessionHandle) -> W + Send + 'static,
+) -> (Amqp10Connector, PortSink, JoinHandle<()>) {
     let (ours, theirs) = duplex(65_536);
     let server = tokio::spawn(async move {
         let acceptor = ConnectionAcceptor::builder()
@@ -83,7 +91,7 @@ async fn served<W: Future<Output = ()> + Send + 'static>(
     let mut connector = Amqp10Connector::new(Settings {
         dial: dial(ours),
         dialect: Dialect::Plain,
-        ..settings()
+        ..settings
     });
     let sink = connector.connect().await.unwrap().sink;
     (connector, sink, server)
@@ -197,6 +205,26 @@ async fn a_link_that_is_detached_in_use_ends_the_connection_with_the_servers_wor
         failure.reason.contains("amqp:link:detach-forced upgrade"),
         "{failure}"
     );
+    connector.close().await;
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_a_link_is_left_like_one_that_acknowledges_nothing() {
+    let settings = Settings {
+        ack_timeout: Duration::from_secs(1),
+        ..settings()
+    };
+    let (mut connector, mut sink, server) = served_by(settings, async |session| {
+        let _session = session;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    sink.submit(vec![record(1, "x")]);
+    let failure = sink.settled().await.unwrap_err();
+    assert_eq!(failure.class, Class::Retry);
+    let said = "the server has acknowledged nothing for 1 s";
+    assert_eq!(failure.reason, said);
     connector.close().await;
     server.abort();
 }
