@@ -25,7 +25,7 @@ pub(super) struct Way {
     pub(super) session: tokio::sync::Mutex<SessionHandle<()>>,
     /// Room for records in flight.
     window: Arc<Semaphore>,
-    /// Records that links have and that are not settled: sent, or waiting for the link or its credit.
+    /// Records that links have and that are not settled: sent, or waiting for a link or its credit.
     owed: AtomicUsize,
     progress: Mutex<Progress>,
 }
