@@ -58,6 +58,7 @@ const STEPS: &[(&str, Step)] = steps![
     outward::users_are_let_in_refused_and_kept_from_topics_in_the_servers_words,
     outward::tls_trusts_the_authority_that_is_given_and_no_other,
     outward::a_server_that_wants_a_certificate_gets_ours,
+    outward::a_certificate_that_has_expired_ends_the_connection,
     oauth::a_bridge_without_a_token_that_kafka_takes_is_down,
     oauth::tokens_are_fetched_by_client_credentials_also_for_transactions,
     oauth::a_token_in_a_file_is_read_anew_before_it_ends,

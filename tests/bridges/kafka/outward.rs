@@ -7,6 +7,7 @@ use tidewire_protocol::codec::{PublishProperties, UserProperties};
 use super::party::Reader;
 use super::server::Kafka;
 use super::{STATE, bridge};
+use crate::certificates::{expect_down, showing};
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::faults::numbers;
 use crate::federation::wait_until_up;
@@ -250,6 +251,24 @@ pub(super) fn a_server_that_wants_a_certificate_gets_ours(kafka: &Kafka) {
     watcher.subscribe(STATE);
     let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
     assert!(said.contains("certificate"), "{said}");
+}
+
+pub(super) fn a_certificate_that_has_expired_ends_the_connection(kafka: &Kafka) {
+    // Neither OpenSSL nor Java says why a certificate is none.
+    for (port, name, words) in [
+        (kafka.expired_port, "client", "certificate verify failed"),
+        (
+            kafka.mutual_port,
+            "expired-client",
+            "alert certificate unknown",
+        ),
+    ] {
+        let pair = showing(&kafka.file(""), name);
+        let lines =
+            format!("connect_timeout_ms = 3000\n{pair}\n[[bridges.out]]\nfilters = [\"t\"]");
+        let config = bridge(port, &lines).replace("kafka://127.0.0.1", "kafkas://localhost");
+        expect_down(&config, words);
+    }
 }
 
 pub(super) fn nothing_is_lost_or_repeated_while_the_server_is_killed_and_started_again(

@@ -28,6 +28,8 @@ pub(crate) struct Kafka {
     pub(crate) tls_port: u16,
     /// TLS for clients with a certificate of that authority, who may do everything.
     pub(crate) mutual_port: u16,
+    /// TLS by a certificate that has expired.
+    pub(crate) expired_port: u16,
     /// Tokens that nobody has signed, by OAUTHBEARER, shown anew after 5 seconds at the latest; the
     /// users are those of `sasl_port`.
     pub(crate) oauth_port: u16,
@@ -41,13 +43,15 @@ impl Kafka {
             sasl_port,
             tls_port,
             mutual_port,
+            expired_port,
             oauth_port,
             controller,
-        ] = [(); 6].map(|()| free_port());
+        ] = [(); 7].map(|()| free_port());
         let text = PROPERTIES
             .replace("SASL_PORT", &sasl_port.to_string())
             .replace("OAUTH_PORT", &oauth_port.to_string())
             .replace("MUTUAL_PORT", &mutual_port.to_string())
+            .replace("EXPIRED_PORT", &expired_port.to_string())
             .replace("TLS_PORT", &tls_port.to_string())
             .replace("CONTROLLER_PORT", &controller.to_string())
             .replace("PORT", &port.to_string());
@@ -60,6 +64,7 @@ impl Kafka {
             sasl_port,
             tls_port,
             mutual_port,
+            expired_port,
             oauth_port,
         };
         server.wait_until_ready();
@@ -197,18 +202,22 @@ listeners=PLAINTEXT://127.0.0.1:PORT,\
   SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
   SSL://127.0.0.1:TLS_PORT,\
   MUTUAL://127.0.0.1:MUTUAL_PORT,\
+  EXPIRED://127.0.0.1:EXPIRED_PORT,\
   OAUTH://127.0.0.1:OAUTH_PORT,\
   CONTROLLER://127.0.0.1:CONTROLLER_PORT
 advertised.listeners=PLAINTEXT://127.0.0.1:PORT,\
   SASL_PLAINTEXT://127.0.0.1:SASL_PORT,\
   SSL://localhost:TLS_PORT,\
   MUTUAL://localhost:MUTUAL_PORT,\
+  EXPIRED://localhost:EXPIRED_PORT,\
   OAUTH://127.0.0.1:OAUTH_PORT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
-  SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MUTUAL:SSL,OAUTH:SASL_PLAINTEXT
+  SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,MUTUAL:SSL,EXPIRED:SSL,OAUTH:SASL_PLAINTEXT
 ssl.keystore.type=PEM
 ssl.keystore.location=server.pem
 ssl.client.auth=none
+listener.name.expired.ssl.keystore.type=PEM
+listener.name.expired.ssl.keystore.location=expired-server.pem
 listener.name.mutual.ssl.client.auth=required
 listener.name.mutual.ssl.truststore.type=PEM
 listener.name.mutual.ssl.truststore.location=ca.crt
