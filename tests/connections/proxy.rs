@@ -121,11 +121,11 @@ fn the_announced_address_is_the_one_that_is_limited() {
         client.send(&then_connect(header.as_bytes()));
         client
     };
-    let mut first = open("192.0.2.1");
+    let mut first = open("192.0.2.71");
     assert_eq!(first.packet().first, 0x20, "CONNACK");
-    assert_eq!(open("192.0.2.1").until_closed(), b"");
-    assert!(log_line("peer=192.0.2.1:7 reason").contains("too many connections"));
-    let mut other = open("192.0.2.2");
+    assert_eq!(open("192.0.2.71").until_closed(), b"");
+    assert!(log_line("peer=192.0.2.71:7 reason").contains("too many connections"));
+    let mut other = open("192.0.2.72");
     assert_eq!(other.packet().first, 0x20, "CONNACK");
     let mut six = open("2001:db8:1:1::1");
     assert_eq!(six.packet().first, 0x20, "CONNACK");
