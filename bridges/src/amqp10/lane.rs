@@ -305,7 +305,7 @@ fn settle(
 }
 
 fn leave(way: &Way, load: &AtomicUsize, settled: Vec<Settled>) {
-    way.settled(settled.len());
+    way.made_progress();
     load.fetch_sub(settled.len(), Ordering::Relaxed);
     way.ports.leave(|boxes| boxes.settled.extend(settled));
     way.ports.to_task.notify_one();

@@ -25,8 +25,6 @@ pub(super) struct Way {
     pub(super) session: tokio::sync::Mutex<SessionHandle<()>>,
     /// Room for records in flight.
     window: Arc<Semaphore>,
-    /// Records that links have and that are not settled: sent, or waiting for a link or its credit.
-    owed: AtomicUsize,
     progress: Mutex<Progress>,
 }
 
@@ -41,25 +39,17 @@ impl Way {
             ports: Arc::clone(ports),
             session: tokio::sync::Mutex::new(session),
             window: Arc::new(Semaphore::new(settings.inflight_max)),
-            owed: AtomicUsize::new(0),
             progress: Mutex::new(Progress::begin()),
         }
     }
 
-    /// A record is given to a link.
-    fn given(&self) {
-        if self.owed.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.made_progress();
-        }
+    /// Whether links have records that are not settled: sent, or waiting for a link or its credit.
+    fn is_owed(&self) -> bool {
+        self.window.available_permits() < self.settings.inflight_max
     }
 
-    /// Records are settled that links had.
-    pub(super) fn settled(&self, count: usize) {
-        self.owed.fetch_sub(count, Ordering::Relaxed);
-        self.made_progress();
-    }
-
-    fn made_progress(&self) {
+    /// Records are settled that links had, or the first are about to be given to them.
+    pub(super) fn made_progress(&self) {
         self.progress().made();
     }
 
@@ -71,9 +61,8 @@ impl Way {
     /// # Errors
     /// The server settles nothing.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let is_owed = self.owed.load(Ordering::Relaxed) > 0;
         let patience = self.settings.ack_timeout;
-        self.progress().check(is_owed, patience)
+        self.progress().check(self.is_owed(), patience)
     }
 }
 
@@ -120,6 +109,9 @@ impl Outward {
     /// Gives records to their links, as many as the window has room for.
     pub(super) fn dispatch(&mut self) {
         let settings = Arc::clone(&self.way.settings);
+        if !self.waiting.is_empty() && !self.way.is_owed() {
+            self.way.made_progress();
+        }
         while !self.waiting.is_empty()
             && let Ok(room) = Arc::clone(&self.way.window).try_acquire_owned()
             && let Some(record) = self.waiting.pop_front()
@@ -146,7 +138,6 @@ impl Outward {
             return;
         };
         lane.load.fetch_add(1, Ordering::Relaxed);
-        self.way.given();
         // There is room for the whole window; a link that has ended ends the connection.
         let _ = lane.orders.try_send(outgoing);
     }
