@@ -102,8 +102,8 @@ fn flushes(records: &[Record]) -> usize {
 fn nothing_acknowledged_is_lost_in_a_power_cut() {
     let cuts = std::env::var("TIDEWIRE_TEST_POWER_CUTS").ok();
     let cuts: usize = cuts.and_then(|it| it.parse().ok()).unwrap_or(300);
-    let records = recorded(80, true);
-    assert!(flushes(&records) > 40, "{} seen", flushes(&records));
+    let records = recorded(160, true);
+    assert!(flushes(&records) > 100, "{} seen", flushes(&records));
     let records = &*records;
     let bad = std::thread::scope(|scope| {
         let half = move |seed| bad_cuts(records, Flush::Works, cuts.div_ceil(2), 1, seed);
