@@ -104,9 +104,8 @@ pub(super) fn a_plain_dialect_has_a_link_for_each_address_and_few_at_a_time(arte
         let mut reader = there.reader(&format!("links/{number}"), "queue");
         for round in 0..20 {
             let came = reader.payload();
-            // Twice is no fault if the connection was lost; then the state says why.
-            let story = || (ours.order("up", "state").1, ours.log());
-            assert_eq!(came, round.to_string(), "{:?}", story());
+            // Twice is no fault if the connection was lost; the state that is shown says why.
+            assert_eq!(came, round.to_string());
         }
     }
     for round in 0..20 {

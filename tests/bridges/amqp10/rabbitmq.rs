@@ -5,12 +5,12 @@ use tidewire_protocol::codec::PublishProperties;
 
 use super::{STATE, bridge};
 use crate::client::{Client, Q0, Q1};
-use crate::faults::numbers;
+use crate::faults::{first_seen, numbers};
 use crate::federation::wait_until_up;
 use crate::kill::through_kills;
 use crate::process::{Broker, free_port};
+use crate::rabbitmq::send_each_qos;
 use crate::rabbitmq::server::RabbitMq;
-use crate::rabbitmq::{first_seen_in, send_each_qos};
 
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
 /// A message that nobody answers is sent again long before the test gives up.
@@ -128,7 +128,7 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed(rabbit: &mut Rabbit
     sender.publish_all("t/out", &all[400..], Q1);
     rabbit.start_again();
     let there = rabbit.client();
-    assert_eq!(first_seen_in("out", &there, &ours, all.len()), all);
+    assert_eq!(first_seen(all.len(), || there.get("out").payload), all);
 }
 
 fn nothing_is_lost_from_end_to_end_while_everything_is_killed(rabbit: &mut RabbitMq) {

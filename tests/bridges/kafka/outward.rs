@@ -206,11 +206,16 @@ pub(super) fn users_are_let_in_refused_and_kept_from_topics_in_the_servers_words
     }
 }
 
+/// A bridge to a port with TLS.
+fn encrypted(port: u16, lines: &str) -> String {
+    bridge(port, lines).replace("kafka://127.0.0.1", "kafkas://localhost")
+}
+
 pub(super) fn tls_trusts_the_authority_that_is_given_and_no_other(kafka: &Kafka) {
     kafka.create_topic("encrypted", 1, &[]);
     let lines = "connect_timeout_ms = 3000\n[[bridges.out]]\nfilters = [\"t\"]\n\
          topic = \"encrypted\"";
-    let config = bridge(kafka.tls_port, lines).replace("kafka://127.0.0.1", "kafkas://localhost");
+    let config = encrypted(kafka.tls_port, lines);
     let trusting = |file: &str| {
         let ca = format!("ca = \"{}\"\nconnect", kafka.file(file).display());
         Broker::tidewire(free_port(), &config.replace("connect", &ca))
@@ -228,25 +233,19 @@ pub(super) fn tls_trusts_the_authority_that_is_given_and_no_other(kafka: &Kafka)
 
 pub(super) fn a_server_that_wants_a_certificate_gets_ours(kafka: &Kafka) {
     kafka.create_topic("mutual", 1, &[]);
-    let file = |name: &str| kafka.file(name).display().to_string();
-    let config = |pair: &str| {
+    let config = |keys: &str| {
         let lines = format!(
-            "connect_timeout_ms = 3000\nca = \"{}\"\n{pair}\n[[bridges.out]]\n\
-             filters = [\"t\"]\ntopic = \"mutual\"",
-            file("ca.crt")
+            "connect_timeout_ms = 3000\n{keys}\n[[bridges.out]]\n\
+             filters = [\"t\"]\ntopic = \"mutual\""
         );
-        bridge(kafka.mutual_port, &lines).replace("kafka://127.0.0.1", "kafkas://localhost")
+        encrypted(kafka.mutual_port, &lines)
     };
-    let pair = format!(
-        "certificate = \"{}\"\nkey = \"{}\"",
-        file("client.crt"),
-        file("client.key")
-    );
-    let ours = Broker::tidewire(free_port(), &config(&pair));
+    let ours = Broker::tidewire(free_port(), &config(&showing(&kafka.file(""), "client")));
     wait_until_up(&ours);
     Client::connect(&ours, "sender").publish("t", "by certificate", Q1);
     assert_eq!(Reader::new(kafka, "mutual", 1).payload(), "by certificate");
-    let ours = Broker::tidewire(free_port(), &config(""));
+    let trusting = format!("ca = \"{}\"", kafka.file("ca.crt").display());
+    let ours = Broker::tidewire(free_port(), &config(&trusting));
     let mut watcher = Client::connect(&ours, "watcher");
     watcher.subscribe(STATE);
     let said = watcher.wait_for(STATE, "\"state\":\"down\"").payload;
@@ -266,8 +265,7 @@ pub(super) fn a_certificate_that_has_expired_ends_the_connection(kafka: &Kafka) 
         let pair = showing(&kafka.file(""), name);
         let lines =
             format!("connect_timeout_ms = 3000\n{pair}\n[[bridges.out]]\nfilters = [\"t\"]");
-        let config = bridge(port, &lines).replace("kafka://127.0.0.1", "kafkas://localhost");
-        expect_down(&config, words);
+        expect_down(&encrypted(port, &lines), words);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::federation::wait_until_up;
 use crate::mirror::{self, Mirror};
 use crate::process::{Broker, free_port};
 use crate::silence::expect_signs_of_life;
-use server::{RabbitMq, START_MS};
+use server::RabbitMq;
 
 const STATE: &str = "$SYS/bridges/up/state";
 const OUT: &str = "[[bridges.out]]\nfilters = [\"t/#\"]";
@@ -300,24 +300,7 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(
     rabbit.start_again();
     let there = rabbit.client();
     let sent = numbers(1_000);
-    assert_eq!(first_seen_in("out", &there, &ours, sent.len()), sent);
-}
-
-/// So many payloads of a queue that a bridge of ours fills, in the order in which each came first.
-pub(crate) fn first_seen_in(
-    queue: &str,
-    there: &server::Client,
-    ours: &Broker,
-    count: usize,
-) -> Vec<String> {
-    first_seen(count, || match there.get_within(START_MS, queue) {
-        Some(got) => got.payload,
-        None => {
-            let mut watcher = Client::connect(ours, "watcher");
-            let state = watcher.subscribe(STATE).next().payload;
-            panic!("no more comes; state: {state}; log: {}", ours.log());
-        }
-    })
+    assert_eq!(first_seen(sent.len(), || there.get("out").payload), sent);
 }
 
 fn nothing_is_lost_on_the_way_in_while_the_server_is_killed_and_started_again(
