@@ -251,7 +251,7 @@ impl Store {
             .pending_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         // Held over `put`: the overlay sees changes in the order in which they are committed.
-        let overlay = operations.change_retained().then(|| {
+        let overlay = operations.changes_retained().then(|| {
             let mut overlay = durable.overlay.lock();
             overlay.add(operations.as_slice());
             overlay

@@ -54,7 +54,7 @@ impl Operations {
         self.bytes
     }
 
-    pub(super) fn change_retained(&self) -> bool {
+    pub(super) fn changes_retained(&self) -> bool {
         self.changes_retained
     }
 

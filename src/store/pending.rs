@@ -480,10 +480,6 @@ pub fn patience_us(interval_us: u64, waiting: usize) -> u64 {
     (interval_us + write_us).min(interval_us * INTERVALS_MAX)
 }
 
-/// Lists of places that are kept to be used again, of a size that turns have.
-const SPARE_MAX: usize = 64;
-const SPARE_CAPACITY_MAX: usize = 4_096;
-
 /// Where a batch is if the first has this number.
 fn place_of(batch: u64, first: u64) -> Option<usize> {
     usize::try_from(batch.checked_sub(first)?).ok()
@@ -495,3 +491,6 @@ const LONG_US: u64 = u64::MAX / 2;
 const WRITE_US: u64 = 4;
 /// No receiver is waited for any longer.
 const INTERVALS_MAX: u64 = 50;
+/// Lists of places that are kept to be used again, of a size that turns have.
+const SPARE_MAX: usize = 64;
+const SPARE_CAPACITY_MAX: usize = 4_096;
