@@ -9,6 +9,7 @@ mod awaiting_release;
 mod keep_alive;
 mod outbound;
 mod outbound_alias;
+mod slots;
 
 pub use alias::{AliasError, InboundAliases};
 pub use awaiting_release::AwaitingRelease;

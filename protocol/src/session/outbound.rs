@@ -2,21 +2,16 @@
 
 use std::num::NonZeroU16;
 
+use super::slots::{NONE, Slots, State};
 use crate::codec::{PacketId, QoS};
 
 /// The in-flight window towards one peer: packet identifiers, states and the original order.
 ///
 /// # Shape
-/// A ring of a power of two slots; an identifier lives at `id & mask`. Occupied slots form a
-/// doubly linked list in the order of sending, which is the order of redelivery (section 4.6).
-/// An identifier whose slot is taken is skipped, so identifiers wrap past those still in flight.
+/// In the order of sending, which is the order of redelivery (section 4.6).
 #[derive(Debug)]
 pub struct Outbound<D> {
-    slots: Vec<Slot<D>>,
-    oldest: u16,
-    newest: u16,
-    count: u16,
-    last_id: u16,
+    slots: Slots<D>,
     /// Messages of an earlier connection that this one has not seen yet.
     unsent: u16,
     /// Before this identifier nothing is unsent.
@@ -43,30 +38,10 @@ pub enum SettleError {
     WrongState(u16),
 }
 
-#[derive(Debug)]
-struct Slot<D> {
-    id: u16,
-    previous: u16,
-    next: u16,
-    is_unsent: bool,
-    state: State<D>,
-}
-
-#[derive(Debug)]
-enum State<D> {
-    Free,
-    Published(QoS, D),
-    Released,
-}
-
 impl<D> Default for Outbound<D> {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
-            oldest: NONE,
-            newest: NONE,
-            count: 0,
-            last_id: 0,
+            slots: Slots::default(),
             unsent: 0,
             resend_at: NONE,
         }
@@ -76,41 +51,22 @@ impl<D> Default for Outbound<D> {
 impl<D> Outbound<D> {
     /// How many messages are in flight.
     pub fn len(&self) -> usize {
-        usize::from(self.count)
+        usize::from(self.slots.len())
     }
 
     /// Whether nothing is in flight.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.slots.len() == 0
     }
 
     /// Puts a message in flight, or gives it back when all 65,535 identifiers are in use.
     pub fn send(&mut self, qos: QoS, delivery: D) -> Result<PacketId, D> {
         debug_assert!(qos != QoS::AtMostOnce, "QoS 0 has no packet identifier");
-        if self.count == u16::MAX {
+        if self.slots.len() == u16::MAX {
             return Err(delivery);
         }
-        if usize::from(self.count) * 4 >= self.slots.len() * 3 && self.slots.len() < SLOTS_MAX {
-            self.grow();
-        }
-        let id = self.next_free_id();
-        let previous = self.newest;
-        let index = usize::from(id.get()) & (self.slots.len() - 1);
-        self.slots[index] = Slot {
-            id: id.get(),
-            previous,
-            next: NONE,
-            is_unsent: false,
-            state: State::Published(qos, delivery),
-        };
-        if previous == NONE {
-            self.oldest = id.get();
-        } else if let Some(slot) = self.slot_mut(previous) {
-            slot.next = id.get();
-        }
-        self.newest = id.get();
-        self.last_id = id.get();
-        self.count += 1;
+        let id = self.slots.next_id();
+        self.slots.append(id, State::Published(qos, delivery));
         Ok(PacketId(id))
     }
 
@@ -125,7 +81,7 @@ impl<D> Outbound<D> {
     /// As [`Outbound::restore`] of a message that this connection has not seen yet; false if the
     /// identifier is in use.
     pub fn restore_later(&mut self, id: PacketId, qos: QoS, delivery: D) -> bool {
-        if self.slot(id.0.get()).is_some() {
+        if self.slots.get(id.0.get()).is_some() {
             return false;
         }
         self.restore(id, Some((qos, delivery)));
@@ -136,11 +92,11 @@ impl<D> Outbound<D> {
     /// Marks the newest message as unsent.
     fn see_later(&mut self, id: PacketId) {
         let number = id.0.get();
-        if let Some(slot) = self.slot_mut(number) {
+        if let Some(slot) = self.slots.get_mut(number) {
             slot.is_unsent = true;
             self.unsent += 1;
         }
-        if self.slot(self.resend_at).is_none() {
+        if self.slots.get(self.resend_at).is_none() {
             self.resend_at = number;
         }
     }
@@ -148,17 +104,15 @@ impl<D> Outbound<D> {
     /// Identifiers for packets of other kinds: not in use, and first those that [`Outbound::send`]
     /// comes to last. The identifiers of SUBSCRIBE are taken from the same set [MQTT-2.2.1-3].
     pub fn spare_ids(&self) -> impl Iterator<Item = PacketId> {
-        let ids = (0..u16::MAX).map(|step| self.last_id.wrapping_sub(step));
-        ids.filter(|id| self.slot(*id).is_none())
-            .filter_map(|id| NonZeroU16::new(id).map(PacketId))
+        self.slots.spare_ids().map(PacketId)
     }
 
     /// A new connection: every message without PUBREC has to be sent again.
     pub fn begin_resend(&mut self) {
         self.unsent = 0;
-        self.resend_at = self.oldest;
-        let mut at = self.oldest;
-        while let Some(slot) = self.slot_mut(at) {
+        self.resend_at = self.slots.oldest();
+        let mut at = self.resend_at;
+        while let Some(slot) = self.slots.get_mut(at) {
             slot.is_unsent = matches!(slot.state, State::Published(..));
             let is_unsent = slot.is_unsent;
             at = slot.next;
@@ -168,7 +122,7 @@ impl<D> Outbound<D> {
 
     /// The oldest message that the new connection has not seen, in the order of sending.
     pub fn resend_next(&mut self) -> Option<PacketId> {
-        while let Some(slot) = self.slot_mut(self.resend_at) {
+        while let Some(slot) = self.slots.get_mut(self.resend_at) {
             let (id, next) = (slot.id, slot.next);
             let was_unsent = std::mem::take(&mut slot.is_unsent);
             self.resend_at = next;
@@ -187,7 +141,7 @@ impl<D> Outbound<D> {
 
     /// How much of the receiver's quota is used: the connection has seen these.
     pub fn quota_used(&self) -> usize {
-        usize::from(self.count - self.unsent)
+        usize::from(self.slots.len() - self.unsent)
     }
 
     /// Ends the exchange of a message that can no longer be sent: as if PUBREC had come.
@@ -201,45 +155,24 @@ impl<D> Outbound<D> {
     /// Puts back what an earlier process had in flight, in the order of sending; `None` is a
     /// message whose PUBREL was sent.
     pub fn restore(&mut self, id: PacketId, delivery: Option<(QoS, D)>) {
-        let number = id.0.get();
-        while self.slots.is_empty()
-            || self.slots[usize::from(number) & (self.slots.len() - 1)].id != NONE
-        {
-            if self.slots.len() == SLOTS_MAX {
-                debug_assert!(false, "an identifier is in flight once");
-                return;
-            }
-            self.grow();
+        let has_room = self.slots.make_room(id.0);
+        debug_assert!(has_room, "an identifier is in flight once");
+        if has_room {
+            let state = delivery.map_or(State::Released, |(qos, it)| State::Published(qos, it));
+            self.slots.append(id.0, state);
         }
-        let index = usize::from(number) & (self.slots.len() - 1);
-        let previous = self.newest;
-        self.slots[index] = Slot {
-            id: number,
-            previous,
-            next: NONE,
-            is_unsent: false,
-            state: delivery.map_or(State::Released, |(qos, it)| State::Published(qos, it)),
-        };
-        if previous == NONE {
-            self.oldest = number;
-        } else if let Some(slot) = self.slot_mut(previous) {
-            slot.next = number;
-        }
-        self.newest = number;
-        self.last_id = number;
-        self.count += 1;
     }
 
     /// The message in flight under an identifier, to be changed.
     pub fn published_mut(&mut self, id: PacketId) -> Option<&mut D> {
-        match &mut self.slot_mut(id.0.get())?.state {
+        match &mut self.slots.get_mut(id.0.get())?.state {
             State::Published(_, delivery) => Some(delivery),
             State::Released | State::Free => None,
         }
     }
 
     fn published_qos(&self, id: PacketId) -> Option<QoS> {
-        match &self.slot(id.0.get())?.state {
+        match &self.slots.get(id.0.get())?.state {
             State::Published(qos, _) => Some(*qos),
             State::Released | State::Free => None,
         }
@@ -247,7 +180,7 @@ impl<D> Outbound<D> {
 
     /// The message in flight under an identifier, until PUBACK or PUBREC.
     pub fn published(&self, id: PacketId) -> Option<&D> {
-        match &self.slot(id.0.get())?.state {
+        match &self.slots.get(id.0.get())?.state {
             State::Published(_, delivery) => Some(delivery),
             State::Released | State::Free => None,
         }
@@ -267,7 +200,8 @@ impl<D> Outbound<D> {
     /// is repeated.
     pub fn receive(&mut self, id: PacketId) -> Result<Option<D>, SettleError> {
         let slot = self
-            .slot_mut(id.0.get())
+            .slots
+            .get_mut(id.0.get())
             .ok_or_else(|| SettleError::NotInFlight(id.0.get()))?;
         match std::mem::replace(&mut slot.state, State::Released) {
             State::Published(QoS::ExactlyOnce, delivery) => {
@@ -286,7 +220,8 @@ impl<D> Outbound<D> {
     /// PUBCOMP: the message is settled.
     pub fn complete(&mut self, id: PacketId) -> Result<(), SettleError> {
         let slot = self
-            .slot_mut(id.0.get())
+            .slots
+            .get_mut(id.0.get())
             .ok_or_else(|| SettleError::NotInFlight(id.0.get()))?;
         if !matches!(slot.state, State::Released) {
             return Err(SettleError::WrongState(id.0.get()));
@@ -297,10 +232,7 @@ impl<D> Outbound<D> {
 
     /// Everything in flight, in the order in which it was sent.
     pub fn iter(&self) -> impl Iterator<Item = (PacketId, InFlight<'_, D>)> {
-        let mut at = self.oldest;
-        std::iter::from_fn(move || {
-            let slot = self.slot(at)?;
-            at = slot.next;
+        self.slots.iter().filter_map(|slot| {
             let in_flight = match &slot.state {
                 State::Published(qos, delivery) => InFlight::Published(*qos, delivery),
                 State::Released => InFlight::Released,
@@ -327,7 +259,7 @@ impl<D> Outbound<D> {
 
     fn settle_published(&mut self, id: PacketId, expected: QoS) -> Result<D, SettleError> {
         let id = id.0.get();
-        let slot = self.slot_mut(id).ok_or(SettleError::NotInFlight(id))?;
+        let slot = self.slots.get_mut(id).ok_or(SettleError::NotInFlight(id))?;
         match std::mem::replace(&mut slot.state, State::Free) {
             State::Published(qos, delivery) if qos == expected => {
                 self.free(id);
@@ -340,91 +272,17 @@ impl<D> Outbound<D> {
         }
     }
 
-    fn slot(&self, id: u16) -> Option<&Slot<D>> {
-        if id == NONE || self.slots.is_empty() {
-            return None;
-        }
-        let slot = &self.slots[usize::from(id) & (self.slots.len() - 1)];
-        (slot.id == id).then_some(slot)
-    }
-
-    fn slot_mut(&mut self, id: u16) -> Option<&mut Slot<D>> {
-        if id == NONE || self.slots.is_empty() {
-            return None;
-        }
-        let index = usize::from(id) & (self.slots.len() - 1);
-        let slot = &mut self.slots[index];
-        (slot.id == id).then_some(slot)
-    }
-
-    /// Unlinks an occupied slot; an emptied window gives its memory back.
     fn free(&mut self, id: u16) {
-        let Some(slot) = self.slot_mut(id) else {
+        let Some(slot) = self.slots.get(id) else {
             return;
         };
-        let (previous, next) = (slot.previous, slot.next);
-        let was_unsent = slot.is_unsent;
-        *slot = Slot::free();
-        self.unsent -= u16::from(was_unsent);
+        self.unsent -= u16::from(slot.is_unsent);
         if self.resend_at == id {
-            self.resend_at = next;
+            self.resend_at = slot.next;
         }
-        match self.slot_mut(previous) {
-            Some(slot) => slot.next = next,
-            None => self.oldest = next,
-        }
-        match self.slot_mut(next) {
-            Some(slot) => slot.previous = previous,
-            None => self.newest = previous,
-        }
-        self.count -= 1;
-        if self.count == 0 && self.slots.len() > SLOTS_KEPT {
-            self.slots = Vec::new();
-        }
-    }
-
-    fn next_free_id(&self) -> NonZeroU16 {
-        let mut id = self.last_id;
-        loop {
-            id = id.wrapping_add(1);
-            let is_free = self.slots[usize::from(id) & (self.slots.len() - 1)].id == NONE;
-            if let Some(id) = NonZeroU16::new(id)
-                && is_free
-            {
-                return id;
-            }
-        }
-    }
-
-    fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(SLOTS_MIN);
-        let old = std::mem::take(&mut self.slots);
-        self.slots.resize_with(size, Slot::free);
-        for slot in old.into_iter().filter(|slot| slot.id != NONE) {
-            let index = usize::from(slot.id) & (size - 1);
-            self.slots[index] = slot;
-        }
+        self.slots.remove(id);
     }
 }
-
-impl<D> Slot<D> {
-    fn free() -> Self {
-        Self {
-            id: NONE,
-            previous: NONE,
-            next: NONE,
-            is_unsent: false,
-            state: State::Free,
-        }
-    }
-}
-
-/// Zero is never a packet identifier [MQTT-2.2.1-4].
-const NONE: u16 = 0;
-const SLOTS_MIN: usize = 8;
-/// A window this small stays allocated when it runs empty.
-const SLOTS_KEPT: usize = 256;
-const SLOTS_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
