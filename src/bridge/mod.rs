@@ -22,6 +22,7 @@ mod letter;
 mod loan;
 mod map;
 mod naming;
+mod order;
 mod parts;
 mod place;
 mod post;
@@ -31,6 +32,7 @@ mod report;
 #[cfg(feature = "rocketmq")]
 mod rocketmq;
 mod runner;
+mod running;
 mod settings;
 #[cfg(feature = "kafka")]
 mod tokens;
@@ -45,20 +47,19 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Bridge;
-use crate::config::spelling::similar;
-use crate::exchange::{BridgeId, Part, ShardId};
+use crate::exchange::{BridgeId, ShardId};
 use crate::net::handshake::random_bytes;
 use crate::net::mailbox::Mailbox;
 use crate::shard::{BridgeRequest, Mail, Shared};
-use crate::store::{Awaited, QueueId, Ticket};
+use crate::store::{Awaited, Ticket};
 
 use command::{Change, Command, Wish};
 use desk::Desk;
-use post::Inbox;
+pub use order::BridgeOrder;
 use prepare::{Surroundings, bind, open, prepare, unbind};
 use queues::Kept;
 pub(crate) use queues::{BridgeQueues, restore_queues};
-use report::Status;
+use running::Running;
 pub(crate) use warnings::of as warnings_of;
 
 /// The bridges of a broker.
@@ -75,40 +76,12 @@ pub struct Bridges {
     thread: Option<JoinHandle<()>>,
 }
 
-/// One bridge, as the server sees it.
-#[derive(Debug)]
-struct Running {
-    id: BridgeId,
-    bridge: Bridge,
-    /// What its queue is bound to while its wish says so.
-    filters: Vec<String>,
-    store: Option<QueueId>,
-    wish: Wish,
-    inbox: Arc<Inbox>,
-    status: Arc<Status>,
-}
-
 /// What another configuration asks for; nothing in it can fail any more.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     gone: Vec<String>,
     changed: Vec<(usize, Option<Change>)>,
     new: Vec<(BridgeId, Change)>,
-}
-
-/// What an operator asks of a bridge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BridgeOrder {
-    /// Say how it is.
-    State,
-    /// Rest; the queue is filled.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Send what waits, take nothing new, then rest.
-    Drain,
-    /// Drop what waits.
-    Purge,
 }
 
 /// Why a bridge cannot work as configured.
@@ -250,44 +223,6 @@ impl Bridges {
         Ok(())
     }
 
-    /// Carries out what an operator asks for; answers the state as JSON.
-    pub(crate) fn order(
-        &mut self,
-        name: &str,
-        order: BridgeOrder,
-        shared: &Shared,
-    ) -> Result<String, BridgeError> {
-        let known: Vec<&str> = self.running.iter().map(|it| &*it.bridge.name).collect();
-        let meant = similar(name, known.iter().copied());
-        let meant = meant.map_or_else(String::new, |it| format!("; did you mean {it:?}?"));
-        let problem = match known.is_empty() {
-            true => "is not there: no bridge runs".to_owned(),
-            false => format!("is not there; running: {}{meant}", known.join(", ")),
-        };
-        let refused = |problem| BridgeError {
-            bridge: name.to_owned(),
-            problem,
-        };
-        let running = self.running.iter_mut();
-        let mut parts: Vec<&mut Running> = running
-            .filter(|it| parts::belongs_to(&it.bridge.name, name))
-            .collect();
-        if parts.is_empty() {
-            return Err(refused(problem));
-        }
-        if order.needs_one_that_is_on() && parts.iter().any(|it| it.wish == Wish::Off) {
-            let problem = "is off: set enabled = true and reload";
-            return Err(refused(problem.to_owned()));
-        }
-        parts.iter_mut().for_each(|it| it.obey(order, shared));
-        await_states(&parts, order);
-        let states: Vec<String> = parts.iter().map(|it| it.status.text()).collect();
-        Ok(match &states[..] {
-            [state] => state.clone(),
-            _ => format!("[{}]", states.join(",")),
-        })
-    }
-
     fn next_id(&mut self, bridge: &Bridge) -> Result<BridgeId, BridgeError> {
         let id = BridgeId(self.next);
         self.next = self.next.checked_add(1).ok_or_else(|| BridgeError {
@@ -389,93 +324,6 @@ impl Bridges {
     }
 }
 
-impl BridgeOrder {
-    fn needs_one_that_is_on(self) -> bool {
-        matches!(self, Self::Pause | Self::Resume | Self::Drain)
-    }
-}
-
-impl Running {
-    fn obey(&mut self, order: BridgeOrder, shared: &Shared) {
-        match order {
-            BridgeOrder::State => {}
-            BridgeOrder::Purge => self.inbox.tell(Command::Purge),
-            BridgeOrder::Pause => self.be(Wish::Pause, shared),
-            BridgeOrder::Resume => {
-                self.be(Wish::Run, shared);
-                // One that was to connect once is at its end without another wish.
-                self.inbox.tell(Command::Be(Wish::Run));
-            }
-            BridgeOrder::Drain => self.be(Wish::Drain, shared),
-        }
-    }
-
-    /// Goes on by another configuration; `None` turns it off.
-    fn change(&mut self, change: Option<Change>, shared: &Shared, surroundings: &Surroundings) {
-        let Some(change) = change else {
-            self.bridge.enabled = false;
-            self.be(Wish::Off, shared);
-            return;
-        };
-        let filters = filters_of(&change);
-        let is_obsolete = |it: &&String| !filters.contains(it);
-        let obsolete: Vec<String> = self.filters.iter().filter(is_obsolete).cloned().collect();
-        unbind(self.id, self.part(), &obsolete, shared);
-        let is_divided_anew = self.part() != parts::share_of(&change.bridge);
-        self.filters = filters;
-        self.bridge = change.bridge.clone();
-        surroundings.mail(self.id, shared, open(self.id, &self.bridge, &self.status));
-        self.inbox.tell(Command::Change(Box::new(change)));
-        let wish = match self.wish {
-            Wish::Off => Wish::Run,
-            // It was drained for this.
-            _ if is_divided_anew => Wish::Run,
-            wish => wish,
-        };
-        self.be(wish, shared);
-    }
-
-    fn has_something_left(&self) -> bool {
-        let is_bound = self.wish.is_bound();
-        is_bound || self.status.metrics.queue_messages.value() > 0
-    }
-
-    /// While messages go from one connection to another, they would overtake each other.
-    fn check_connections(&self, new: &Bridge) -> Result<(), BridgeError> {
-        if self.part() == parts::share_of(new) || !self.has_something_left() {
-            return Ok(());
-        }
-        let key = match self.bridge.connections == new.connections {
-            true => "connections_by",
-            false => "connections",
-        };
-        let name = new.name.split_once(':').map_or(&*new.name, |it| it.0);
-        Err(BridgeError {
-            bridge: name.to_owned(),
-            problem: format!(
-                "{key} cannot change while messages come or wait, since they would lose their \
-                 order: drain it first (tidewire bridge {name} drain), then reload"
-            ),
-        })
-    }
-
-    fn part(&self) -> Part {
-        parts::share_of(&self.bridge)
-    }
-
-    fn be(&mut self, wish: Wish, shared: &Shared) {
-        if wish.is_bound() {
-            bind(self.id, self.part(), &self.filters, shared, self.store);
-        } else {
-            unbind(self.id, self.part(), &self.filters, shared);
-        }
-        if wish != self.wish {
-            self.wish = wish;
-            self.inbox.tell(Command::Be(wish));
-        }
-    }
-}
-
 impl Surroundings {
     /// To the home shard of a bridge.
     fn mail(&self, id: BridgeId, shared: &Shared, mail: Mail) {
@@ -483,22 +331,6 @@ impl Surroundings {
         if let Some(mailbox) = self.mailboxes.get(usize::from(home.0)) {
             mailbox.put(vec![mail]);
         }
-    }
-}
-
-/// What is answered is how the bridge is then, unless it takes longer.
-fn await_states(parts: &[&mut Running], order: BridgeOrder) {
-    let has_obeyed = |it: &&mut Running| match (order, it.status.word()) {
-        (BridgeOrder::State | BridgeOrder::Purge, _) => true,
-        (BridgeOrder::Pause, word) => word == "paused",
-        (BridgeOrder::Drain, word) => matches!(word, "draining" | "drained"),
-        (BridgeOrder::Resume, word) => !matches!(word, "paused" | "drained" | "ended"),
-    };
-    for _ in 0..ANSWER_STEPS {
-        if parts.iter().all(has_obeyed) {
-            return;
-        }
-        thread::sleep(ANSWER_STEP);
     }
 }
 
@@ -523,8 +355,5 @@ fn home_of(id: BridgeId, shared: &Shared) -> ShardId {
     ShardId(id.0 % shared.shards.max(1))
 }
 
-/// How long an operator's order is given until the state is answered.
-const ANSWER_STEPS: u32 = 50;
-const ANSWER_STEP: Duration = Duration::from_millis(10);
 /// How long a shard has to take over a queue.
 const SHARD_PATIENCE: Duration = Duration::from_secs(30);

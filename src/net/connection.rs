@@ -14,7 +14,8 @@ use tokio::time::Sleep;
 
 use super::door::CurrentDoor;
 use super::driver::Driver;
-use super::handshake::{Arrival, Permit};
+use super::handshake::Arrival;
+use super::permit::Permit;
 use super::transport::Transport;
 use crate::auth::Ground;
 use crate::shard::{Handshake, Key};

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tidewire_protocol::codec::{
     decode_connect, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::door::Entrance;
 use super::login::{LoginError, log_in, shown};
-use super::peer_limits::{PeerPermit, PeerRefusal};
+use super::peer_limits::PeerRefusal;
+use super::permit::Permit;
 use super::proxy_protocol::{ProxyError, read_header};
-use super::room::{Place, Room};
 use super::socket::{PeerAddress, Socket};
 use super::tls::Tls;
 use super::transport::Transport;
@@ -69,30 +69,6 @@ pub(crate) struct Arrival {
     /// What was read beyond the CONNECT.
     pub(crate) rest: Vec<u8>,
     pub(crate) permit: Permit,
-}
-
-/// A place among the connections of the broker, the listener and the peer, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    _broker: Place,
-    _listener: Option<OwnedSemaphorePermit>,
-    namespace: Option<OwnedSemaphorePermit>,
-    peer: Option<Box<Places>>,
-}
-
-/// In the counts of an address and its network. Boxed, since every idle connection keeps it and
-/// most brokers count neither.
-type Places = (Option<PeerPermit>, Option<PeerPermit>);
-
-/// Why there is no place for one more connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AdmitError {
-    #[error(transparent)]
-    Peer(#[from] PeerRefusal),
-    #[error("the listener has too many connections")]
-    ListenerFull,
-    #[error("the broker has too many connections")]
-    BrokerFull,
 }
 
 impl Arrival {
@@ -275,47 +251,6 @@ pub(super) fn connect_of(packet: &[u8]) -> Connect<'_> {
 }
 
 impl Door {
-    /// A place for one more connection from `peer`; if that is a proxy, who is behind it is counted
-    /// once it has told.
-    pub(crate) fn admit(
-        &self,
-        broker: &Arc<Room>,
-        peer: PeerAddress,
-    ) -> Result<Permit, AdmitError> {
-        let peer = match peer {
-            PeerAddress::Ip(address) if !self.listener.proxy_protocol => {
-                self.admit_address(address.ip())?
-            }
-            PeerAddress::Ip(_) | PeerAddress::Unix => None,
-        };
-        let place = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_owned();
-        let listener = self.room.as_ref().map(place).transpose();
-        Ok(Permit {
-            _listener: listener.map_err(|_| AdmitError::ListenerFull)?,
-            _broker: broker.take().map_err(|_| AdmitError::BrokerFull)?,
-            peer,
-            namespace: None,
-        })
-    }
-
-    fn admit_address(&self, address: IpAddr) -> Result<Option<Box<Places>>, PeerRefusal> {
-        let room = &*self.waiting_room;
-        let is_listed = self
-            .limits
-            .banned_addresses
-            .iter()
-            .any(|it| it.has(address));
-        if is_listed {
-            return Err(PeerRefusal::Listed);
-        }
-        if room.logins.is_address_banned(address, &self.limits) {
-            return Err(PeerRefusal::Banned);
-        }
-        let places = (room.peers.admit(address)?, room.networks.admit(address)?);
-        let is_counted = places.0.is_some() || places.1.is_some();
-        Ok(is_counted.then(|| Box::new(places)))
-    }
-
     /// Bytes of everything that a client sends before its CONNACK.
     pub(super) fn handshake_bytes_max(&self) -> usize {
         let limits = &self.limits;

@@ -12,6 +12,7 @@ mod login;
 pub(crate) mod login_guard;
 pub(crate) mod mailbox;
 mod peer_limits;
+pub(crate) mod permit;
 pub mod proxy_protocol;
 mod recheck;
 pub(crate) mod room;

@@ -89,19 +89,11 @@ impl Queue {
 
     /// Those that the reader was asked for are on their way, and looked at when they are sent.
     fn drop_waiting(&mut self, from: usize, to: usize, now_ms: u64) -> usize {
-        let from = from.max(self.asked).min(to);
-        let Some(queue) = self.queue else {
+        let Some(queue) = self.backlog.store() else {
             return 0;
         };
         let (sweep, bytes, dropped) = (&mut self.sweep, &mut self.bytes, &mut self.dropped);
-        let fences = &mut self.fences;
-        // The fence that the message at hand is behind, and the place at which the next begins.
-        let (mut fence, mut end) = (0, fences.front().map_or(0, |it| it.1));
-        let count = remove_between(&mut self.backlog, from, to, |at, waiting: &Waiting| {
-            while at >= end && fence + 1 < fences.len() {
-                fence += 1;
-                end += fences.get(fence).map_or(0, |it| it.1);
-            }
+        self.backlog.remove_between(from, to, |waiting| {
             let expires_at_ms = expires_at_ms(waiting);
             let is_over = expires_at_ms.is_some_and(|it| it <= now_ms);
             if !is_over {
@@ -109,25 +101,18 @@ impl Queue {
                 return false;
             }
             *bytes -= waiting.bytes as usize;
-            if let Some((_, count)) = fences.get_mut(fence) {
-                *count -= 1;
-            }
             dropped.push(Stored {
                 queue,
                 id: waiting.id,
                 order: waiting.id,
             });
             true
-        });
-        if count > 0 {
-            fences.retain(|it| it.1 > 0);
-        }
-        count
+        })
     }
 }
 
 /// Removes what `is_over` of the places from `from` to `to`, and answers how many those were.
-fn remove_between<T>(
+pub(super) fn remove_between<T>(
     queue: &mut VecDeque<T>,
     from: usize,
     to: usize,

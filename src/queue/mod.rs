@@ -1,5 +1,6 @@
 //! Deliveries that wait for one consumer, bounded by count and bytes.
 
+mod backlog;
 mod bridge;
 mod by_sequence;
 mod expiry;
@@ -15,6 +16,7 @@ use crate::exchange::{GroupId, ShardId};
 use crate::message::Message;
 use crate::store::{MessageId, QueueId, RecoveredMessage, Ticket};
 
+use backlog::{Backlog, Waiting};
 pub use bridge::{
     Bookmark, BridgeNote, BridgeQueue, BridgeQueueLimits, BridgeRemains, Lent, Wanted,
 };
@@ -57,26 +59,10 @@ pub struct Stored {
 pub struct Queue {
     deliveries: VecDeque<Delivery>,
     bytes: usize,
-    backlog: VecDeque<Waiting>,
-    /// Its name in the store, once it has a backlog.
-    queue: Option<QueueId>,
-    /// How many at the front of the backlog can be read once which batch is committed, in order.
-    fences: VecDeque<(Ticket, usize)>,
-    is_loading: bool,
-    /// How many at the front of the backlog the reader was asked for.
-    asked: usize,
+    backlog: Backlog,
     /// Dropped, to be settled in the store.
     dropped: Vec<Stored>,
     sweep: ExpirySweep,
-}
-
-/// A message that waits in the store.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    id: MessageId,
-    bytes: u32,
-    /// Rounded up, so that it takes no more room.
-    expires_at_seconds: u32,
 }
 
 /// What a full queue did with a delivery.
@@ -121,13 +107,12 @@ impl Queue {
         self.sweep.note(expires_at_ms);
         match delivery.stored {
             Some(stored) if !self.backlog.is_empty() || self.deliveries.len() >= READY_MAX => {
-                self.backlog.push_back(Waiting {
+                let waiting = Waiting {
                     id: stored.id,
                     bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
                     expires_at_seconds: seconds_of(expires_at_ms),
-                });
-                self.queue = Some(stored.queue);
-                self.count_in(fence, 1);
+                };
+                self.backlog.push(stored.queue, waiting, fence);
             }
             _ => self.deliveries.push_back(delivery),
         }
@@ -146,12 +131,9 @@ impl Queue {
         messages: impl Iterator<Item = RecoveredMessage>,
         expiring: &[(MessageId, u64)],
     ) {
-        self.queue = Some(queue);
-        let before = self.backlog.len();
         let mut expiring = expiring.iter().copied().peekable();
-        let bytes = &mut self.bytes;
-        self.backlog.extend(messages.map(|message| {
-            *bytes += message.bytes as usize;
+        let waiting = messages.map(|message| {
+            self.bytes += message.bytes as usize;
             let expires_at_ms = expiring.next_if(|it| it.0 == message.id).map(|it| it.1);
             self.sweep.note(expires_at_ms);
             Waiting {
@@ -159,71 +141,39 @@ impl Queue {
                 bytes: message.bytes,
                 expires_at_seconds: seconds_of(expires_at_ms),
             }
-        }));
-        self.count_in(Ticket::default(), self.backlog.len() - before);
+        });
+        self.backlog.restore(queue, waiting);
     }
 
     /// What to read back next, and the batch that has to be committed before; `None` if nothing
     /// is to be read or it is on its way. While messages keep coming, those before are read.
     pub fn to_load(&mut self, committed: Ticket) -> Option<(Vec<MessageId>, Ticket)> {
-        if !self.deliveries.is_empty() || self.is_loading {
-            return None;
-        }
-        let (first, mut count) = self.fences.pop_front()?;
-        // Those that can be read become one, so that each is added once.
-        while let Some((fence, more)) = self.fences.front().copied()
-            && fence <= committed
-        {
-            self.fences.pop_front();
-            count += more;
-        }
-        self.fences.push_front((first, count));
-        let readable = self.backlog.iter().take(count.min(LOAD_MAX));
-        Some((readable.map(|it| it.id).collect(), first))
-    }
-
-    fn count_in(&mut self, fence: Ticket, count: usize) {
-        match self.fences.back_mut() {
-            Some((last, counted)) if *last == fence => *counted += count,
-            _ if count > 0 => self.fences.push_back((fence, count)),
-            _ => {}
-        }
-    }
-
-    /// So many left the front of the backlog.
-    fn count_out(&mut self, mut count: usize) {
-        while let Some((_, counted)) = self.fences.front_mut() {
-            if *counted > count {
-                *counted -= count;
-                return;
-            }
-            count -= *counted;
-            self.fences.pop_front();
+        match self.deliveries.is_empty() {
+            true => self.backlog.next_load(committed),
+            false => None,
         }
     }
 
     /// Its name in the store, once it has a backlog.
     pub fn store(&self) -> Option<QueueId> {
-        self.queue
+        self.backlog.store()
     }
 
     /// The reader was asked for what [`Queue::to_load`] has named.
     pub fn begin_load(&mut self, asked: usize) {
-        self.is_loading = true;
-        self.asked = asked;
+        self.backlog.begin_load(asked);
     }
 
     /// The reader's answer, in order: what it left out before its last message is gone. It says
     /// nothing about what was dropped since it was asked.
     pub fn end_load(&mut self, loaded: Vec<Delivery>) {
-        self.is_loading = false;
-        let mut asked = std::mem::take(&mut self.asked);
+        let mut asked = self.backlog.end_load();
         if loaded.is_empty() {
             self.forget_oldest(asked);
         }
         for delivery in loaded {
-            let mut ids = self.backlog.iter().take(asked).map(|it| it.id);
-            let Some(at) = ids.position(|id| delivery.stored.is_some_and(|it| it.id == id)) else {
+            let id = delivery.stored.map(|it| it.id);
+            let Some(at) = id.and_then(|id| self.backlog.position(id, asked)) else {
                 continue;
             };
             self.forget_oldest(at + 1);
@@ -236,10 +186,7 @@ impl Queue {
     }
 
     fn forget_oldest(&mut self, count: usize) {
-        for waiting in self.backlog.drain(..count) {
-            self.bytes -= waiting.bytes as usize;
-        }
-        self.count_out(count);
+        self.bytes -= self.backlog.forget_oldest(count);
     }
 
     /// Appends deliveries that the caller has bounded.
@@ -350,12 +297,10 @@ impl Queue {
         if let Some(delivery) = self.pop_front() {
             self.dropped.extend(delivery.stored);
         } else if let Some(waiting) = self.backlog.pop_front() {
-            self.count_out(1);
             self.sweep.count_out(1);
             self.bytes -= waiting.bytes as usize;
-            self.asked = self.asked.saturating_sub(1);
             // Only durable queues have a backlog, and only their own messages are in it.
-            self.dropped.extend(self.queue.map(|queue| Stored {
+            self.dropped.extend(self.store().map(|queue| Stored {
                 queue,
                 id: waiting.id,
                 order: waiting.id,
@@ -378,133 +323,3 @@ impl Queue {
 const DELIVERIES_KEPT: usize = 16;
 /// Stored messages that wait in memory; more wait in the store.
 const READY_MAX: usize = 64;
-/// Messages read back at once.
-const LOAD_MAX: usize = 128;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Header;
-
-    fn name() -> QueueId {
-        QueueId::of(7)
-    }
-
-    fn delivery(id: u64) -> Delivery {
-        let id = MessageId(id);
-        Delivery {
-            message: Message::new("a", &[], b"content", Header::default()),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            subscription_ids: None,
-            group: None,
-            stored: Some(Stored {
-                queue: name(),
-                id,
-                order: id,
-            }),
-        }
-    }
-
-    fn ids(queue: &mut Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.next(0))
-            .filter_map(|it| it.stored.map(|stored| stored.id.0))
-            .collect()
-    }
-
-    /// A queue that waits for the reader's answer about all of `backlog`.
-    fn loading(backlog: &[u64]) -> Queue {
-        let mut queue = Queue::default();
-        let message = |id: &u64| RecoveredMessage {
-            id: MessageId(*id),
-            bytes: 8,
-        };
-        queue.restore(name(), backlog.iter().map(message), &[]);
-        let ids = queue.to_load(Ticket::default()).map(|it| it.0);
-        queue.begin_load(ids.map_or(0, |ids| ids.len()));
-        queue
-    }
-
-    #[test]
-    fn what_an_earlier_process_has_left_counts_for_the_limit_of_bytes() {
-        let mut queue = loading(&[1, 2, 3, 4]);
-        let limits = Limits {
-            queue_bytes_max: 4 * 8 + delivery(5).message.bytes() - 1,
-            queue_overflow: QueueOverflow::DropOldest,
-            ..Limits::default()
-        };
-        let pushed = queue.push(delivery(5), &limits, Ticket(1));
-        assert_eq!(pushed, Pushed::DroppedOldest(1));
-        queue.end_load([2, 3, 4].map(delivery).to_vec());
-        let bytes = 4 * delivery(5).message.bytes();
-        assert_eq!((queue.len(), queue.bytes), (4, bytes));
-    }
-
-    #[test]
-    fn what_is_committed_is_read_back_while_more_keeps_coming() {
-        let mut queue = Queue::default();
-        let limits = Limits::default();
-        for id in 0..READY_MAX as u64 {
-            queue.push(delivery(id), &limits, Ticket(1));
-        }
-        for (id, ticket) in [(100, 2), (101, 2), (102, 3), (103, 4)] {
-            queue.push(delivery(id), &limits, Ticket(ticket));
-        }
-        while queue.next(0).is_some() {}
-        let shown = |load: Option<(Vec<MessageId>, Ticket)>| {
-            load.map(|(ids, fence)| (ids.iter().map(|id| id.0).collect::<Vec<_>>(), fence))
-        };
-        assert_eq!(
-            shown(queue.to_load(Ticket(1))),
-            Some((vec![100, 101], Ticket(2)))
-        );
-        assert_eq!(
-            shown(queue.to_load(Ticket(3))),
-            Some((vec![100, 101, 102], Ticket(2)))
-        );
-        // And is not added up again each time.
-        assert_eq!(queue.fences, [(Ticket(2), 3), (Ticket(4), 1)]);
-        queue.begin_load(3);
-        queue.push(delivery(104), &limits, Ticket(5));
-        queue.end_load([100, 101, 102].map(delivery).to_vec());
-        while queue.next(0).is_some() {}
-        assert_eq!(
-            shown(queue.to_load(Ticket(4))),
-            Some((vec![103], Ticket(4)))
-        );
-    }
-
-    #[test]
-    fn what_is_dropped_while_it_is_read_takes_nothing_else_with_it() {
-        // Two shards have published: the order is not that of the numbers.
-        let mut queue = loading(&[50, 20, 51, 21]);
-        let limits = Limits {
-            queue_messages_max: 4,
-            queue_overflow: QueueOverflow::DropOldest,
-            ..Limits::default()
-        };
-        let pushed = queue.push(delivery(60), &limits, Ticket(1));
-        assert_eq!(pushed, Pushed::DroppedOldest(1));
-        queue.end_load([50, 20, 51, 21].map(delivery).into());
-        assert_eq!(ids(&mut queue), [20, 51, 21]);
-        assert_eq!(queue.len(), 1);
-    }
-
-    #[test]
-    fn an_empty_answer_ends_only_what_was_asked_for() {
-        let backlog: Vec<u64> = (1..=LOAD_MAX as u64 + 10).collect();
-        let mut queue = loading(&backlog);
-        queue.drop_oldest();
-        queue.end_load(Vec::new());
-        assert_eq!(queue.len(), 10);
-    }
-
-    #[test]
-    fn what_the_reader_leaves_out_is_gone_and_the_rest_is_asked_for_again() {
-        let mut queue = loading(&[1, 2, 3, 4]);
-        queue.end_load([2, 3].map(delivery).into());
-        assert_eq!(ids(&mut queue), [2, 3]);
-        let next = queue.to_load(Ticket::default()).map(|it| it.0);
-        assert_eq!(next, Some(vec![MessageId(4)]));
-    }
-}

@@ -12,8 +12,9 @@ use tokio::task::spawn_local;
 use crate::log_limit::LogKind;
 use crate::net::door::{Entrance, OpenDoor};
 use crate::net::driver::Driver;
-use crate::net::handshake::{Arrival, Permit, shake_hands};
+use crate::net::handshake::{Arrival, shake_hands};
 use crate::net::listener::{Bound, TcpOptions};
+use crate::net::permit::Permit;
 use crate::net::room::Room;
 use crate::net::socket::Socket;
 

@@ -9,6 +9,7 @@ mod authenticate;
 mod bridge;
 mod census;
 mod client;
+mod connack;
 mod connect;
 mod connections;
 mod deliver;

@@ -31,6 +31,7 @@ mod report;
 mod row;
 mod seek;
 pub mod tools;
+mod waiters;
 mod writer;
 
 use std::path::Path;
@@ -61,7 +62,8 @@ use inbox::{Asked, Gauges, Inbox, Overlay};
 use pending::{Pending, Submitted};
 use reader::Reader;
 use recovery::{Recovery, recover};
-use writer::{Writer, answer};
+use waiters::answer;
+use writer::Writer;
 
 use crate::clock::Clock;
 use crate::config::{StoreConfig, StoreEngine};

@@ -20,10 +20,10 @@ use super::id::MessageId;
 use super::inbox::{Gauges, Overlay};
 use super::index::Index;
 use super::key::message_key;
-use super::operation::Operation;
-use super::pending::{Answers, Pending, Submitted};
+use super::pending::{Pending, Submitted};
 use super::prefixes::count_retained;
-use super::report::{Awaited, Report, Reports, Ticket};
+use super::report::{Report, Reports};
+use super::waiters::{Waiters, answer};
 use crate::clock::Clock;
 use crate::config::StoreConfig;
 use crate::exchange::ShardId;
@@ -52,45 +52,6 @@ pub(super) struct Writer {
     pub(super) expected: usize,
     /// Retained messages that expired before this time are being removed.
     pub(super) sweep_unix_ms: Option<u64>,
-}
-
-/// Whose batches a commit holds.
-#[derive(Debug, Default)]
-struct Waiters {
-    tickets: BTreeMap<ShardId, Reached>,
-    refused: BTreeMap<ShardId, Refused>,
-    bytes: usize,
-    operations: usize,
-    urgent: usize,
-    version: u64,
-}
-
-/// How far a shard's batches are.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reached {
-    ticket: Ticket,
-    is_awaited: bool,
-}
-
-impl Reached {
-    fn add(&mut self, batch: &Submitted) {
-        self.ticket = self.ticket.max(batch.ticket);
-        self.is_awaited |= batch.awaited != Awaited::No;
-    }
-
-    fn report(self) -> Report {
-        Report::Committed {
-            ticket: self.ticket,
-            is_awaited: self.is_awaited,
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Refused {
-    messages: Vec<MessageId>,
-    delayed: Vec<MessageId>,
-    retained: Vec<Box<str>>,
 }
 
 /// What the system says of the disk at one time.
@@ -140,7 +101,7 @@ impl Writer {
                 return;
             }
             self.expected = waiters.urgent + self.pending.urgent();
-            self.answer(waiters);
+            waiters.answer(&self.gauges, &self.reports);
             answer(self.pending.answered(), &self.gauges, &self.reports);
         }
     }
@@ -195,17 +156,7 @@ impl Writer {
         self.last_start_us = Some(start_us);
         let mut batch = Batch::new(&mut self.index, self.clock.epoch());
         for submitted in submitted {
-            let reached = waiters.tickets.entry(submitted.shard).or_default();
-            reached.add(&submitted);
-            waiters.bytes += submitted.bytes;
-            waiters.operations += submitted
-                .operations
-                .as_slice()
-                .iter()
-                .map(Operation::count)
-                .sum::<usize>();
-            waiters.urgent += submitted.urgent;
-            waiters.version = waiters.version.max(submitted.version);
+            waiters.add(&submitted);
             for operation in submitted.operations {
                 batch.add(operation, submitted.shard)?;
             }
@@ -374,9 +325,8 @@ impl Writer {
         self.sweep_unix_ms = swept.filter(|_| committed.has_more_expired);
         self.gauges
             .set_retained(self.totals.retained_count, self.totals.retained_bytes);
-        let refused = waiters.refused.values().flat_map(|it| &it.retained);
-        let topics = retained.keys().chain(refused);
-        if !retained.is_empty() || !waiters.refused.is_empty() {
+        let topics = retained.keys().chain(waiters.refused_topics());
+        if !retained.is_empty() || waiters.has_refused() {
             let mut overlay = self.overlay.lock();
             overlay.committed(topics, waiters.version, committed.transaction);
         }
@@ -439,30 +389,6 @@ impl Writer {
         is_full(error) || is_cut_short && Disk::of(&self.environment).has_less_than(DISK_KEPT)
     }
 
-    fn answer(&self, waiters: Waiters) {
-        for (shard, refused) in waiters.refused {
-            let Refused {
-                messages,
-                delayed,
-                retained,
-            } = refused;
-            let report = Report::Refused {
-                messages,
-                delayed,
-                retained,
-            };
-            self.reports.send(shard, report);
-        }
-        for (shard, reached) in waiters.tickets {
-            self.reports.send(shard, reached.report());
-        }
-        let relaxed = Ordering::Relaxed;
-        self.gauges
-            .operations
-            .fetch_add(waiters.operations as u64, relaxed);
-        self.gauges.pending_bytes.fetch_sub(waiters.bytes, relaxed);
-    }
-
     fn fatal(&self, source: heed::Error) -> StoreError {
         let path = self.environment.path().to_owned();
         match source {
@@ -478,40 +404,11 @@ impl Writer {
         tracing::error!(%error, "the store has failed");
         self.gauges.is_full.store(true, Ordering::Relaxed);
         let error = Arc::new(error);
-        let first = waiters.tickets.keys().next().copied();
-        let report = Report::Failed { error };
-        self.reports.send(first.unwrap_or(ShardId(0)), report);
+        let first = waiters.first_shard().unwrap_or(ShardId(0));
+        self.reports.send(first, Report::Failed { error });
     }
 }
 
-/// Answers batches that need no commit.
-pub(super) fn answer(answers: Answers, gauges: &Gauges, reports: &Reports) {
-    let Answers { done, settled } = answers;
-    for (shard, ticket) in settled {
-        reports.send(shard, Report::Settled { ticket });
-    }
-    let bytes = done.iter().map(|it| it.bytes).sum();
-    gauges.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    let mut tickets: BTreeMap<ShardId, Reached> = BTreeMap::new();
-    for batch in done {
-        tickets.entry(batch.shard).or_default().add(&batch);
-        if batch.operations.capacity() >= WORTH_RETURNING {
-            reports.send(batch.shard, Report::Spent(batch.operations));
-        }
-    }
-    for (shard, reached) in tickets {
-        reports.send(shard, reached.report());
-    }
-}
-
-impl Waiters {
-    fn refuse(&mut self, shard: ShardId) -> &mut Refused {
-        self.refused.entry(shard).or_default()
-    }
-}
-
-/// A list with room for less is made anew for less than it takes to send it back.
-const WORTH_RETURNING: usize = 64;
 /// Messages of ended queues counted down by one commit: nobody waits long for them.
 const ENDED_PER_COMMIT: usize = 4_096;
 /// A file with so much room inside needs no disk for a while.

@@ -4,6 +4,7 @@ mod damage;
 mod failure;
 mod full;
 mod kill;
+mod model;
 mod offline;
 mod power_cut;
 mod queues;
