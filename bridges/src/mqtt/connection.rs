@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tidewire_protocol::codec::{
-    ConnAck, Connect, ConnectProperties, Disconnect, Packet, ProtocolVersion, ReasonCode, Receiver,
-    RetainHandling, Subscribe, Subscription, SubscriptionOptions, Unsubscribe, UserProperties,
-    Will, WillProperties, decode, encode,
+    ConnAck, Connect, ConnectProperties, Disconnect, Packet, ProtocolVersion, Publish,
+    PublishProperties, QoS, ReasonCode, Receiver, RetainHandling, Subscribe, Subscription,
+    SubscriptionOptions, Unsubscribe, UserProperties, Will, WillProperties, decode, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::engine::{Engine, notice};
+use super::engine::Engine;
 use super::failure::is_operators;
 use super::peer::Peer;
 use super::{NODE_PROPERTY, Settings};
@@ -400,6 +400,22 @@ impl Connection {
         // The server may be gone already; there is nothing more to tell it.
         let _ = tokio::time::timeout(GOODBYE, written).await;
     }
+}
+
+/// A PUBLISH of the connector's own, retained, at QoS 0.
+fn notice<'a>(topic: &'a str, payload: &'a [u8]) -> Packet<'a> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: true,
+        topic,
+        packet_id: None,
+        properties: PublishProperties {
+            user_properties: UserProperties::default(),
+            ..PublishProperties::default()
+        },
+        payload,
+    })
 }
 
 const READ_BYTES: usize = 16 * 1_024;

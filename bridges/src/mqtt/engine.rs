@@ -3,13 +3,13 @@
 //! What the protocol calls session state outlives connections here; sockets and clocks are unknown
 //! but for the expiry that a record carries.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use tidewire_protocol::codec::{
-    Ack, DeliveryHeader, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS,
-    ReasonCode, Receiver, SubAck, UserProperties, decode, encode,
+    Ack, DeliveryHeader, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Receiver,
+    SubAck, decode, encode,
 };
-use tidewire_protocol::session::{AwaitingRelease, InFlight, Outbound};
+use tidewire_protocol::session::{InFlight, Outbound};
 use tokio::time::Instant;
 
 use super::convert::record_of;
@@ -17,6 +17,8 @@ use super::failure::{broken, expired, is_operators, outcome, too_large};
 use super::journal::{Due, Journal, Remembered};
 use super::link::{Link, SentBefore, Waiting};
 use super::peer::Peer;
+use super::receipt::Receipts;
+use super::strange_ids::StrangeIds;
 use crate::{Failure, Received, Record, Settled};
 
 /// The session with one server.
@@ -25,14 +27,8 @@ pub(super) struct Engine {
     outbound: Outbound<Record>,
     /// Records whose PUBREC has come; PUBCOMP settles them.
     released: HashMap<PacketId, u64>,
-    /// QoS 2 messages that came and were not released, and those of them that were accepted.
-    awaiting_release: AwaitingRelease,
-    accepted: HashSet<PacketId>,
-    session: u32,
-    /// Packet identifiers that the server may remember from before this process.
-    strange_ids_left: u32,
-    /// In use, and the server may remember them; nothing was sent under them yet.
-    strange_ids: HashSet<PacketId>,
+    receipts: Receipts,
+    strange_ids: StrangeIds,
     pub(super) journal: Journal,
     /// SUBSCRIBE packets without an answer, and whether the server has taken all of them.
     subscribing: usize,
@@ -55,21 +51,6 @@ pub(super) enum SessionAtServer {
     Strange,
 }
 
-/// Stands for a message from the server that waits for its acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    session: u32,
-    link: u32,
-    qos: QoS,
-    packet_id: Option<PacketId>,
-}
-
-impl Receipt {
-    pub(crate) fn packet_id_at_qos_2(self) -> Option<PacketId> {
-        self.packet_id.filter(|_| self.qos == QoS::ExactlyOnce)
-    }
-}
-
 impl Engine {
     pub(super) fn new(is_durable: bool) -> Self {
         let mut engine = Self::default();
@@ -84,14 +65,10 @@ impl Engine {
         for id in &remembered.released {
             self.outbound.restore(*id, None);
         }
-        for id in &remembered.received {
-            self.awaiting_release.insert(*id);
-            self.accepted.insert(*id);
-        }
+        self.receipts.remember(&remembered.received);
         self.journal.remember(&remembered.sent);
         // There may be identifiers whose messages are gone.
-        self.strange_ids_left = u32::from(u16::MAX);
-        self.session = 1;
+        self.strange_ids.expect_any();
     }
 
     /// A connection was accepted; answers which sequences are still on their way.
@@ -108,7 +85,7 @@ impl Engine {
             SessionAtServer::None => return self.forget(),
             SessionAtServer::Strange => {
                 let held = self.forget();
-                self.strange_ids_left = u32::from(u16::MAX);
+                self.strange_ids.expect_any();
                 return held;
             }
         }
@@ -150,20 +127,14 @@ impl Engine {
     /// The session is lost; answers what the server had taken before.
     fn forget(&mut self) -> Vec<u64> {
         self.outbound = Outbound::default();
-        let taken: Vec<u64> = self
-            .released
-            .drain()
-            .map(|(_, sequence)| sequence)
-            .collect();
+        let released = self.released.drain();
+        let taken: Vec<u64> = released.map(|(_, sequence)| sequence).collect();
         for sequence in &taken {
             self.settle(*sequence, Ok(()));
         }
-        self.strange_ids.clear();
-        self.awaiting_release = AwaitingRelease::default();
-        self.accepted.clear();
-        self.strange_ids_left = 0;
+        self.strange_ids = StrangeIds::default();
+        self.receipts.forget();
         self.is_subscribed = false;
-        self.session = self.session.wrapping_add(1).max(1);
         taken
     }
 
@@ -254,7 +225,7 @@ impl Engine {
             match self.outbound.send_later(record.qos, record) {
                 Ok(id) => {
                     self.journal.send(id, sequence);
-                    self.note_strange(id);
+                    self.strange_ids.note(id);
                     let next = Waiting::Numbered(id, SentBefore::No);
                     self.link.waiting.push_back(next);
                 }
@@ -296,22 +267,9 @@ impl Engine {
 
     /// Acknowledges a message from the server.
     pub(super) fn accept(&mut self, receipt: crate::Receipt, out: &mut Vec<u8>) {
-        let Some(receipt) = receipt.mqtt().filter(|it| it.session == self.session) else {
-            return;
-        };
-        let Some(id) = receipt.packet_id else {
-            return;
-        };
-        match receipt.qos {
-            // The server will send it again on the new connection, and then wait for its PUBACK.
-            QoS::AtLeastOnce if receipt.link != self.link.number => {}
-            QoS::AtLeastOnce => {
-                self.put(&Packet::PubAck(Ack::plain(id, ReasonCode::Success)), out);
-            }
-            _ => {
-                self.accepted.insert(id);
-                self.put(&Packet::PubRec(Ack::plain(id, ReasonCode::Success)), out);
-            }
+        let receipt = receipt.mqtt();
+        if let Some(answer) = receipt.and_then(|it| self.receipts.accept(it, self.link.number)) {
+            self.put(&answer, out);
         }
     }
 
@@ -327,8 +285,7 @@ impl Engine {
             Packet::PubAck(ack) => self.receive_puback(ack),
             Packet::PubRec(ack) => self.receive_pubrec(ack, out),
             Packet::PubRel(ack) => {
-                self.accepted.remove(&ack.packet_id);
-                let was_known = self.awaiting_release.remove(ack.packet_id);
+                let was_known = self.receipts.release(ack.packet_id);
                 if self.journal.is_on() {
                     self.journal.forget(ack.packet_id, self.link.number);
                     return Ok(());
@@ -377,22 +334,18 @@ impl Engine {
         };
         let record = record_of(publish, topic);
         if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, publish.packet_id)
-            && !self.awaiting_release.insert(id)
+            && !self.receipts.note(id)
         {
             // Sent again: PUBREC is due now if it was accepted, else as soon as it is.
-            if self.accepted.contains(&id) {
+            if self.receipts.is_accepted(id) {
                 self.put(&Packet::PubRec(Ack::plain(id, ReasonCode::Success)), out);
             }
             return Ok(());
         }
+        let receipt = self.receipts.receipt_of(publish, self.link.number);
         self.received.push(Received {
             record,
-            receipt: crate::Receipt(crate::Token::Mqtt(Receipt {
-                session: self.session,
-                link: self.link.number,
-                qos: publish.qos,
-                packet_id: publish.packet_id,
-            })),
+            receipt: crate::Receipt(crate::Token::Mqtt(receipt)),
             bookmark: None,
         });
         Ok(())
@@ -465,15 +418,6 @@ impl Engine {
         }
     }
 
-    /// The server may hold a new identifier for a message of an earlier process, and would take
-    /// ours for that one sent again.
-    fn note_strange(&mut self, id: PacketId) {
-        if self.strange_ids_left > 0 {
-            self.strange_ids_left -= 1;
-            self.strange_ids.insert(id);
-        }
-    }
-
     fn send(&mut self, record: Record, out: &mut Vec<u8>) {
         let (sequence, qos) = (record.sequence, record.qos);
         if is_expired(&record) {
@@ -491,7 +435,7 @@ impl Engine {
         match self.outbound.send(qos, record) {
             Ok(id) => {
                 if qos == QoS::ExactlyOnce {
-                    self.note_strange(id);
+                    self.strange_ids.note(id);
                 }
                 self.write(id, SentBefore::No, out);
             }
@@ -501,7 +445,7 @@ impl Engine {
 
     /// Writes a message that has an identifier.
     fn write(&mut self, id: PacketId, before: SentBefore, out: &mut Vec<u8>) {
-        if self.strange_ids.remove(&id) {
+        if self.strange_ids.take(id) {
             self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
         }
         let Some(record) = self.outbound.published(id) else {
@@ -547,22 +491,6 @@ impl Engine {
 
 fn is_expired(record: &Record) -> bool {
     record.expires_at.is_some_and(|at| at <= Instant::now())
-}
-
-/// A PUBLISH of the connector's own, retained, at QoS 0.
-pub(super) fn notice<'a>(topic: &'a str, payload: &'a [u8]) -> Packet<'a> {
-    Packet::Publish(Publish {
-        dup: false,
-        qos: QoS::AtMostOnce,
-        retain: true,
-        topic,
-        packet_id: None,
-        properties: PublishProperties {
-            user_properties: UserProperties::default(),
-            ..PublishProperties::default()
-        },
-        payload,
-    })
 }
 
 const SPARE_IDS: usize = 1_024;

@@ -10,7 +10,9 @@ mod failure;
 mod journal;
 mod link;
 mod peer;
+mod receipt;
 mod settings;
+mod strange_ids;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +25,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use convert::{decode_properties, encode_properties};
-pub use engine::Receipt;
 pub use journal::Remembered;
+pub use receipt::Receipt;
 pub use settings::{Settings, Subscription};
 
 use connection::{Connection, Dialect, Greeted, Refusal, shake_hands};
@@ -148,6 +150,15 @@ impl Connector for MqttConnector {
     }
 
     fn change(&mut self, settings: crate::Settings) {
+        #[cfg_attr(
+            not(any(
+                feature = "amqp091",
+                feature = "amqp10",
+                feature = "kafka",
+                feature = "rocketmq"
+            )),
+            expect(irrefutable_let_patterns, reason = "it is the only kind then")
+        )]
         let crate::Settings::Mqtt(settings) = settings else {
             return;
         };
