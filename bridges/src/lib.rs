@@ -11,8 +11,6 @@ pub mod amqp091;
 pub mod amqp10;
 mod dial;
 mod failure;
-#[cfg(feature = "amqp10")]
-mod gather;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(any(feature = "amqp091", feature = "amqp10"))]
@@ -20,6 +18,8 @@ mod line;
 pub mod mqtt;
 mod note;
 mod payload;
+#[cfg(any(feature = "amqp091", feature = "amqp10"))]
+mod pipe;
 mod ports;
 mod progress;
 mod record;
@@ -27,7 +27,7 @@ mod record;
 mod redelivered;
 #[cfg(feature = "rocketmq")]
 pub mod rocketmq;
-#[cfg(any(feature = "amqp091", feature = "amqp10"))]
+#[cfg(any(feature = "amqp091", feature = "amqp10", feature = "rocketmq"))]
 mod separators;
 mod template;
 

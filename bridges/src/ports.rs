@@ -45,6 +45,7 @@ pub(crate) struct Orders {
     pub(crate) submitted: Vec<Record>,
     pub(crate) accepted: Vec<Receipt>,
     /// None, unless the protocol can refuse.
+    #[cfg(any(feature = "amqp091", feature = "amqp10", feature = "rocketmq"))]
     pub(crate) refused: Vec<Receipt>,
     /// Notes that are kept.
     pub(crate) kept: usize,
@@ -121,6 +122,7 @@ impl Ports {
         Orders {
             submitted: std::mem::take(&mut boxes.submitted),
             accepted: std::mem::take(&mut boxes.accepted),
+            #[cfg(any(feature = "amqp091", feature = "amqp10", feature = "rocketmq"))]
             refused: std::mem::take(&mut boxes.refused),
             kept: std::mem::take(&mut boxes.kept),
             closing: boxes.closing,

@@ -67,6 +67,10 @@ pub(crate) enum Evidence {
 
 impl Evidence {
     /// What is known by its content alone.
+    #[cfg_attr(
+        not(any(feature = "amqp10", test)),
+        expect(dead_code, reason = "for AMQP 1.0")
+    )]
     pub(crate) fn of_content(topic: &str, payload: &[u8]) -> Self {
         let mut hasher = DefaultHasher::new();
         let start = payload.get(..CONTENT_BYTES).unwrap_or(payload);
@@ -88,14 +92,19 @@ impl Evidence {
 pub(crate) enum Arrival {
     /// The caller is to take it.
     New,
-    /// The caller has a copy of it; this one is acknowledged once that is accepted.
-    Waits,
+    /// The caller has a copy of it; this one is acknowledged once that is accepted, in place of
+    /// the latest before it.
+    Waits(Delivery),
     /// The caller has accepted a copy of it.
     Accepted,
 }
 
 impl Redelivered {
     /// What comes from now on comes over another link: over it comes again what was on its way.
+    #[cfg_attr(
+        not(any(feature = "amqp10", test)),
+        expect(dead_code, reason = "for AMQP 1.0")
+    )]
     pub(crate) fn begin_link(&self) {
         self.lock().link += 1;
     }
@@ -109,10 +118,7 @@ impl Redelivered {
             entry.link = link;
             return match &mut entry.state {
                 State::Accepted => Arrival::Accepted,
-                State::Pending { latest: it, .. } => {
-                    *it = latest;
-                    Arrival::Waits
-                }
+                State::Pending { latest: it, .. } => Arrival::Waits(std::mem::replace(it, latest)),
             };
         }
         let first = latest;
@@ -261,11 +267,11 @@ mod tests {
         let all = Redelivered::default();
         let (first, latest) = (delivery(1, 7), delivery(3, 1));
         assert_eq!(all.arrive(first, "a", Evidence::New), Arrival::New);
-        assert_eq!(
-            all.arrive(delivery(2, 1), "a", Evidence::Marked),
-            Arrival::Waits
-        );
-        assert_eq!(all.arrive(latest, "a", Evidence::Marked), Arrival::Waits);
+        let second = delivery(2, 1);
+        let came = all.arrive(second, "a", Evidence::Marked);
+        assert_eq!(came, Arrival::Waits(first));
+        let came = all.arrive(latest, "a", Evidence::Marked);
+        assert_eq!(came, Arrival::Waits(second));
         assert_eq!(all.accept(first), latest);
     }
 

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from load import cpu_seconds, fill, fill_singly, free_port, wait_until_open
+from load import cpu_seconds, fill, fill_singly, free_port, shard_seconds, wait_until_open
 
 PAYLOAD = b"x" * 256
 PUBLISHERS = 4
@@ -73,8 +73,13 @@ def publish_singly(port, count):
 def measure_singly(what, broker, port, server):
     """As many devices publish: each waits for one acknowledgement before its next message."""
     base = state(port)["sent"]
+    before = cpu_seconds(broker.pid), shard_seconds(broker.pid)
     measure(f"{DEVICES} devices -> {what}", broker, port, "sent", SINGLY, base, server,
             lambda: publish_singly(port, SINGLY))
+    ours, shard = (now - was for now, was in
+                   zip((cpu_seconds(broker.pid), shard_seconds(broker.pid)), before))
+    print(f"  of which MQTT side {shard * 1e6 / SINGLY:.2f}, bridge {(ours - shard) * 1e6 / SINGLY:.2f}",
+          flush=True)
 
 
 def measure_alone(binary, directory, count):

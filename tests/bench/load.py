@@ -20,6 +20,17 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def shard_seconds(pid):
+    """CPU time of the threads of a node that speak MQTT and keep its queues."""
+    nanoseconds = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        directory = f"/proc/{pid}/task/{thread}"
+        with open(f"{directory}/comm") as name, open(f"{directory}/schedstat") as times:
+            if name.read().startswith("shard-"):
+                nanoseconds += int(times.read().split()[0])
+    return nanoseconds / 1e9
+
+
 def wait_until_open(port):
     while True:
         try:

@@ -371,12 +371,15 @@ impl Link {
                 bookmark: None,
             }),
             Arrival::Accepted => harvest.known.push(place.number),
-            Arrival::Waits => {}
+            Arrival::Waits(_) => {}
         }
     }
 
     /// Liveness by progress: heartbeats say that the server lives, not that it works.
     fn look_at_the_clock(&mut self) -> Result<(), Failure> {
+        if self.is_blocked {
+            self.wire.excuse();
+        }
         self.wire.look_at_the_clock()?;
         let is_owed = !self.unconfirmed.is_empty() && !self.is_blocked;
         self.progress.check(is_owed, self.settings.ack_timeout)

@@ -1,67 +1,100 @@
 //! What is inside a message, as bytes.
 
-use bytes::Bytes;
-use fe2o3_amqp::types::messaging::Body;
-use fe2o3_amqp::types::primitives::Value;
+use bytes::{Bytes, BytesMut};
 use serde_json::Number;
+
+use super::value::{Items, Malformed, Value};
+
+/// The body of a message (AMQP 1.0 section 3.2).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Body<'a> {
+    #[default]
+    Empty,
+    /// Bytes, and what follows if they come in parts.
+    Data(&'a [u8], Vec<&'a [u8]>),
+    Sequence(Vec<Items<'a>>),
+    Value(Value<'a>),
+}
+
+impl<'a> Body<'a> {
+    /// Another section with bytes.
+    pub(super) fn add_data(&mut self, part: &'a [u8]) -> Result<(), Malformed> {
+        match self {
+            Self::Empty => *self = Self::Data(part, Vec::new()),
+            Self::Data(_, parts) => parts.push(part),
+            _ => return Err(MIXED),
+        }
+        Ok(())
+    }
+
+    /// The section with a value.
+    pub(super) fn set_value(&mut self, value: Value<'a>) -> Result<(), Malformed> {
+        match self {
+            Self::Empty => *self = Self::Value(value),
+            _ => return Err(MIXED),
+        }
+        Ok(())
+    }
+
+    /// Another section with a list.
+    pub(super) fn add_sequence(&mut self, items: Items<'a>) -> Result<(), Malformed> {
+        match self {
+            Self::Empty => *self = Self::Sequence(vec![items]),
+            Self::Sequence(parts) => parts.push(items),
+            _ => return Err(MIXED),
+        }
+        Ok(())
+    }
+}
 
 /// The payload of a body and whether it is text; what has a structure becomes JSON.
 ///
 /// # Errors
 /// The body holds what neither bytes nor JSON can say.
-pub(super) fn payload_of(body: Body<Value>) -> Result<(Bytes, Option<bool>), String> {
+pub(super) fn payload_of(body: &Body<'_>) -> Result<(Bytes, Option<bool>), String> {
     match body {
-        Body::Empty => Ok((Bytes::new(), None)),
-        Body::Data(parts) => {
-            let mut parts = parts.into_iter().map(|it| it.0.into_vec());
-            let mut bytes = parts.next().unwrap_or_default();
-            parts.for_each(|part| bytes.extend(part));
-            Ok((Bytes::from(bytes), None))
+        Body::Empty | Body::Value(Value::Null) => Ok((Bytes::new(), None)),
+        Body::Data(whole, parts) if parts.is_empty() => Ok((Bytes::copy_from_slice(whole), None)),
+        Body::Data(first, parts) => {
+            let mut bytes = BytesMut::from(*first);
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
+            Ok((bytes.freeze(), None))
         }
-        Body::Value(value) => match value.0 {
-            Value::Null => Ok((Bytes::new(), None)),
-            Value::Binary(bytes) => Ok((Bytes::from(bytes.into_vec()), None)),
-            value => match text_of(&value) {
-                Some(text) => Ok((Bytes::from(text), Some(true))),
-                None => json_text(&value),
-            },
+        Body::Value(Value::Binary(bytes)) => Ok((Bytes::copy_from_slice(bytes), None)),
+        Body::Value(value) => match text_of(*value) {
+            Some(text) => Ok((Bytes::from(text), Some(true))),
+            None => Ok(json_text(&json_of(*value, 0)?)),
         },
         Body::Sequence(parts) => {
-            let values = parts.into_iter().flat_map(|it| it.0).collect();
-            json_text(&Value::List(values))
+            let mut values = Vec::new();
+            for part in parts {
+                values.extend(array(*part, 0)?);
+            }
+            Ok(json_text(&serde_json::Value::Array(values)))
         }
     }
 }
 
 /// A value as a user property says it; bytes and structures have no such text.
-pub(super) fn text_of(value: &Value) -> Option<String> {
+pub(super) fn text_of(value: Value<'_>) -> Option<String> {
     Some(match value {
-        Value::String(text) => text.clone(),
-        Value::Symbol(text) => text.0.clone(),
+        Value::String(text) | Value::Symbol(text) => text.to_owned(),
         Value::Char(it) => it.to_string(),
         Value::Bool(it) => it.to_string(),
-        Value::Ubyte(it) => it.to_string(),
-        Value::Ushort(it) => it.to_string(),
-        Value::Uint(it) => it.to_string(),
-        Value::Ulong(it) => it.to_string(),
-        Value::Byte(it) => it.to_string(),
-        Value::Short(it) => it.to_string(),
-        Value::Int(it) => it.to_string(),
-        Value::Long(it) => it.to_string(),
+        Value::Unsigned(it) => it.to_string(),
+        Value::Signed(it) | Value::Timestamp(it) => it.to_string(),
         Value::Float(it) => it.to_string(),
         Value::Double(it) => it.to_string(),
-        Value::Timestamp(it) => it.milliseconds().to_string(),
-        Value::Uuid(it) => uuid_text(&it.clone().into_inner()),
+        Value::Uuid(it) => uuid_text(&it),
         _ => return None,
     })
 }
 
-fn json_text(value: &Value) -> Result<(Bytes, Option<bool>), String> {
-    let json = json_of(value, 0)?;
-    Ok((Bytes::from(json.to_string()), Some(true)))
+fn json_text(json: &serde_json::Value) -> (Bytes, Option<bool>) {
+    (Bytes::from(json.to_string()), Some(true))
 }
 
-fn json_of(value: &Value, depth: usize) -> Result<serde_json::Value, String> {
+fn json_of(value: Value<'_>, depth: usize) -> Result<serde_json::Value, String> {
     use serde_json::Value as Json;
     if depth > DEPTH_MAX {
         return Err(format!("a body nested deeper than {DEPTH_MAX} levels"));
@@ -69,24 +102,17 @@ fn json_of(value: &Value, depth: usize) -> Result<serde_json::Value, String> {
     let float = |it: f64| Number::from_f64(it).map_or(Json::Null, Json::Number);
     Ok(match value {
         Value::Null => Json::Null,
-        Value::Bool(it) => Json::Bool(*it),
-        Value::Ubyte(it) => Json::from(*it),
-        Value::Ushort(it) => Json::from(*it),
-        Value::Uint(it) => Json::from(*it),
-        Value::Ulong(it) => Json::from(*it),
-        Value::Byte(it) => Json::from(*it),
-        Value::Short(it) => Json::from(*it),
-        Value::Int(it) => Json::from(*it),
-        Value::Long(it) => Json::from(*it),
-        Value::Timestamp(it) => Json::from(it.milliseconds()),
-        Value::Float(it) => float(f64::from(it.into_inner())),
-        Value::Double(it) => float(it.into_inner()),
-        Value::List(values) => array(values.iter(), depth)?,
-        Value::Array(values) => array(values.0.iter(), depth)?,
-        Value::Map(pairs) => {
+        Value::Bool(it) => Json::Bool(it),
+        Value::Unsigned(it) => Json::from(it),
+        Value::Signed(it) | Value::Timestamp(it) => Json::from(it),
+        Value::Float(it) => float(f64::from(it)),
+        Value::Double(it) => float(it),
+        Value::List(items) => Json::Array(array(items, depth)?),
+        Value::Map(mut items) => {
             let mut object = serde_json::Map::new();
-            for (name, value) in pairs.iter() {
+            while let Some(name) = next(&mut items)? {
                 let name = text_of(name).ok_or("a body with a key that is no text")?;
+                let value = next(&mut items)?.ok_or("a body with a key that has no value")?;
                 object.insert(name, json_of(value, depth + 1)?);
             }
             Json::Object(object)
@@ -98,12 +124,16 @@ fn json_of(value: &Value, depth: usize) -> Result<serde_json::Value, String> {
     })
 }
 
-fn array<'a>(
-    values: impl Iterator<Item = &'a Value>,
-    depth: usize,
-) -> Result<serde_json::Value, String> {
-    let values = values.map(|it| json_of(it, depth + 1));
-    Ok(serde_json::Value::Array(values.collect::<Result<_, _>>()?))
+fn array(mut items: Items<'_>, depth: usize) -> Result<Vec<serde_json::Value>, String> {
+    let mut values = Vec::new();
+    while let Some(value) = next(&mut items)? {
+        values.push(json_of(value, depth + 1)?);
+    }
+    Ok(values)
+}
+
+fn next<'a>(items: &mut Items<'a>) -> Result<Option<Value<'a>>, String> {
+    items.next().map_err(|Malformed(what)| what.to_owned())
 }
 
 pub(super) fn uuid_text(bytes: &[u8; 16]) -> String {
@@ -117,61 +147,68 @@ pub(super) fn uuid_text(bytes: &[u8; 16]) -> String {
     parts.collect::<Vec<_>>().join("-")
 }
 
-/// Deeper bodies are refused; what decodes them would recurse as deep.
+const MIXED: Malformed = Malformed("a message with bodies of several kinds");
+/// Deeper bodies are refused.
 const DEPTH_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use fe2o3_amqp::types::messaging::{AmqpSequence, AmqpValue, Batch, Data};
-    use fe2o3_amqp::types::primitives::{Binary, OrderedMap};
+    use serde_amqp::primitives::OrderedMap;
+    use serde_amqp::{Value as Theirs, to_vec};
 
     use super::*;
+    use crate::amqp10::value::take;
 
-    fn payload(body: Body<Value>) -> Result<(String, Option<bool>), String> {
+    fn payload(body: &Body<'_>) -> Result<(String, Option<bool>), String> {
         let (bytes, is_text) = payload_of(body)?;
         Ok((String::from_utf8(bytes.to_vec()).unwrap(), is_text))
     }
 
-    fn value(value: Value) -> Body<Value> {
-        Body::Value(AmqpValue(value))
+    fn of_value(value: &Theirs) -> Result<(String, Option<bool>), String> {
+        let bytes = to_vec(value).unwrap();
+        payload(&Body::Value(take(&mut &*bytes).unwrap()))
     }
 
     #[test]
     fn bytes_and_texts_are_taken_as_they_are() {
-        let data = |text: &str| Data(Binary::from(text.as_bytes().to_vec()));
-        let parts = Body::Data(Batch::new(vec![data("a"), data("b")]));
-        assert_eq!(payload(parts), Ok(("ab".into(), None)));
-        let text = value(Value::String("ä".into()));
-        assert_eq!(payload(text), Ok(("ä".into(), Some(true))));
-        let binary = value(Value::Binary(Binary::from(vec![b'x'])));
-        assert_eq!(payload(binary), Ok(("x".into(), None)));
-        assert_eq!(
-            payload(value(Value::Int(-7))),
-            Ok(("-7".into(), Some(true)))
-        );
-        assert_eq!(payload(value(Value::Null)), Ok((String::new(), None)));
-        assert_eq!(payload(Body::Empty), Ok((String::new(), None)));
+        let mut parts = Body::default();
+        for part in ["a", "b"] {
+            parts.add_data(part.as_bytes()).unwrap();
+        }
+        assert_eq!(payload(&parts), Ok(("ab".into(), None)));
+        assert_eq!(parts.add_sequence(Items::default()), Err(MIXED));
+        let text = Theirs::String("ä".into());
+        assert_eq!(of_value(&text), Ok(("ä".into(), Some(true))));
+        let binary = Theirs::Binary(vec![b'x'].into());
+        assert_eq!(of_value(&binary), Ok(("x".into(), None)));
+        assert_eq!(of_value(&Theirs::Int(-7)), Ok(("-7".into(), Some(true))));
+        assert_eq!(of_value(&Theirs::Null), Ok((String::new(), None)));
+        assert_eq!(payload(&Body::Empty), Ok((String::new(), None)));
     }
 
     #[test]
     fn structures_become_json_and_what_json_cannot_say_is_refused() {
-        let list = vec![Value::Uint(1), Value::String("a\"b".into()), Value::Null];
-        let sequence = Body::Sequence(Batch::new(vec![AmqpSequence(list.clone())]));
+        let list = vec![Theirs::Uint(1), Theirs::String("a\"b".into()), Theirs::Null];
+        let bytes = to_vec(&Theirs::List(list.clone())).unwrap();
+        let Ok(Value::List(items)) = take(&mut &*bytes) else {
+            panic!("no list");
+        };
+        let mut sequence = Body::default();
+        sequence.add_sequence(items).unwrap();
         assert_eq!(
-            payload(sequence),
+            payload(&sequence),
             Ok((r#"[1,"a\"b",null]"#.into(), Some(true)))
         );
         let mut map = OrderedMap::new();
-        map.insert(Value::String("k".into()), Value::List(list));
-        let body = value(Value::Map(map));
+        map.insert(Theirs::String("k".into()), Theirs::List(list));
         assert_eq!(
-            payload(body),
+            of_value(&Theirs::Map(map)),
             Ok((r#"{"k":[1,"a\"b",null]}"#.into(), Some(true)))
         );
-        let bytes = Value::List(vec![Value::Binary(Binary::from(vec![0]))]);
-        assert!(payload(value(bytes)).unwrap_err().contains("bytes"));
-        let deep = (0..100).fold(Value::Null, |inner, _| Value::List(vec![inner]));
-        assert!(payload(value(deep)).unwrap_err().contains("deeper"));
+        let bytes = Theirs::List(vec![Theirs::Binary(vec![0].into())]);
+        assert!(of_value(&bytes).unwrap_err().contains("bytes"));
+        let deep = (0..100).fold(Theirs::Null, |inner, _| Theirs::List(vec![inner]));
+        assert!(of_value(&deep).unwrap_err().contains("deeper"));
     }
 
     #[test]

@@ -2,12 +2,10 @@
 
 use std::fmt::Write;
 
-use fe2o3_amqp::types::messaging::{
-    Header, Source, Target, TerminusDurability, TerminusExpiryPolicy,
-};
-use fe2o3_amqp::types::primitives::Symbol;
-
-use super::settings::{self, Settings};
+use super::encoder::{Encoder, Fields};
+use super::message::Header;
+use super::performative::code;
+use super::settings::{Settings, Source};
 use crate::separators::exchange_separators;
 
 /// Whose names.
@@ -93,32 +91,36 @@ impl Dialect {
     }
 
     /// The far end of a link on the way out.
-    pub(super) fn target(self, address: Option<&str>, node: Node) -> Target {
-        let target = Target::builder();
-        let Some(address) = address else {
-            return target.build();
-        };
-        let target = target.address(address);
-        match self.capability(node) {
-            Some(capability) => target.capabilities(vec![capability]).build(),
-            None => target.build(),
-        }
+    pub(super) fn target(self, address: Option<&str>, node: Node, out: &mut Encoder<'_>) {
+        let capability = address.and_then(|_| self.capability(node));
+        out.composite(code::TARGET, |fields| {
+            fields.maybe(address, |it, address| it.string(address));
+            // durable, expiry-policy, timeout, dynamic, dynamic-node-properties
+            fields.none(5);
+            fields.maybe(capability, |it, name| it.symbols_of(name));
+        });
     }
 
     /// The far end of the link on the way in.
-    pub(super) fn source(self, source: &settings::Source, exchange: &str) -> Source {
+    pub(super) fn source(self, source: &Source, exchange: &str, out: &mut Encoder<'_>) {
         let address = self.source_address(source, exchange);
-        let mut built = Source::builder().address(address);
-        if let Some(capability) = self.capability(source.node) {
-            built = built.capabilities(vec![capability]);
-        }
-        if source.node == Node::Topic && matches!(self, Self::Artemis | Self::ActiveMq) {
-            // What comes while we are away is kept for us.
-            built = built
-                .durable(TerminusDurability::UnsettledState)
-                .expiry_policy(TerminusExpiryPolicy::Never);
-        }
-        built.build()
+        // What comes while we are away is kept for us.
+        let is_kept = source.node == Node::Topic && matches!(self, Self::Artemis | Self::ActiveMq);
+        let keep = |fields: &mut Fields<'_>| {
+            fields.some(|it| it.uint(UNSETTLED_STATE));
+            fields.some(|it| it.symbol("never"));
+        };
+        out.composite(code::SOURCE, |fields| {
+            fields.some(|it| it.string(&address));
+            match is_kept {
+                true => keep(fields),
+                false => fields.none(2),
+            }
+            // timeout, dynamic, dynamic-node-properties, distribution-mode, filter,
+            // default-outcome, outcomes
+            fields.none(7);
+            fields.maybe(self.capability(source.node), |it, name| it.symbols_of(name));
+        });
     }
 
     /// RabbitMQ 3 forgets what is on its way to us when credit is renewed, and then sends more than
@@ -130,12 +132,12 @@ impl Dialect {
     /// Whether a message was sent before, where the server always says so besides the count of
     /// failures; others do not tell, and Artemis counts only some of what a lost connection brings
     /// again.
-    pub(super) fn is_redelivered(self, header: Option<&Header>) -> Option<bool> {
+    pub(super) fn is_redelivered(self, header: Header) -> Option<bool> {
         let says_so = matches!(self, Self::RabbitMq3 | Self::RabbitMq4);
-        says_so.then(|| header.is_some_and(|it| !it.first_acquirer))
+        says_so.then_some(header.is_there && !header.is_first_acquirer)
     }
 
-    fn source_address(self, source: &settings::Source, exchange: &str) -> String {
+    fn source_address(self, source: &Source, exchange: &str) -> String {
         let name = &source.address;
         if name.starts_with('/') || name.contains("://") {
             return name.clone();
@@ -171,10 +173,10 @@ impl Dialect {
         }
     }
 
-    fn capability(self, node: Node) -> Option<Symbol> {
+    fn capability(self, node: Node) -> Option<&'static str> {
         match (self, node) {
-            (Self::Artemis | Self::ActiveMq, Node::Topic) => Some("topic".into()),
-            (Self::Artemis | Self::ActiveMq, Node::Queue) => Some("queue".into()),
+            (Self::Artemis | Self::ActiveMq, Node::Topic) => Some("topic"),
+            (Self::Artemis | Self::ActiveMq, Node::Queue) => Some("queue"),
             _ => None,
         }
     }
@@ -194,6 +196,9 @@ fn escape(name: &str) -> String {
     }
     escaped
 }
+
+/// The durability of a source that outlives its connection (section 3.5.5).
+const UNSETTLED_STATE: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -256,11 +261,8 @@ mod tests {
     #[test]
     fn a_source_is_a_name_of_the_dialect_or_an_address_as_it_is() {
         let address = |dialect: Dialect, node: Node, name: &str| {
-            let source = settings::Source {
-                address: name.to_owned(),
-                node,
-            };
-            dialect.source(&source, "e").address.unwrap()
+            let address = name.to_owned();
+            dialect.source_address(&Source { address, node }, "e")
         };
         let cases = [
             (Dialect::Artemis, Node::Queue, "q", "q"),

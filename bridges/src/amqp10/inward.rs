@@ -1,209 +1,283 @@
-//! The way in: one link with credit for so many messages as may be unaccepted.
+//! The way in: one link with credit for so many messages as may be unaccepted. Neither reads nor
+//! waits.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fe2o3_amqp::Receiver;
-use fe2o3_amqp::link::delivery::DeliveryInfo;
-use fe2o3_amqp::link::{CreditMode, RecvError};
-use fe2o3_amqp::session::SessionHandle;
-use fe2o3_amqp::types::definitions::{AmqpError, Error};
-use fe2o3_amqp::types::messaging::{Body, Message};
-use fe2o3_amqp::types::primitives::Value;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Settings;
 use super::convert::record_of;
-use super::outcome::{LinkEnd, receive_end, receiver_attach_error};
+use super::encoder::Encoder;
+use super::harvest::Harvest;
+use super::message::{Message, read};
+use super::outcome::end_of;
+use super::performative::{Attach, Detach, Flow, Transfer, code};
+use super::session::{Credit, Role, Session};
 use super::settings::Source;
-use crate::ports::Ports;
+use super::value::Malformed;
+use super::wire::Wire;
 use crate::redelivered::{Arrival, Delivery, Evidence, Redelivered};
 use crate::{Failure, Receipt, Received, Record, Token};
 
-/// What becomes of messages.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    /// They have found their place here.
-    Accept(Vec<u64>),
-    /// They never will: they go to the dead letters over there.
-    Reject(Vec<u64>),
-}
-
 /// The link and what came over it.
+#[derive(Debug)]
 pub(super) struct Inward {
     settings: Arc<Settings>,
     source: Source,
-    ports: Arc<Ports>,
     redelivered: Arc<Redelivered>,
-    session: SessionHandle<()>,
+    pub(super) session: Session,
+    /// The connection's number, known before there is credit.
     connection: u64,
-    orders: mpsc::Receiver<Verdict>,
-    unaccepted: HashMap<u64, DeliveryInfo>,
+    /// What the server calls the link, once it has granted it.
+    their_handle: Option<u32>,
+    is_granted: bool,
+    /// When it was attached, or asked for.
+    since: Instant,
+    delivery_count: u32,
+    credit: u32,
+    unaccepted: u32,
+    /// Of the latest delivery; the lower half is the server's number.
     last_number: u64,
+    /// That of the next if the server counts on.
+    next_number: u64,
+    /// What is below came over an earlier link.
+    first_number: u64,
+    /// The beginning of a message that comes in parts.
+    parts: Vec<u8>,
+    is_in_parts: bool,
+}
+
+/// What becomes of messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verdict {
+    /// They have found their place here.
+    Accept,
+    /// They never will: they go to the dead letters over there.
+    Reject,
 }
 
 impl Inward {
     pub(super) fn new(
         settings: &Arc<Settings>,
         source: Source,
-        ports: &Arc<Ports>,
         redelivered: Arc<Redelivered>,
-        session: SessionHandle<()>,
-        connection: u64,
-        orders: mpsc::Receiver<Verdict>,
+        session: Session,
     ) -> Self {
         Self {
             settings: Arc::clone(settings),
             source,
-            ports: Arc::clone(ports),
             redelivered,
             session,
-            connection,
-            orders,
-            unaccepted: HashMap::new(),
-            last_number: 0,
+            connection: 0,
+            their_handle: None,
+            is_granted: false,
+            since: Instant::now(),
+            delivery_count: 0,
+            credit: 0,
+            unaccepted: 0,
+            last_number: FIRST_NUMBER,
+            next_number: FIRST_NUMBER,
+            first_number: FIRST_NUMBER,
+            parts: Vec::new(),
+            is_in_parts: false,
         }
     }
 
-    /// Works until the link has ended for good.
-    pub(super) async fn run(mut self, receiver: Receiver) -> Failure {
-        let mut receiver = receiver;
-        loop {
-            self.redelivered.begin_link();
-            let since = Instant::now();
-            match self.serve(&mut receiver).await {
-                LinkEnd::Stopped(failure) => {
-                    // It sends what the link has left to be sent; it may be gone already.
-                    let _ = timeout(GOODBYE, self.session.end()).await;
-                    return failure;
-                }
-                // Whoever detaches us at once is asked again after a pause only.
-                LinkEnd::Detached(failure) if since.elapsed() < STABLE => return failure,
-                LinkEnd::Detached(_) => {}
-            }
-            // What is not accepted comes again over the next link.
-            self.unaccepted.clear();
-            drop(receiver);
-            let attaching = attach(&mut self.session, &self.settings, &self.source);
-            receiver = match timeout(self.settings.connect_timeout, attaching).await {
-                Ok(Ok(receiver)) => receiver,
-                Ok(Err(failure)) => return failure,
-                Err(_) => return Failure::retry("the server does not answer the link"),
-            };
-        }
+    /// The session has begun, or the link has ended: attaches it; it has no credit yet.
+    pub(super) fn attach(&mut self, wire: &mut Wire) {
+        let (settings, source) = (&self.settings, &self.source);
+        // The same name after a restart: durable subscriptions are known by it.
+        let name = format!("{}-in", settings.name);
+        self.session
+            .attach(wire, &name, HANDLE, Role::Receiver, |fields| {
+                fields.some(|it| settings.dialect.source(source, &settings.exchange, it));
+                fields.some(|it| it.composite(code::TARGET, |_| {}));
+                // unsettled, incomplete-unsettled, initial-delivery-count
+                fields.none(3);
+                fields.some(|it| it.ulong(MESSAGE_BYTES_MAX as u64));
+            });
+        self.since = Instant::now();
+        self.their_handle = None;
+        self.is_granted = false;
     }
 
-    async fn serve(&mut self, receiver: &mut Receiver) -> LinkEnd {
-        loop {
-            if let Err(end) = self.grant(receiver).await {
-                return end;
-            }
-            // Cancel safe: orders and deliveries stay where they are unless their arm completes.
-            tokio::select! {
-                orders = self.orders.recv() => match orders {
-                    Some(verdict) => {
-                        if let Err(end) = self.settle(receiver, verdict).await {
-                            return end;
-                        }
-                    }
-                    None => return LinkEnd::Stopped(Failure::retry("the connection ends")),
-                },
-                received = receiver.recv::<Body<Value>>() => {
-                    if let Err(end) = self.receive(receiver, received).await {
-                        return end;
-                    }
-                }
-            }
-        }
+    /// Messages may come from now on.
+    pub(super) fn begin(&mut self, connection: u64) {
+        self.connection = connection;
+        self.redelivered.begin_link();
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_granted
+    }
+
+    /// The server has answered the link; if it has not granted it, it says why.
+    pub(super) fn attached(&mut self, answer: &Attach<'_>) {
+        self.their_handle = Some(answer.handle);
+        self.is_granted = answer.is_granted;
+        self.delivery_count = answer.initial_delivery_count;
+        self.since = Instant::now();
     }
 
     /// Renews credit once half of it is used up, up to what may be unaccepted.
-    async fn grant(&self, receiver: &mut Receiver) -> Result<(), LinkEnd> {
-        let unaccepted = u32::try_from(self.unaccepted.len()).unwrap_or(u32::MAX);
-        let wanted = self.settings.credit.saturating_sub(unaccepted);
-        let has = receiver.credit();
+    pub(super) fn grant(&mut self, wire: &mut Wire) {
+        let wanted = self.settings.credit.saturating_sub(self.unaccepted);
+        let has = self.credit;
         let is_safe = has == 0 || !self.settings.dialect.may_exceed_credit();
-        if is_safe && wanted > has && (wanted - has) * 2 >= self.settings.credit {
-            let granted = receiver.set_credit(wanted).await;
-            granted.map_err(|error| receive_end(RecvError::LinkStateError(error.into())))?;
+        let is_due = wanted > has && (wanted - has) * 2 >= self.settings.credit;
+        if self.is_granted && is_safe && is_due {
+            self.credit = wanted;
+            self.session.flow(wire, Some(self.state()));
+        }
+    }
+
+    fn state(&self) -> Credit {
+        Credit {
+            handle: HANDLE,
+            delivery_count: self.delivery_count,
+            credit: self.credit,
+            drains: false,
+        }
+    }
+
+    pub(super) fn learn(&mut self, flow: &Flow, wire: &mut Wire) {
+        self.session.learn(flow);
+        if flow.wants_answer {
+            // What is about the session alone is no reason to renew credit.
+            let is_asked = self.is_granted && flow.link.is_some();
+            self.session.flow(wire, is_asked.then(|| self.state()));
+        }
+    }
+
+    /// Tells the server what became of deliveries. What came over an earlier link is delivered
+    /// again over this one.
+    pub(super) fn settle(&mut self, verdict: Verdict, mut numbers: Vec<u64>, wire: &mut Wire) {
+        numbers.retain(|it| *it >= self.first_number);
+        numbers.sort_unstable();
+        let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        self.unaccepted = self.unaccepted.saturating_sub(count);
+        for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                self.tell(verdict, (*first, *last), wire);
+            }
+        }
+    }
+
+    fn tell(&self, verdict: Verdict, (first, last): (u64, u64), wire: &mut Wire) {
+        let range = (id_of(first), id_of(last));
+        self.session.settle(wire, range, |out| match verdict {
+            Verdict::Accept => out.composite(code::ACCEPTED, |_| {}),
+            Verdict::Reject => reject("amqp:invalid-field", REFUSED, out),
+        });
+    }
+
+    /// A message has come, or a part of one.
+    ///
+    /// # Errors
+    /// The server sends more than it may, or breaks the protocol.
+    pub(super) fn receive(
+        &mut self,
+        transfer: Transfer,
+        part: &[u8],
+        wire: &mut Wire,
+        harvest: &mut Harvest,
+    ) -> Result<(), Failure> {
+        self.session.received();
+        let is_open = self.is_granted && self.their_handle == Some(transfer.handle);
+        if !is_open || self.connection == 0 {
+            return Err(Malformed("a message over a link that is not open").into());
+        }
+        if !self.is_in_parts {
+            let id = transfer.delivery_id;
+            self.count(id.ok_or(Malformed("a message without a number"))?)?;
+        }
+        self.is_in_parts = transfer.has_more && !transfer.is_aborted;
+        if transfer.is_aborted {
+            self.parts.clear();
+            self.unaccepted = self.unaccepted.saturating_sub(1);
+            return Ok(());
+        }
+        if self.parts.is_empty() && !transfer.has_more {
+            self.take(part, wire, harvest);
+            return Ok(());
+        }
+        if self.parts.len() + part.len() > MESSAGE_BYTES_MAX {
+            return Err(Malformed("a message larger than any may be").into());
+        }
+        self.parts.extend_from_slice(part);
+        if !transfer.has_more {
+            let whole = std::mem::take(&mut self.parts);
+            self.take(&whole, wire, harvest);
         }
         Ok(())
     }
 
-    async fn settle(&mut self, receiver: &Receiver, verdict: Verdict) -> Result<(), LinkEnd> {
-        let done = match verdict {
-            Verdict::Accept(deliveries) => receiver.accept_all(self.take(deliveries)).await,
-            Verdict::Reject(deliveries) => {
-                let error = Error::new(AmqpError::InvalidField, REFUSED.to_owned(), None);
-                receiver.reject_all(self.take(deliveries), error).await
-            }
-        };
-        done.map_err(|error| receive_end(RecvError::LinkStateError(error.into())))
+    /// A message begins.
+    fn count(&mut self, id: u32) -> Result<(), Failure> {
+        let step = id.wrapping_sub(id_of(self.next_number));
+        self.last_number = self.next_number + u64::from(step);
+        self.next_number = self.last_number + 1;
+        self.delivery_count = self.delivery_count.wrapping_add(1);
+        self.credit = self.credit.saturating_sub(1);
+        self.unaccepted += 1;
+        // Some give a little more than they may when credit is renewed.
+        if self.unaccepted > self.settings.credit.saturating_mul(2) {
+            return Err(Malformed("more messages than there was credit for").into());
+        }
+        Ok(())
     }
 
-    /// What came over an earlier link is delivered again over this one.
-    fn take(&mut self, numbers: Vec<u64>) -> Vec<DeliveryInfo> {
-        let numbers = numbers.into_iter();
-        let known = numbers.filter_map(|number| self.unaccepted.remove(&number));
-        known.collect()
-    }
-
-    async fn receive(
-        &mut self,
-        receiver: &Receiver,
-        received: Result<fe2o3_amqp::Delivery<Body<Value>>, RecvError>,
-    ) -> Result<(), LinkEnd> {
-        let (info, converted) = match received {
-            Ok(delivery) => {
-                let (info, message) = delivery.into_parts();
-                (info, self.arrived(message))
-            }
-            Err(RecvError::MessageDecode(error)) => (error.info, Err(error.source.to_string())),
-            Err(error) => return Err(receive_end(error)),
-        };
-        let (record, evidence) = match converted {
+    /// A message is complete.
+    fn take(&mut self, message: &[u8], wire: &mut Wire, harvest: &mut Harvest) {
+        let number = self.last_number;
+        let arrived = read(message).map_err(|Malformed(what)| what.to_owned());
+        let (record, evidence) = match arrived.and_then(|it| self.arrived(&it)) {
             Ok(arrived) => arrived,
-            Err(reason) => return self.reject(receiver, info, reason).await,
+            // What cannot be a record goes to the dead letters over there.
+            Err(reason) => {
+                self.unaccepted = self.unaccepted.saturating_sub(1);
+                let range = (id_of(number), id_of(number));
+                let refuse = |out: &mut Encoder<'_>| reject("amqp:decode-error", &reason, out);
+                self.session.settle(wire, range, refuse);
+                return;
+            }
         };
-        self.last_number += 1;
         let delivery = Delivery {
             connection: self.connection,
-            number: self.last_number,
+            number,
         };
         let arrival = match record.uid.as_deref() {
             Some(id) => self.redelivered.arrive(delivery, id, evidence),
             None => Arrival::New,
         };
-        if arrival == Arrival::Accepted {
-            let done = receiver.accept(info).await;
-            return done.map_err(|error| receive_end(RecvError::LinkStateError(error.into())));
-        }
-        self.unaccepted.insert(delivery.number, info);
-        if arrival == Arrival::New {
-            let received = Received {
+        match arrival {
+            Arrival::New => harvest.received.push(Received {
                 record,
                 receipt: Receipt(Token::Delivery(delivery)),
                 bookmark: None,
-            };
-            self.ports.leave(|boxes| boxes.received.push(received));
+            }),
+            Arrival::Accepted => self.settle(Verdict::Accept, vec![number], wire),
+            // The server has given up the copy before, for this one to come.
+            Arrival::Waits(before) if before.connection == self.connection => {
+                let is_counted = before.number >= self.first_number;
+                self.unaccepted = self.unaccepted.saturating_sub(u32::from(is_counted));
+            }
+            Arrival::Waits(_) => {}
         }
-        Ok(())
     }
 
     /// The record of a message and what says that it came before, or why there is none.
-    fn arrived(&self, message: Message<Body<Value>>) -> Result<(Record, Evidence), String> {
+    fn arrived(&self, message: &Message<'_>) -> Result<(Record, Evidence), String> {
         let dialect = self.settings.dialect;
-        let header = message.header.as_ref();
-        let failures = header.map_or(0, |it| it.delivery_count);
+        let failures = message.header.delivery_count;
         let most = self.settings.deliveries_max;
         if most > 0 && failures >= most {
             let text =
                 format!("delivered {failures} times without success: deliveries_max = {most}");
             return Err(text);
         }
-        let said = match dialect.is_redelivered(header) {
+        let said = match dialect.is_redelivered(message.header) {
             _ if failures > 0 => Some(Evidence::Marked),
             Some(true) => Some(Evidence::Marked),
             Some(false) => Some(Evidence::New),
@@ -214,35 +288,61 @@ impl Inward {
         Ok((record, evidence))
     }
 
-    /// What cannot be a record goes to the dead letters over there.
-    async fn reject(
-        &self,
-        receiver: &Receiver,
-        info: DeliveryInfo,
-        reason: String,
-    ) -> Result<(), LinkEnd> {
-        let error = Error::new(AmqpError::DecodeError, reason, None);
-        let done = receiver.reject(info, error).await;
-        done.map_err(|error| receive_end(RecvError::LinkStateError(error.into())))
+    /// The server has ended the link: it is attached again.
+    ///
+    /// # Errors
+    /// It was refused, or was there for a moment only.
+    pub(super) fn detached(&mut self, it: &Detach, wire: &mut Wire) -> Result<(), Failure> {
+        let failure = end_of("link", it.error.as_ref());
+        // Whoever detaches us at once is asked again after a pause only.
+        if !self.is_granted || self.since.elapsed() < STABLE {
+            return Err(failure);
+        }
+        self.session.agree(wire, HANDLE, it);
+        // What is not accepted comes again over the next link.
+        self.unaccepted = 0;
+        self.credit = 0;
+        self.first_number = self.next_number;
+        self.parts.clear();
+        self.is_in_parts = false;
+        self.redelivered.begin_link();
+        self.attach(wire);
+        Ok(())
+    }
+
+    /// # Errors
+    /// The server does not answer.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match !self.is_granted && self.since.elapsed() >= self.settings.connect_timeout {
+            true => Err(Failure::retry("the server does not answer the link")),
+            false => Ok(()),
+        }
     }
 }
 
-/// Attaches the link; it has no credit yet.
-pub(super) async fn attach(
-    session: &mut SessionHandle<()>,
-    settings: &Settings,
-    source: &Source,
-) -> Result<Receiver, Failure> {
-    let attaching = Receiver::builder()
-        // The same name after a restart: durable subscriptions are known by it.
-        .name(format!("{}-in", settings.name))
-        .source(settings.dialect.source(source, &settings.exchange))
-        .credit_mode(CreditMode::Manual)
-        .attach(session);
-    attaching.await.map_err(receiver_attach_error)
+fn reject(condition: &str, why: &str, out: &mut Encoder<'_>) {
+    out.composite(code::REJECTED, |fields| {
+        fields.some(|it| {
+            it.composite(code::ERROR, |fields| {
+                fields.some(|it| it.symbol(condition));
+                fields.some(|it| it.string(why));
+            });
+        });
+    });
 }
 
+/// The server's number of a delivery.
+fn id_of(number: u64) -> u32 {
+    let [.., a, b, c, d] = number.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// What we call the link; sessions have handles of their own.
+const HANDLE: u32 = 0;
+/// That of the first delivery of a server that counts from 0.
+const FIRST_NUMBER: u64 = 1 << 32;
+/// No message of MQTT is larger.
+const MESSAGE_BYTES_MAX: usize = 268_435_455;
 const REFUSED: &str = "no topic here can hold it";
-const GOODBYE: Duration = Duration::from_secs(1);
 /// How long a link has to last to be attached again at once.
 const STABLE: Duration = Duration::from_secs(1);

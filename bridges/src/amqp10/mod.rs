@@ -6,32 +6,38 @@
 
 mod body;
 mod convert;
+mod deliveries;
 mod dialect;
+mod encoder;
+mod harvest;
 mod inward;
 mod lane;
 mod link;
+mod message;
 mod outcome;
 mod outward;
+mod performative;
 mod sasl;
+#[cfg(test)]
+mod scripted;
+mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod transfer;
+mod value;
+mod wire;
 
 use std::sync::Arc;
-
-use fe2o3_amqp::connection::ConnectionHandle;
-use fe2o3_amqp::session::SessionHandle;
-use fe2o3_amqp::{Connection, Receiver, Sender, Session};
 
 pub use dialect::{Dialect, Node};
 pub use settings::{Mechanism, Settings, Source};
 
 use link::Link;
 
-use crate::gather::Gathered;
 use crate::line::Line;
 use crate::redelivered::Redelivered;
-use crate::{Connected, Connector, Dialled, Failure, PortSink, PortSource, Stream};
+use crate::{Connected, Connector, Dialled, Failure, PortSink, PortSource};
 
 /// An AMQP 1.0 client that connects again and again.
 #[derive(Debug)]
@@ -39,15 +45,6 @@ pub struct Amqp10Connector {
     line: Line<Settings>,
     /// What came over earlier connections.
     redelivered: Arc<Redelivered>,
-}
-
-/// A connection on which everything is there.
-struct Opened {
-    connection: ConnectionHandle<()>,
-    outward: SessionHandle<()>,
-    /// The one link that all records take, and its address, if they do.
-    sender: Option<(Option<String>, Sender)>,
-    inward: Option<(SessionHandle<()>, Source, Receiver)>,
 }
 
 impl Amqp10Connector {
@@ -68,12 +65,11 @@ impl Connector for Amqp10Connector {
     async fn connect(&mut self) -> Result<Connected<PortSink, PortSource>, Failure> {
         self.redelivered.conclude(self.line.end().await);
         let (settings, redelivered) = (self.line.settings(), Arc::clone(&self.redelivered));
-        let attempt = |server| open(&settings, server);
+        let attempt = |server| open(&settings, redelivered, server);
         let opening = self.line.open(settings.connect_timeout, attempt);
-        let (opened, remote) = opening.await?;
-        Ok(self.line.begin(remote, |ports, number| {
-            Link::new(opened, ports, &settings, redelivered, number).run()
-        }))
+        let (link, remote) = opening.await?;
+        let begin = |ports: &Arc<_>, number| link.run(Arc::clone(ports), number);
+        Ok(self.line.begin(remote, begin))
     }
 
     async fn close(&mut self) {
@@ -91,54 +87,15 @@ impl Connector for Amqp10Connector {
     }
 }
 
-async fn open(settings: &Settings, server: usize) -> Result<(Opened, String), Failure> {
-    let Dialled { stream, remote } = (settings.dial.0)(server).await?;
-    let mut connection = shake_hands(settings, stream).await?;
-    let mut outward = begin(&mut connection).await?;
-    let sender = match settings.dialect.only_link(settings) {
-        Some(address) => {
-            let attaching = lane::attach(&mut outward, settings, address.as_deref(), 0);
-            Some((address.clone(), attaching.await?))
-        }
-        None => None,
-    };
-    let inward = match &settings.source {
-        Some(source) => {
-            let mut session = begin(&mut connection).await?;
-            let receiver = inward::attach(&mut session, settings, source).await?;
-            Some((session, source.clone(), receiver))
-        }
-        None => None,
-    };
-    let opened = Opened {
-        connection,
-        outward,
-        sender,
-        inward,
-    };
-    Ok((opened, remote))
-}
-
-async fn shake_hands(
-    settings: &Settings,
-    mut stream: Box<dyn Stream>,
-) -> Result<ConnectionHandle<()>, Failure> {
+async fn open(
+    settings: &Arc<Settings>,
+    redelivered: Arc<Redelivered>,
+    server: usize,
+) -> Result<(Link, String), Failure> {
+    let Dialled { mut stream, remote } = (settings.dial.0)(server).await?;
     let host_name = settings.host_name.as_deref();
     let credentials = (settings.credentials.0)()?;
     sasl::authenticate(&mut *stream, settings.mechanism, credentials, host_name).await?;
-    let mut builder = Connection::builder()
-        .container_id(settings.name.as_str())
-        .hostname(host_name);
-    if !settings.idle_timeout.is_zero() {
-        let idle_ms = settings.idle_timeout.as_millis();
-        builder = builder.idle_time_out(u32::try_from(idle_ms).unwrap_or(u32::MAX));
-    }
-    // It flushes after each frame.
-    let opening = builder.open_with_stream(Gathered::new(stream));
-    opening.await.map_err(outcome::open_error)
-}
-
-async fn begin(connection: &mut ConnectionHandle<()>) -> Result<SessionHandle<()>, Failure> {
-    let beginning = Session::begin(connection);
-    beginning.await.map_err(outcome::begin_error)
+    let link = Link::open(settings, stream, redelivered).await?;
+    Ok((link, remote))
 }

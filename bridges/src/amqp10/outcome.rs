@@ -1,44 +1,35 @@
 //! What the server's outcomes and error conditions mean.
 
-use fe2o3_amqp::connection::{ConnectionStopReason, Error as ConnectionEnd, OpenError};
-use fe2o3_amqp::link::{
-    DetachError, LinkStateError, ReceiverAttachError, RecvError, SendError, SenderAttachError,
-    SessionStopReason,
-};
-use fe2o3_amqp::session::BeginError;
-use fe2o3_amqp::types::definitions::{Error, ErrorCondition};
-use fe2o3_amqp::types::messaging::Outcome;
-use fe2o3_amqp::types::primitives::Symbol;
-
 use super::Dialect;
+use super::performative::{Error, Outcome};
 use crate::{Class, Failure};
 
 /// What becomes of a record by its outcome.
-pub(super) fn result_of(outcome: Outcome, dialect: Dialect) -> Result<(), Failure> {
+pub(super) fn result_of(outcome: &Outcome, dialect: Dialect) -> Result<(), Failure> {
     match outcome {
-        Outcome::Accepted(_) => Ok(()),
-        Outcome::Rejected(rejected) => Err(match rejected.error {
-            Some(error) => rejection(&error),
-            None => Failure::poison("rejected by the server without a reason"),
-        }),
+        Outcome::Accepted => Ok(()),
+        Outcome::Rejected(Some(error)) => Err(rejection(error)),
+        Outcome::Rejected(None) => Err(Failure::poison("rejected by the server without a reason")),
         // RabbitMQ 4 says so of what no queue is bound for.
-        Outcome::Released(_) if dialect == Dialect::RabbitMq4 => Err(Failure::poison(
+        Outcome::Released if dialect == Dialect::RabbitMq4 => Err(Failure::poison(
             "released by the server: it reaches no queue",
         )),
-        Outcome::Released(_) => Err(Failure::retry("released by the server")),
-        Outcome::Modified(modified) if modified.undeliverable_here == Some(true) => Err(
-            Failure::poison("modified by the server: undeliverable here"),
-        ),
-        Outcome::Modified(_) => Err(Failure::retry("modified by the server")),
+        Outcome::Released => Err(Failure::retry("released by the server")),
+        Outcome::Modified {
+            is_undeliverable: true,
+        } => Err(Failure::poison(
+            "modified by the server: undeliverable here",
+        )),
+        Outcome::Modified { .. } => Err(Failure::retry("modified by the server")),
     }
 }
 
 /// A rejected message is one that can never be processed, says the specification; servers reject
 /// for lack of room as well.
 fn rejection(error: &Error) -> Failure {
-    let (condition, words) = (condition_of(error), words_of(error));
+    let words = words_of(error);
     let text = format!("rejected by the server: {words}");
-    let passes = match condition.as_str() {
+    let passes = match error.condition.as_str() {
         "amqp:resource-limit-exceeded" | "amqp:resource-locked" | "amqp:internal-error" => true,
         "com.microsoft:server-busy" | "com.microsoft:timeout" => true,
         // Artemis says so of whatever went wrong; this number is an address that does not exist.
@@ -52,7 +43,10 @@ fn rejection(error: &Error) -> Failure {
 }
 
 /// Why the server ended a link, a session or a connection.
-pub(super) fn refusal(what: &str, error: &Error) -> Failure {
+pub(super) fn end_of(what: &str, error: Option<&Error>) -> Failure {
+    let Some(error) = error else {
+        return Failure::retry(format!("the server ended the {what}"));
+    };
     let text = format!("the server ended the {what}: {}", words_of(error));
     match is_operators(error) {
         true => Failure::refused(text),
@@ -71,7 +65,7 @@ fn is_operators(error: &Error) -> bool {
         "amqp:invalid-field",
         "amqp:precondition-failed",
     ];
-    is_forbidden || conditions.contains(&condition_of(error).as_str())
+    is_forbidden || conditions.contains(&error.condition.as_str())
 }
 
 /// A link that serves one address only was refused: of that, or of everything?
@@ -79,192 +73,70 @@ pub(super) fn is_about_the_address(failure: &Failure) -> bool {
     failure.class == Class::Refused
 }
 
-fn condition_of(error: &Error) -> String {
-    let symbol = match &error.condition {
-        ErrorCondition::AmqpError(it) => Symbol::from(it),
-        ErrorCondition::ConnectionError(it) => Symbol::from(it),
-        ErrorCondition::SessionError(it) => Symbol::from(it),
-        ErrorCondition::LinkError(it) => Symbol::from(it),
-        ErrorCondition::Custom(it) => it.clone(),
-    };
-    symbol.0
-}
-
 /// The condition and what the server says besides.
 fn words_of(error: &Error) -> String {
     match &error.description {
-        Some(text) => format!("{} {text}", condition_of(error)),
-        None => condition_of(error),
-    }
-}
-
-pub(super) fn connection_end(end: Result<(), ConnectionEnd>) -> Failure {
-    match end {
-        Err(ConnectionEnd::RemoteClosedWithError(error)) => refusal("connection", &error),
-        Ok(()) | Err(ConnectionEnd::RemoteClosed) => {
-            Failure::retry("the server closed the connection")
-        }
-        Err(error) => Failure::retry(format!("connection lost: {error}")),
-    }
-}
-
-pub(super) fn open_error(error: OpenError) -> Failure {
-    match error {
-        OpenError::RemoteClosedWithError(error) => refusal("connection", &error),
-        error => Failure::retry(format!("connection lost: {error}")),
-    }
-}
-
-pub(super) fn begin_error(error: BeginError) -> Failure {
-    match error {
-        BeginError::ConnectionStopped(reason) => connection_stop(&reason),
-        BeginError::RemoteEndedWithError(error) => refusal("session", &error),
-        error => Failure::retry(format!("no session: {error}")),
-    }
-}
-
-pub(super) fn sender_attach_error(error: SenderAttachError) -> Failure {
-    match error {
-        SenderAttachError::SessionStopped(reason) => session_stop(&reason),
-        SenderAttachError::RemoteClosedWithError(error) => refusal("link", &error),
-        error => Failure::retry(format!("no link: {error}")),
-    }
-}
-
-pub(super) fn receiver_attach_error(error: ReceiverAttachError) -> Failure {
-    match error {
-        ReceiverAttachError::SessionStopped(reason) => session_stop(&reason),
-        ReceiverAttachError::RemoteClosedWithError(error) => refusal("link", &error),
-        error => Failure::retry(format!("no link: {error}")),
-    }
-}
-
-/// A link that has ended: by the server alone, so that it can be attached again, or with more.
-#[derive(Debug)]
-pub(super) enum LinkEnd {
-    /// The link has ended.
-    Detached(Failure),
-    /// More has ended than the link.
-    Stopped(Failure),
-}
-
-impl LinkEnd {
-    pub(super) fn into_failure(self) -> Failure {
-        match self {
-            Self::Detached(failure) | Self::Stopped(failure) => failure,
-        }
-    }
-}
-
-pub(super) fn send_end(error: SendError) -> LinkEnd {
-    match error {
-        SendError::LinkStateError(error) => link_state(error),
-        SendError::Detached(error) => detached(error),
-        error => LinkEnd::Stopped(Failure::retry(format!("link lost: {error}"))),
-    }
-}
-
-pub(super) fn receive_end(error: RecvError) -> LinkEnd {
-    match error {
-        RecvError::LinkStateError(error) => link_state(error),
-        error => LinkEnd::Stopped(Failure::retry(format!("link lost: {error}"))),
-    }
-}
-
-pub(super) fn detached(error: DetachError) -> LinkEnd {
-    link_state(error.into())
-}
-
-fn link_state(error: LinkStateError) -> LinkEnd {
-    match error {
-        LinkStateError::SessionStopped(reason) => LinkEnd::Stopped(session_stop(&reason)),
-        LinkStateError::RemoteDetachedWithError(error)
-        | LinkStateError::RemoteClosedWithError(error) => {
-            LinkEnd::Detached(refusal("link", &error))
-        }
-        LinkStateError::RemoteDetached | LinkStateError::RemoteClosed => {
-            LinkEnd::Detached(Failure::retry("the server ended the link"))
-        }
-        error => LinkEnd::Stopped(Failure::retry(format!("link lost: {error}"))),
-    }
-}
-
-pub(super) fn session_stop(reason: &SessionStopReason) -> Failure {
-    match reason {
-        SessionStopReason::ConnectionStopped(reason) => connection_stop(reason),
-        SessionStopReason::RemoteEndedWithError(error) => refusal("session", error),
-        _ => Failure::retry("the session ended"),
-    }
-}
-
-fn connection_stop(reason: &ConnectionStopReason) -> Failure {
-    match reason {
-        ConnectionStopReason::RemoteClosedWithError(error) => refusal("connection", error),
-        ConnectionStopReason::ClosedWithError(error) => {
-            Failure::retry(format!("connection lost: {}", words_of(error)))
-        }
-        _ => Failure::retry("the connection broke off"),
+        Some(text) => format!("{} {text}", error.condition),
+        None => error.condition.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fe2o3_amqp::types::definitions::AmqpError;
-    use fe2o3_amqp::types::messaging::{Accepted, Modified, Rejected, Released};
-
     use super::*;
 
-    fn rejected(condition: impl Into<ErrorCondition>, text: &str) -> Outcome {
-        let error = Error::new(condition, Some(text.to_owned()), None);
-        Outcome::Rejected(Rejected { error: Some(error) })
+    fn error(condition: &str, text: &str) -> Error {
+        Error {
+            condition: condition.to_owned(),
+            description: Some(text.to_owned()),
+        }
     }
 
-    fn class(outcome: Outcome) -> Option<Class> {
+    fn rejected(condition: &str, text: &str) -> Outcome {
+        Outcome::Rejected(Some(error(condition, text)))
+    }
+
+    fn class(outcome: &Outcome) -> Option<Class> {
         let result = result_of(outcome, Dialect::Artemis);
         result.err().map(|it| it.class)
     }
 
     #[test]
     fn an_outcome_settles_buries_or_repeats_a_record() {
-        assert_eq!(class(Outcome::Accepted(Accepted {})), None);
-        assert_eq!(class(Outcome::Released(Released {})), Some(Class::Retry));
-        let modified = Modified {
-            delivery_failed: None,
-            undeliverable_here: Some(true),
-            message_annotations: None,
-        };
-        assert_eq!(class(Outcome::Modified(modified)), Some(Class::Poison));
-        let full = rejected(AmqpError::ResourceLimitExceeded, "full");
-        assert_eq!(class(full), Some(Class::Retry));
-        let refused = rejected(AmqpError::UnauthorizedAccess, "no");
-        assert_eq!(class(refused), Some(Class::Poison));
-        let failed = || ErrorCondition::Custom("failed".into());
-        let unknown = rejected(failed(), "AMQ119002: target address x does not exist");
-        assert_eq!(class(unknown), Some(Class::Poison));
-        assert_eq!(class(rejected(failed(), "disk")), Some(Class::Retry));
+        assert_eq!(class(&Outcome::Accepted), None);
+        assert_eq!(class(&Outcome::Released), Some(Class::Retry));
+        let modified = |is_undeliverable| class(&Outcome::Modified { is_undeliverable });
+        assert_eq!(modified(true), Some(Class::Poison));
+        assert_eq!(modified(false), Some(Class::Retry));
+        let full = rejected("amqp:resource-limit-exceeded", "full");
+        assert_eq!(class(&full), Some(Class::Retry));
+        let refused = rejected("amqp:unauthorized-access", "no");
+        assert_eq!(class(&refused), Some(Class::Poison));
+        let unknown = rejected("failed", "AMQ119002: target address x does not exist");
+        assert_eq!(class(&unknown), Some(Class::Poison));
+        assert_eq!(class(&rejected("failed", "disk")), Some(Class::Retry));
+        assert_eq!(class(&Outcome::Rejected(None)), Some(Class::Poison));
     }
 
     #[test]
     fn rabbitmq_4_releases_what_reaches_no_queue() {
-        let result = result_of(Outcome::Released(Released {}), Dialect::RabbitMq4);
+        let result = result_of(&Outcome::Released, Dialect::RabbitMq4);
         assert_eq!(result.unwrap_err().class, Class::Poison);
     }
 
     #[test]
     fn a_refusal_says_the_condition_and_whether_somebody_has_to_act() {
-        let refused = |condition: AmqpError, text: &str| {
-            refusal("link", &Error::new(condition, Some(text.to_owned()), None))
-        };
-        let missing = refused(AmqpError::NotFound, "no queue 'x'");
+        let refused = |condition, text| end_of("link", Some(&error(condition, text)));
+        let missing = refused("amqp:not-found", "no queue 'x'");
         assert_eq!(missing.class, Class::Refused);
         assert_eq!(
             missing.reason,
             "the server ended the link: amqp:not-found no queue 'x'"
         );
-        let full = refused(AmqpError::ResourceLimitExceeded, "");
+        let full = refused("amqp:resource-limit-exceeded", "");
         assert_eq!(full.class, Class::Retry);
         let text = "AMQ229032: User: a does not have permission='CONSUME'";
-        let forbidden = refused(AmqpError::InternalError, text);
+        let forbidden = refused("amqp:internal-error", text);
         assert_eq!(forbidden.class, Class::Refused);
     }
 }

@@ -1,12 +1,11 @@
-//! SASL before the connection is opened (AMQP 1.0 section 5.3). It is done here, since the client
-//! below takes EXTERNAL only over TLS of its own.
+//! SASL before the connection is opened (AMQP 1.0 section 5.3).
 
-use fe2o3_amqp::types::primitives::{Binary, Symbol};
-use fe2o3_amqp::types::sasl::{SaslCode, SaslInit, SaslMechanisms, SaslOutcome};
-use serde_amqp::{from_slice, to_vec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Mechanism;
+use super::encoder::Encoder;
+use super::performative::code;
+use super::value::{Items, Malformed, Value, take};
 use crate::{Credentials, Failure, Stream};
 
 /// Shows who we are.
@@ -19,7 +18,7 @@ pub(super) async fn authenticate(
     credentials: Credentials,
     host_name: Option<&str>,
 ) -> Result<(), Failure> {
-    let init = init(mechanism, credentials, host_name)?;
+    let (name, response) = shown(mechanism, credentials)?;
     stream.write_all(&HEADER).await.map_err(lost)?;
     let mut header = [0; 8];
     stream.read_exact(&mut header).await.map_err(lost)?;
@@ -28,47 +27,68 @@ pub(super) async fn authenticate(
         return Err(Failure::refused(text));
     }
     let body = read_frame(stream).await?;
-    let offered: SaslMechanisms = from_slice(&body).map_err(|it| malformed(&it))?;
-    let offered = offered.sasl_server_mechanisms.0;
-    if !offered.contains(&init.mechanism) {
-        let names: Vec<&str> = offered.iter().map(Symbol::as_str).collect();
-        let wanted = init.mechanism.as_str();
-        let text = format!("the server takes {}, not {wanted}", names.join(", "));
+    let offered = mechanisms(&body).map_err(|Malformed(it)| malformed(it))?;
+    if !offered.contains(&name) {
+        let text = format!("the server takes {}, not {name}", offered.join(", "));
         return Err(Failure::refused(text));
     }
-    let body = to_vec(&init).map_err(|it| malformed(&it))?;
-    write_frame(stream, &body).await?;
+    let mut init = Vec::new();
+    Encoder(&mut init).composite(code::SASL_INIT, |fields| {
+        fields.some(|it| it.symbol(name));
+        fields.some(|it| it.binary(response.as_bytes()));
+        fields.maybe(host_name, |it, name| it.string(name));
+    });
+    write_frame(stream, &init).await?;
     let body = read_frame(stream).await?;
-    let outcome: SaslOutcome = from_slice(&body).map_err(|it| malformed(&it))?;
-    match outcome.code {
-        SaslCode::Ok => Ok(()),
-        SaslCode::Auth | SaslCode::SysPerm => {
-            let text = format!("refused by the server: SASL {:?}", outcome.code);
-            Err(Failure::refused(text))
-        }
-        SaslCode::Sys | SaslCode::SysTemp => {
-            let text = format!("refused by the server: SASL {:?}", outcome.code);
-            Err(Failure::retry(text))
+    let answer = outcome(&body).map_err(|Malformed(it)| malformed(it))?;
+    match OUTCOMES.get(answer) {
+        None => Err(malformed(&format!("outcome {answer}"))),
+        Some(("ok", _)) => Ok(()),
+        Some((name, passes)) => {
+            let text = format!("refused by the server: SASL {name}");
+            match passes {
+                true => Err(Failure::retry(text)),
+                false => Err(Failure::refused(text)),
+            }
         }
     }
 }
 
-fn init(
+fn shown(
     mechanism: Mechanism,
     credentials: Credentials,
-    host_name: Option<&str>,
-) -> Result<SaslInit, Failure> {
+) -> Result<(&'static str, String), Failure> {
     let (user_name, password) = credentials.into_text()?;
-    let (name, response) = match (mechanism, user_name) {
+    Ok(match (mechanism, user_name) {
         (Mechanism::Plain, Some(user_name)) => ("PLAIN", format!("\0{user_name}\0{password}")),
         (Mechanism::Plain, None) | (Mechanism::Anonymous, _) => ("ANONYMOUS", String::new()),
         (Mechanism::External, user_name) => ("EXTERNAL", user_name.unwrap_or_default()),
-    };
-    Ok(SaslInit {
-        mechanism: Symbol::from(name),
-        initial_response: Some(Binary::from(response.into_bytes())),
-        hostname: host_name.map(str::to_owned),
     })
+}
+
+/// The mechanisms that a server takes: an array, or one alone.
+fn mechanisms(mut body: &[u8]) -> Result<Vec<&str>, Malformed> {
+    let mut offered = match fields_of(&mut body, code::SASL_MECHANISMS)?.field()? {
+        Value::List(items) => items,
+        one => return Ok(one.text().into_iter().collect()),
+    };
+    let mut names = Vec::new();
+    while let Some(name) = offered.next()? {
+        names.extend(name.text());
+    }
+    Ok(names)
+}
+
+/// The code that ends it.
+fn outcome(mut body: &[u8]) -> Result<usize, Malformed> {
+    let code = fields_of(&mut body, code::SASL_OUTCOME)?.field()?.number();
+    let code = code.and_then(|it| usize::try_from(it).ok());
+    code.ok_or(Malformed("an outcome without a code"))
+}
+
+fn fields_of<'a>(body: &mut &'a [u8], code: u64) -> Result<Items<'a>, Malformed> {
+    let fields = take(body)?.composite(code)?;
+    fields.ok_or(Malformed("not what comes next"))
 }
 
 async fn read_frame(stream: &mut dyn Stream) -> Result<Vec<u8>, Failure> {
@@ -87,7 +107,8 @@ async fn read_frame(stream: &mut dyn Stream) -> Result<Vec<u8>, Failure> {
 }
 
 async fn write_frame(stream: &mut dyn Stream, body: &[u8]) -> Result<(), Failure> {
-    let size = u32::try_from(body.len() + 8).map_err(|it| malformed(&it))?;
+    // Texts of a configuration are shorter.
+    let size = u32::try_from(body.len() + 8).unwrap_or(u32::MAX);
     let mut frame = size.to_be_bytes().to_vec();
     frame.extend([2, SASL_FRAME, 0, 0]);
     frame.extend(body);
@@ -100,12 +121,20 @@ fn lost(error: std::io::Error) -> Failure {
     Failure::of_stream("connection lost during SASL", &error)
 }
 
-fn malformed(error: &dyn std::fmt::Display) -> Failure {
-    Failure::retry(format!("the server's SASL is malformed: {error}"))
+fn malformed(what: &str) -> Failure {
+    Failure::retry(format!("the server's SASL is malformed: {what}"))
 }
 
 const HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 const SASL_FRAME: u8 = 1;
+/// By code, and whether it may be better another time (section 5.3.3.6).
+const OUTCOMES: [(&str, bool); 5] = [
+    ("ok", false),
+    ("auth", false),
+    ("sys", true),
+    ("sys-perm", false),
+    ("sys-temp", true),
+];
 /// The largest frame before larger ones are agreed on (MIN-MAX-FRAME-SIZE).
 const FRAME_BYTES_MAX: usize = 512;
 

@@ -7,6 +7,7 @@ use tidewire_protocol::codec::QoS;
 
 use super::inflate::inflated;
 use super::wire::{self, Message, Resource, SystemProperties, Time};
+use crate::separators::exchange;
 use crate::{Failure, Properties, Record};
 
 /// What all messages of a connector have in common.
@@ -18,8 +19,7 @@ pub(super) struct Sender {
 /// The topic's name over there, and back: RocketMQ has no levels, and takes letters, digits, `-`,
 /// `_` and `%`. `/` and `-` change places.
 pub fn name_of(name: &str) -> String {
-    // No topic has a NUL.
-    name.replace('/', "\0").replace('-', "/").replace('\0', "-")
+    exchange(name, '-')
 }
 
 impl Sender {
@@ -81,11 +81,16 @@ fn properties_of(record: &Record) -> Result<HashMap<String, String>, Failure> {
     let mut properties = HashMap::new();
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for (name, value) in &record.headers {
-        let count = counts.entry(name).or_default();
-        *count += 1;
-        let name = match *count {
+        let name = match record.headers.len() {
             1 => name.clone(),
-            nth => format!("{name}.{nth}"),
+            _ => {
+                let count = counts.entry(name).or_default();
+                *count += 1;
+                match *count {
+                    1 => name.clone(),
+                    nth => format!("{name}.{nth}"),
+                }
+            }
         };
         put(&mut properties, name, value.clone())?;
     }

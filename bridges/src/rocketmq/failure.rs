@@ -32,6 +32,8 @@ pub(super) enum Undelivered {
     Settled(Failure),
     /// The server has enough for now.
     Throttled(Failure),
+    /// It is more at once than the server takes.
+    TooLarge(Failure),
     /// Nothing can be delivered any more.
     Ended(Failure),
 }
@@ -41,6 +43,10 @@ pub(super) fn undelivered(status: &Status, topic: &str, is_required: bool) -> Un
     let reason = words(&format!("topic {topic:?}"), status);
     match status.code {
         TOO_MANY_REQUESTS => Undelivered::Throttled(Failure::retry(reason)),
+        // Brokers measure a batch as one message, and say of it what they say of accidents.
+        INTERNAL_SERVER_ERROR if status.message.contains("body size exceeded") => {
+            Undelivered::TooLarge(Failure::poison(reason))
+        }
         // Nothing else is worth sending either while somebody has to mend it.
         code if is_logins(status) || is_operators(code) && is_required => {
             Undelivered::Ended(Failure::refused(reason))
@@ -190,9 +196,9 @@ mod tests {
 
     fn class(code: i32, is_required: bool) -> (Class, bool) {
         match undelivered(&refusal(code), "t", is_required) {
-            Undelivered::Settled(failure) | Undelivered::Throttled(failure) => {
-                (failure.class, false)
-            }
+            Undelivered::Settled(failure)
+            | Undelivered::Throttled(failure)
+            | Undelivered::TooLarge(failure) => (failure.class, false),
             Undelivered::Ended(failure) => (failure.class, true),
         }
     }
@@ -222,8 +228,11 @@ mod tests {
         assert_eq!(class(12345, true), (Class::Retry, false));
         let mut large = refusal(50001);
         large.message = "ProxyException: the message is illegal, maybe msg body".to_owned();
-        let undelivered = undelivered(&large, "t", true);
-        assert!(matches!(undelivered, Undelivered::Settled(it) if it.class == Class::Poison));
+        let illegal = undelivered(&large, "t", true);
+        assert!(matches!(illegal, Undelivered::Settled(it) if it.class == Class::Poison));
+        large.message = "message body size exceeded. RuntimeException. org.apache".to_owned();
+        let much = undelivered(&large, "t", true);
+        assert!(matches!(much, Undelivered::TooLarge(it) if it.class == Class::Poison));
         let text = words("topic \"t\"", &refusal(42900));
         assert_eq!(text, "topic \"t\": 42900 TOO_MANY_REQUESTS: why");
     }

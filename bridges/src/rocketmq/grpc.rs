@@ -32,6 +32,22 @@ pub(super) struct Channel {
 /// What is to be polled for the calls to go on.
 pub(super) type Driver = Connection<Box<dyn Stream>, Bytes>;
 
+/// What a call asks, as it goes out.
+#[derive(Debug)]
+pub(super) struct Framed<M> {
+    frame: Bytes,
+    method: PhantomData<fn() -> M>,
+}
+
+impl<M: Method> Framed<M> {
+    pub(super) fn of(message: &M) -> Self {
+        Self {
+            frame: frame(message),
+            method: PhantomData,
+        }
+    }
+}
+
 /// The answers to one call.
 pub(super) struct Answers<A> {
     body: RecvStream,
@@ -72,11 +88,11 @@ impl Channel {
     pub(super) async fn call<M: Method>(
         &self,
         client_id: &str,
-        message: M,
+        question: Framed<M>,
         patience: Duration,
     ) -> Result<M::Answer, Failure> {
         let answered = async {
-            let (mut answers, question) = self.ask(client_id, &message, Some(patience)).await?;
+            let (mut answers, question) = self.ask(client_id, question, Some(patience)).await?;
             drop(question);
             let answer = answers.next().await?;
             answer.ok_or_else(|| Failure::retry("an empty answer"))
@@ -88,11 +104,11 @@ impl Channel {
     pub(super) async fn collect<M: Method>(
         &self,
         client_id: &str,
-        message: M,
+        question: Framed<M>,
         patience: Duration,
     ) -> Result<Vec<M::Answer>, Failure> {
         let answered = async {
-            let (mut answers, question) = self.ask(client_id, &message, Some(patience)).await?;
+            let (mut answers, question) = self.ask(client_id, question, Some(patience)).await?;
             drop(question);
             let mut all = Vec::new();
             while let Some(answer) = answers.next().await? {
@@ -110,16 +126,16 @@ impl Channel {
     pub(super) async fn converse<M: Method>(
         &self,
         client_id: &str,
-        message: &M,
+        question: Framed<M>,
     ) -> Result<(SendStream<Bytes>, Answers<M::Answer>), Failure> {
-        let (answers, question) = self.ask(client_id, message, None).await?;
+        let (answers, question) = self.ask(client_id, question, None).await?;
         Ok((question, answers))
     }
 
     async fn ask<M: Method>(
         &self,
         client_id: &str,
-        message: &M,
+        Framed { frame, .. }: Framed<M>,
         patience: Option<Duration>,
     ) -> Result<(Answers<M::Answer>, SendStream<Bytes>), Failure> {
         let path = format!(
@@ -142,7 +158,7 @@ impl Channel {
         let mut requests = self.requests.clone().ready().await.map_err(lost)?;
         let (response, mut question) = requests.send_request(request, false).map_err(lost)?;
         let is_all = patience.is_some();
-        question.send_data(frame(message), is_all).map_err(lost)?;
+        question.send_data(frame, is_all).map_err(lost)?;
         let response = response.await.map_err(lost)?;
         if response.status() != http::StatusCode::OK {
             let text = format!("HTTP status {}", response.status());

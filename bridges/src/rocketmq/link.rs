@@ -249,6 +249,7 @@ impl Link {
             }
             Err(status) => match undelivered(&status, topic, is_required) {
                 Undelivered::Ended(failure) => return Err(failure),
+                Undelivered::TooLarge(failure) => Verdict::TooLarge(failure),
                 Undelivered::Settled(failure) if failure.class == crate::Class::Poison => {
                     Verdict::Refused(failure)
                 }

@@ -3,17 +3,22 @@
 //! Messages without a group go in batches, as many at a time as the window takes: RocketMQ spreads
 //! them over queues and keeps no order between them. Of a group one message is on its way, since
 //! requests overtake each other; a batch would not go to the queue of its group.
+//!
+//! A request costs far more than a message in it. So while a few batches are on their way, messages
+//! wait for others to share the next one with, until it is full or one of those has come back.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::wire::Message;
+use super::grpc::Framed;
+use super::wire::{Message, SendMessageRequest};
 use crate::{Failure, Settled};
 
 /// What is sent in one request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Batch {
     pub(super) number: u64,
-    pub(super) messages: Vec<Message>,
+    pub(super) topic: String,
+    pub(super) question: Framed<SendMessageRequest>,
 }
 
 /// How a batch ended.
@@ -23,6 +28,8 @@ pub(super) enum Verdict {
     Taken,
     /// The server will never have it.
     Refused(Failure),
+    /// It is more at once than the server takes.
+    TooLarge(Failure),
     /// Another attempt may succeed.
     Failed(Failure),
 }
@@ -31,10 +38,14 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Outbox {
     inflight_max: usize,
+    /// Bytes of messages in one request; less once the server took less.
+    batch_bytes_max: usize,
     waiting: VecDeque<Item>,
     /// The next of groups whose message before has ended; before all that waits.
     ready: VecDeque<Item>,
     flying: HashMap<u64, Vec<Item>>,
+    /// Those of them that others could have shared.
+    batches: usize,
     /// What is on its way, in messages and in bytes.
     messages: usize,
     bytes: usize,
@@ -61,9 +72,11 @@ impl Outbox {
     pub(super) fn new(inflight_max: usize) -> Self {
         Self {
             inflight_max,
+            batch_bytes_max: BATCH_BYTES_MAX,
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             flying: HashMap::new(),
+            batches: 0,
             messages: 0,
             bytes: 0,
             groups: HashMap::new(),
@@ -96,6 +109,9 @@ impl Outbox {
 
     /// What is to be sent now, if the window has room.
     pub(super) fn next(&mut self) -> Option<Batch> {
+        if self.may_wait() {
+            return None;
+        }
         let mut items = Vec::new();
         let mut bytes = 0;
         while self.messages + items.len() < self.inflight_max
@@ -105,7 +121,7 @@ impl Outbox {
             let fits = items.first().is_none_or(|first| are_alike(first, &item));
             if !fits
                 || items.len() >= BATCH_MAX
-                || bytes + item.bytes() > BATCH_BYTES_MAX && bytes > 0
+                || bytes + item.bytes() > self.batch_bytes_max && !items.is_empty()
             {
                 self.put_back(item);
                 break;
@@ -119,11 +135,26 @@ impl Outbox {
         self.last_number += 1;
         self.messages += items.len();
         self.bytes += bytes;
-        let messages = items.iter().map(|it| it.message.clone()).collect();
+        self.batches += usize::from(items.first().is_some_and(Item::is_plain));
+        let (topic, question) = request_of(&mut items);
         self.flying.insert(self.last_number, items);
         Some(Batch {
             number: self.last_number,
-            messages,
+            topic,
+            question,
+        })
+    }
+
+    /// Whether all that waits is less than one batch, and others are on their way.
+    fn may_wait(&self) -> bool {
+        let is_little = self.ready.is_empty() && self.waiting.len() < BATCH_MAX;
+        if self.batches < BATCHES_FEW || !is_little {
+            return false;
+        }
+        let waiting = || self.waiting.iter();
+        self.waiting.front().is_some_and(|first| {
+            waiting().all(|it| are_alike(first, it))
+                && waiting().map(Item::bytes).sum::<usize>() < self.batch_bytes_max
         })
     }
 
@@ -158,8 +189,16 @@ impl Outbox {
     /// What is settled by the end of a batch.
     pub(super) fn settle(&mut self, number: u64, verdict: &Verdict) -> Vec<Settled> {
         let items = self.flying.remove(&number).unwrap_or_default();
+        self.batches -= usize::from(items.first().is_some_and(Item::is_plain));
+        let bytes = items.iter().map(Item::bytes).sum::<usize>();
         self.messages -= items.len();
-        self.bytes -= items.iter().map(Item::bytes).sum::<usize>();
+        self.bytes -= bytes;
+        if matches!(verdict, Verdict::TooLarge(_)) && items.len() > 1 {
+            self.batch_bytes_max = self.batch_bytes_max.min(bytes / 2);
+            let again = items.into_iter().rev();
+            again.for_each(|item| self.waiting.push_front(item));
+            return Vec::new();
+        }
         if matches!(verdict, Verdict::Refused(_)) && items.len() > 1 {
             // One of them is to blame.
             for item in items.into_iter().rev() {
@@ -177,7 +216,9 @@ impl Outbox {
             }
             let result = match verdict {
                 Verdict::Taken => Ok(()),
-                Verdict::Refused(failure) | Verdict::Failed(failure) => Err(failure.clone()),
+                Verdict::Refused(failure)
+                | Verdict::TooLarge(failure)
+                | Verdict::Failed(failure) => Err(failure.clone()),
             };
             let sequence = item.sequence;
             settled.push(Settled { sequence, result });
@@ -216,6 +257,29 @@ impl Item {
     fn bytes(&self) -> usize {
         self.message.body.len()
     }
+
+    /// Whether it may share a batch.
+    fn is_plain(&self) -> bool {
+        let system = self.message.system_properties.as_ref();
+        self.group.is_none()
+            && !self.is_alone
+            && system.is_some_and(|it| it.delivery_timestamp.is_none())
+    }
+}
+
+/// The request that sends messages, and their topic. They are kept, but not copied.
+fn request_of(items: &mut [Item]) -> (String, Framed<SendMessageRequest>) {
+    let messages = items.iter_mut().map(|it| std::mem::take(&mut it.message));
+    let request = SendMessageRequest {
+        messages: messages.collect(),
+    };
+    let topic = request.messages.first().and_then(|it| it.topic.as_ref());
+    let topic = topic.map(|it| it.name.clone()).unwrap_or_default();
+    let question = Framed::of(&request);
+    for (item, message) in items.iter_mut().zip(request.messages) {
+        item.message = message;
+    }
+    (topic, question)
 }
 
 fn group_of(message: &Message) -> Option<Group> {
@@ -226,15 +290,11 @@ fn group_of(message: &Message) -> Option<Group> {
 
 /// Whether two messages may share a batch.
 fn are_alike(one: &Item, other: &Item) -> bool {
-    let is_plain = |it: &Item| {
-        let system = it.message.system_properties.as_ref();
-        it.group.is_none()
-            && !it.is_alone
-            && system.is_some_and(|it| it.delivery_timestamp.is_none())
-    };
-    is_plain(one) && is_plain(other) && one.message.topic == other.message.topic
+    one.is_plain() && other.is_plain() && one.message.topic == other.message.topic
 }
 
+/// So many batches go at once, full or not: nothing waits while there is little to send.
+const BATCHES_FEW: usize = 4;
 /// Messages in one request.
 const BATCH_MAX: usize = 32;
 /// Bytes of messages in one request; servers take 4 MiB.
@@ -272,9 +332,11 @@ mod tests {
 
     /// How many messages are sent in each request now.
     fn sent(outbox: &mut Outbox) -> Vec<usize> {
-        std::iter::from_fn(|| outbox.next())
-            .map(|it| it.messages.len())
-            .collect()
+        let mut sizes = Vec::new();
+        while let Some(batch) = outbox.next() {
+            sizes.push(outbox.flying[&batch.number].len());
+        }
+        sizes
     }
 
     fn sequences(settled: &[Settled]) -> Vec<(u64, bool)> {
@@ -305,6 +367,40 @@ mod tests {
         );
         assert_eq!(sent(&mut outbox), [1]);
         assert_eq!((outbox.messages, outbox.bytes), (3, 3));
+    }
+
+    #[test]
+    fn while_some_batches_are_on_their_way_messages_wait_for_others_to_share_the_next() {
+        let mut outbox = filled(99, &[]);
+        for sequence in 1..=4 {
+            assert_eq!(outbox.push(sequence, message("t", None)), None);
+            assert_eq!(sent(&mut outbox), [1]);
+        }
+        for sequence in 5..=9 {
+            assert_eq!(outbox.push(sequence, message("t", None)), None);
+            assert!(sent(&mut outbox).is_empty());
+        }
+        // Not where the next has another topic, nor beside what goes alone anyway.
+        assert_eq!(outbox.push(10, message("u", None)), None);
+        assert_eq!(sent(&mut outbox), [5]);
+        assert_eq!(outbox.push(11, message("t", None)), None);
+        assert_eq!(sent(&mut outbox), [1]);
+        for number in [1, 2, 3] {
+            outbox.settle(number, &Verdict::Taken);
+        }
+        assert_eq!(sent(&mut outbox), [1]);
+        assert_eq!(outbox.push(12, message("t", Some("a"))), None);
+        assert_eq!(sent(&mut outbox), [1]);
+        // A full one does not wait.
+        for sequence in 13..=46 {
+            assert_eq!(outbox.push(sequence, message("t", None)), None);
+        }
+        assert_eq!(sent(&mut outbox), [32]);
+        for number in [4, 5, 6, 7, 9] {
+            outbox.settle(number, &Verdict::Taken);
+        }
+        assert_eq!(outbox.batches, 0);
+        assert_eq!(sent(&mut outbox), [2]);
     }
 
     #[test]
@@ -347,6 +443,19 @@ mod tests {
         assert_eq!(sequences(&outbox.settle(2, &poison)), [(1, false)]);
         assert_eq!(sequences(&outbox.settle(3, &Verdict::Taken)), [(2, true)]);
         assert_eq!((outbox.messages, outbox.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_that_is_more_than_the_server_takes_is_sent_in_smaller_ones() {
+        let mut outbox = filled(9, &[("t", None); 5]);
+        assert_eq!(sent(&mut outbox), [5]);
+        let much = Verdict::TooLarge(Failure::poison("why"));
+        assert_eq!(outbox.settle(1, &much), []);
+        assert_eq!(sent(&mut outbox), [2, 2, 1]);
+        let all = [(1, true), (2, true)];
+        assert_eq!(sequences(&outbox.settle(2, &Verdict::Taken)), all);
+        // One that is too large alone is so for ever.
+        assert_eq!(sequences(&outbox.settle(4, &much)), [(5, false)]);
     }
 
     #[test]

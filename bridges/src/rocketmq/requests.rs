@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::deliveries::{Acknowledgement, Refusal, Renewal};
+use super::grpc;
 use super::outbox::Batch;
 use super::polls::Question;
 use super::session::{LONG_POLLING, Session, Spot, expression_of, time_of};
 use super::settings::{ConsumerSettings, Settings};
 use super::wire::{
     AckMessageRequest, AckMessageResponse, ChangeInvisibleDurationRequest, ForwardRequest,
-    MessageQueue, Method, ReceiveMessageRequest, ReceiveMessageResponse, SendMessageRequest,
-    Status,
+    MessageQueue, Method, ReceiveMessageRequest, ReceiveMessageResponse, Status,
 };
 use crate::Failure;
 
@@ -75,12 +75,14 @@ impl Requests {
         Some(outcome.map_err(broken))
     }
 
-    pub(super) fn send(&mut self, Batch { number, messages }: Batch) {
-        let topic = messages.first().and_then(|it| it.topic.as_ref());
-        let topic = topic.map(|it| it.name.clone()).unwrap_or_default();
+    pub(super) fn send(&mut self, batch: Batch) {
+        let Batch {
+            number,
+            topic,
+            question,
+        } = batch;
         let client_id = self.session.producer_id();
-        let request = SendMessageRequest { messages };
-        self.ask(client_id, request, move |answer| Outcome::Sent {
+        self.ask(client_id, question, move |answer| Outcome::Sent {
             number,
             topic,
             answer: answer.map(|it| it.status),
@@ -97,11 +99,15 @@ impl Requests {
             invisible_duration: Some(time_of(consumer.invisible)),
             long_polling_timeout: Some(time_of(LONG_POLLING)),
         };
+        let question = grpc::Framed::of(&request);
         let patience = LONG_POLLING + self.settings.ack_timeout;
         let (session, since) = (Arc::clone(&self.session), Instant::now());
         self.tasks.spawn(async move {
             let client_id = session.consumer_id();
-            let answer = session.channel.collect(&client_id, request, patience).await;
+            let answer = session
+                .channel
+                .collect(&client_id, question, patience)
+                .await;
             Outcome::Received {
                 spot,
                 asked,
@@ -118,9 +124,11 @@ impl Requests {
             entries: acknowledgement.entries.clone(),
         };
         let client_id = self.session.consumer_id();
-        self.ask(client_id, request, |answer| Outcome::Acknowledged {
-            acknowledgement,
-            answer,
+        self.ask(client_id, grpc::Framed::of(&request), |answer| {
+            Outcome::Acknowledged {
+                acknowledgement,
+                answer,
+            }
         });
     }
 
@@ -137,9 +145,11 @@ impl Requests {
             max_delivery_attempts: refusal.attempt,
         };
         let client_id = self.session.consumer_id();
-        self.ask(client_id, request, move |answer| Outcome::Forwarded {
-            number,
-            answer: answer.map(|it| it.status),
+        self.ask(client_id, grpc::Framed::of(&request), move |answer| {
+            Outcome::Forwarded {
+                number,
+                answer: answer.map(|it| it.status),
+            }
         });
     }
 
@@ -153,17 +163,19 @@ impl Requests {
             message_id: renewal.message_id,
         };
         let client_id = self.session.consumer_id();
-        self.ask(client_id, request, move |answer| Outcome::Renewed {
-            number,
-            since,
-            answer: answer.map(|it| (it.status, it.receipt_handle)),
+        self.ask(client_id, grpc::Framed::of(&request), move |answer| {
+            Outcome::Renewed {
+                number,
+                since,
+                answer: answer.map(|it| (it.status, it.receipt_handle)),
+            }
         });
     }
 
     /// Says that we live, for each direction.
     pub(super) fn say_alive(&mut self) {
         for (client_id, request) in self.session.heartbeats() {
-            self.ask(client_id, request, |answer| {
+            self.ask(client_id, grpc::Framed::of(&request), |answer| {
                 Outcome::Alive(answer.map(|it| it.status))
             });
         }
@@ -189,7 +201,7 @@ impl Requests {
     fn ask<M: Method + 'static>(
         &mut self,
         client_id: String,
-        request: M,
+        question: grpc::Framed<M>,
         outcome: impl FnOnce(Result<M::Answer, Failure>) -> Outcome + Send + 'static,
     ) where
         M::Answer: Send,
@@ -197,7 +209,7 @@ impl Requests {
         let session = Arc::clone(&self.session);
         let patience: Duration = self.settings.ack_timeout;
         self.tasks.spawn(async move {
-            let answer = session.channel.call(&client_id, request, patience).await;
+            let answer = session.channel.call(&client_id, question, patience).await;
             outcome(answer)
         });
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::failure::{check, of_request};
-use super::grpc::{Channel, Driver};
+use super::grpc::{Channel, Driver, Framed};
 use super::requests::Outcome;
 use super::settings::{ConsumerSettings, Filter, ProducerSettings, Settings};
 use super::sign::VERSION;
@@ -77,7 +77,10 @@ impl Session {
             settings: Some(settings),
             ..TelemetryCommand::default()
         };
-        let (question, mut answers) = self.channel.converse(&client_id, &command).await?;
+        let (question, mut answers) = self
+            .channel
+            .converse(&client_id, Framed::of(&command))
+            .await?;
         let answer = answers.next().await?;
         let status = answer.and_then(|it| it.status);
         check(status).map_err(|status| of_request(&format!("client {client_id:?}"), &status))?;
@@ -144,7 +147,10 @@ impl Session {
         };
         let patience = self.settings.ack_timeout;
         let client_id = self.producer_id();
-        let answer = self.channel.call(&client_id, request, patience).await?;
+        let answer = self
+            .channel
+            .call(&client_id, Framed::of(&request), patience)
+            .await?;
         let refused = |status| of_request(&format!("topic {topic:?}"), &status);
         check(answer.status).map_err(refused)?;
         Ok(answer.message_queues)
@@ -203,7 +209,10 @@ impl Session {
                 group: heartbeat.group,
             };
             // It finds out by itself, too.
-            let _ = self.channel.call(&client_id, request, GOODBYE).await;
+            let _ = self
+                .channel
+                .call(&client_id, Framed::of(&request), GOODBYE)
+                .await;
         }
     }
 }

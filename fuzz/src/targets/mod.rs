@@ -5,6 +5,7 @@ pub mod decode;
 pub mod differential;
 pub mod retained;
 pub mod round_trip;
+pub mod server;
 pub mod session_operations;
 pub mod trie;
 
@@ -14,7 +15,7 @@ use tidewire_protocol::codec::{ProtocolVersion, Receiver};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("decode", decode::run),
     ("round_trip", round_trip::run),
     ("chunking", chunking::run),
@@ -22,6 +23,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("session_operations", session_operations::run),
     ("trie", trie::run),
     ("retained", retained::run),
+    ("amqp10_server", server::amqp10),
+    ("amqp091_server", server::amqp091),
 ];
 
 /// All versions of the protocol.

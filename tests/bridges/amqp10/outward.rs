@@ -208,7 +208,7 @@ pub(super) fn users_are_let_in_refused_and_kept_from_addresses_in_the_servers_wo
     assert!(error.contains("permission='SEND'"), "{error}");
     let receiving = "address = \"secure\"\n[[bridges.in]]\nfilters = [\"secure\"]";
     for (config, words) in [
-        (config("plain", "wrong", ""), "SASL Auth"),
+        (config("plain", "wrong", ""), "SASL auth"),
         (
             config("nobody", "secret", receiving),
             "permission='CONSUME'",

@@ -24,6 +24,7 @@ fn a_bridge_over_amqp_1_0_and_a_real_rabbitmq_exchange_what_the_guide_promises()
     every_qos_reaches_the_exchange_by_its_routing_key(&rabbit);
     each_queue_has_a_link_of_its_own(&rabbit);
     deliveries_have_the_topic_of_their_routing_key_and_leave_the_queue(&rabbit);
+    more_than_there_is_credit_for_comes_over_one_connection(&rabbit);
     what_is_missing_over_there_is_said_in_its_words(&rabbit);
     nothing_is_lost_on_the_way_out_while_the_server_is_killed(&mut rabbit);
     nothing_is_lost_from_end_to_end_while_everything_is_killed(&mut rabbit);
@@ -88,6 +89,27 @@ fn deliveries_have_the_topic_of_their_routing_key_and_leave_the_queue(rabbit: &R
     assert!(there.poll("commands").is_none());
 }
 
+/// The server counts along: whoever counts otherwise loses the session.
+fn more_than_there_is_credit_for_comes_over_one_connection(rabbit: &RabbitMq) {
+    let there = rabbit.client();
+    there.queue("many", "many");
+    let own = format!("receive_maximum = 20\n{OWN}\naddress = \"many\"");
+    let lines = format!("{own}\n[[bridges.in]]\nfilters = [\"many\"]");
+    let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
+    wait_until_up(&ours);
+    let mut receiver = Client::connect(&ours, "receiver");
+    receiver.subscribe("many");
+    let all = numbers(200);
+    for number in &all {
+        let persistent = BasicProperties::default().with_delivery_mode(2);
+        there.publish("many", number, persistent);
+    }
+    assert_eq!(receiver.payloads(all.len()), all);
+    let (_, state) = ours.order("up", "state");
+    assert!(state.contains("\"connects\":1,"), "{state}");
+    ours.stop();
+}
+
 fn what_is_missing_over_there_is_said_in_its_words(rabbit: &RabbitMq) {
     let cases = [
         (
@@ -100,7 +122,7 @@ fn what_is_missing_over_there_is_said_in_its_words(rabbit: &RabbitMq) {
         ),
         (
             format!("user_name = \"guest\"\npassword = \"wrong\"\n{OWN}\n{OUT}"),
-            "SASL Auth",
+            "SASL auth",
         ),
         (
             format!("{OWN}\naddress = \"none\"\n[[bridges.in]]\nfilters = [\"x\"]"),
@@ -117,7 +139,7 @@ fn what_is_missing_over_there_is_said_in_its_words(rabbit: &RabbitMq) {
 }
 
 fn nothing_is_lost_on_the_way_out_while_the_server_is_killed(rabbit: &mut RabbitMq) {
-    rabbit.client().queue("out", "t.out");
+    rabbit.lasting_queue("out", "t.out");
     let lines = format!("inflight_max = 20\n{PATIENCE}\n{OWN}\n{OUT}");
     let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
     wait_until_up(&ours);
@@ -132,7 +154,7 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed(rabbit: &mut Rabbit
 }
 
 fn nothing_is_lost_from_end_to_end_while_everything_is_killed(rabbit: &mut RabbitMq) {
-    rabbit.client().queue("ledger", "t.1");
+    rabbit.lasting_queue("ledger", "t.1");
     let hub = Broker::tidewire(free_port(), "");
     let mut receiver = Client::connect(&hub, "receiver");
     receiver.subscribe("in/#");

@@ -17,7 +17,7 @@ pub(super) fn nothing_is_lost_on_the_way_out_over_kills_of_either_side(rabbit: &
     const COUNT: usize = 5_000;
     let here = free_port();
     let config = format!("node = \"plant\"\n{}", bridge(rabbit.port, OUT));
-    rabbit.client().queue("ledger", "t.ledger");
+    rabbit.lasting_queue("ledger", "t.ledger");
     let mut ours = Broker::tidewire(here, &config);
     wait_until_up(&ours);
     rabbit.kill();

@@ -285,7 +285,7 @@ fn a_certificate_is_shown_and_one_that_has_expired_is_said_in_words(rabbit: &Rab
 fn nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(
     rabbit: &mut RabbitMq,
 ) {
-    rabbit.client().queue("out", "t.out");
+    rabbit.lasting_queue("out", "t.out");
     let lines = format!("inflight_max = 20\nack_timeout_seconds = 10\n{OUT}");
     let ours = Broker::tidewire(free_port(), &bridge(rabbit.port, &lines));
     wait_until_up(&ours);
@@ -306,8 +306,8 @@ fn nothing_is_lost_on_the_way_out_while_the_server_is_killed_and_started_again(
 fn nothing_is_lost_on_the_way_in_while_the_server_is_killed_and_started_again(
     rabbit: &mut RabbitMq,
 ) {
+    rabbit.lasting_queue("in", "in.#");
     let there = rabbit.client();
-    there.queue("in", "in.#");
     for number in 0..1_000 {
         let persistent = BasicProperties::default().with_delivery_mode(2);
         there.publish("in.x", &number.to_string(), persistent);

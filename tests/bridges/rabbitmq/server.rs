@@ -106,6 +106,13 @@ impl RabbitMq {
         Client::connect(self.port)
     }
 
+    /// A queue that is bound with this key and outlives a kill: the server writes down what was
+    /// declared when it has the time, and has lost bindings of just now.
+    pub(crate) fn lasting_queue(&self, name: &str, key: &str) {
+        self.client().queue(name, key);
+        self.control(&["eval", "ok = mnesia:sync_log()."]);
+    }
+
     /// Runs `rabbitmqctl`.
     pub(crate) fn control(&self, arguments: &[&str]) {
         let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
