@@ -163,6 +163,11 @@ pub(super) fn a_message_that_is_refused_goes_to_the_dead_letter_topic_and_holds_
     );
     refuse("any/ä", "strange", ("a", "b"), "40002 ILLEGAL_TOPIC");
     wait_until_sent(&ours, 50);
+    // Each fits, and all at once do not.
+    let padding = "x".repeat(20_000);
+    let many: Vec<String> = (0..20).map(|it| format!("{it} {padding}")).collect();
+    sender.publish_all("t/fits", &many, Q1);
+    wait_until_sent(&ours, 70);
 }
 
 pub(super) fn tls_trusts_the_authority_that_is_given_and_no_other(rocket: &RocketMq) {
