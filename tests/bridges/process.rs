@@ -29,10 +29,15 @@ pub(crate) fn free_port() -> u16 {
 
 /// A directory of its own for a test.
 pub(crate) fn directory() -> PathBuf {
+    directory_in(&std::env::temp_dir())
+}
+
+/// The same in a place that the caller has chosen.
+pub(crate) fn directory_in(base: &Path) -> PathBuf {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let number = MADE.fetch_add(1, Ordering::Relaxed);
     let name = format!("tidewire-bridges-{}-{number}", std::process::id());
-    let directory = std::env::temp_dir().join(name);
+    let directory = base.join(name);
     std::fs::create_dir_all(&directory).expect("a directory");
     directory
 }
