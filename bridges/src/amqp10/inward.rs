@@ -31,15 +31,12 @@ pub(super) struct Inward {
     connection: u64,
     /// What the server calls the link, once it has granted it.
     their_handle: Option<u32>,
-    is_granted: bool,
     /// When it was attached, or asked for.
     since: Instant,
     delivery_count: u32,
     credit: u32,
     unaccepted: u32,
-    /// Of the latest delivery; the lower half is the server's number.
-    last_number: u64,
-    /// That of the next if the server counts on.
+    /// Of the next delivery if the server counts on; the lower half is the server's number.
     next_number: u64,
     /// What is below came over an earlier link.
     first_number: u64,
@@ -71,12 +68,10 @@ impl Inward {
             session,
             connection: 0,
             their_handle: None,
-            is_granted: false,
             since: Instant::now(),
             delivery_count: 0,
             credit: 0,
             unaccepted: 0,
-            last_number: FIRST_NUMBER,
             next_number: FIRST_NUMBER,
             first_number: FIRST_NUMBER,
             parts: Vec::new(),
@@ -99,7 +94,6 @@ impl Inward {
             });
         self.since = Instant::now();
         self.their_handle = None;
-        self.is_granted = false;
     }
 
     /// Messages may come from now on.
@@ -108,14 +102,14 @@ impl Inward {
         self.redelivered.begin_link();
     }
 
+    /// Whether the server has granted the link.
     pub(super) fn is_ready(&self) -> bool {
-        self.is_granted
+        self.their_handle.is_some()
     }
 
     /// The server has answered the link; if it has not granted it, it says why.
     pub(super) fn attached(&mut self, answer: &Attach<'_>) {
-        self.their_handle = Some(answer.handle);
-        self.is_granted = answer.is_granted;
+        self.their_handle = answer.is_granted.then_some(answer.handle);
         self.delivery_count = answer.initial_delivery_count;
         self.since = Instant::now();
     }
@@ -126,7 +120,7 @@ impl Inward {
         let has = self.credit;
         let is_safe = has == 0 || !self.settings.dialect.may_exceed_credit();
         let is_due = wanted > has && (wanted - has) * 2 >= self.settings.credit;
-        if self.is_granted && is_safe && is_due {
+        if self.is_ready() && is_safe && is_due {
             self.credit = wanted;
             self.session.flow(wire, Some(self.state()));
         }
@@ -145,7 +139,7 @@ impl Inward {
         self.session.learn(flow);
         if flow.wants_answer {
             // What is about the session alone is no reason to renew credit.
-            let is_asked = self.is_granted && flow.link.is_some();
+            let is_asked = self.is_ready() && flow.link.is_some();
             self.session.flow(wire, is_asked.then(|| self.state()));
         }
     }
@@ -184,8 +178,7 @@ impl Inward {
         harvest: &mut Harvest,
     ) -> Result<(), Failure> {
         self.session.received();
-        let is_open = self.is_granted && self.their_handle == Some(transfer.handle);
-        if !is_open || self.connection == 0 {
+        if self.their_handle != Some(transfer.handle) || self.connection == 0 {
             return Err(Malformed("a message over a link that is not open").into());
         }
         if !self.is_in_parts {
@@ -216,8 +209,7 @@ impl Inward {
     /// A message begins.
     fn count(&mut self, id: u32) -> Result<(), Failure> {
         let step = id.wrapping_sub(id_of(self.next_number));
-        self.last_number = self.next_number + u64::from(step);
-        self.next_number = self.last_number + 1;
+        self.next_number += u64::from(step) + 1;
         self.delivery_count = self.delivery_count.wrapping_add(1);
         self.credit = self.credit.saturating_sub(1);
         self.unaccepted += 1;
@@ -230,7 +222,7 @@ impl Inward {
 
     /// A message is complete.
     fn take(&mut self, message: &[u8], wire: &mut Wire, harvest: &mut Harvest) {
-        let number = self.last_number;
+        let number = self.next_number - 1;
         let arrived = read(message).map_err(|Malformed(what)| what.to_owned());
         let (record, evidence) = match arrived.and_then(|it| self.arrived(&it)) {
             Ok(arrived) => arrived,
@@ -295,7 +287,7 @@ impl Inward {
     pub(super) fn detached(&mut self, it: &Detach, wire: &mut Wire) -> Result<(), Failure> {
         let failure = end_of("link", it.error.as_ref());
         // Whoever detaches us at once is asked again after a pause only.
-        if !self.is_granted || self.since.elapsed() < STABLE {
+        if !self.is_ready() || self.since.elapsed() < STABLE {
             return Err(failure);
         }
         self.session.agree(wire, HANDLE, it);
@@ -313,7 +305,7 @@ impl Inward {
     /// # Errors
     /// The server does not answer.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        match !self.is_granted && self.since.elapsed() >= self.settings.connect_timeout {
+        match !self.is_ready() && self.since.elapsed() >= self.settings.connect_timeout {
             true => Err(Failure::retry("the server does not answer the link")),
             false => Ok(()),
         }
