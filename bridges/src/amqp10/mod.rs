@@ -9,6 +9,7 @@ mod convert;
 mod deliveries;
 mod dialect;
 mod encoder;
+mod frame;
 mod harvest;
 mod inward;
 mod lane;

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Mechanism;
 use super::encoder::Encoder;
+use super::frame::{self, HEAD_BYTES, Head, Kind};
 use super::performative::code;
 use super::value::{Items, Malformed, Value, take};
 use crate::{Credentials, Failure, Stream};
@@ -33,12 +34,15 @@ pub(super) async fn authenticate(
         return Err(Failure::refused(text));
     }
     let mut init = Vec::new();
+    let begin = frame::begin(&mut init, Kind::Sasl, 0);
     Encoder(&mut init).composite(code::SASL_INIT, |fields| {
         fields.some(|it| it.symbol(name));
         fields.some(|it| it.binary(response.as_bytes()));
         fields.maybe(host_name, |it, name| it.string(name));
     });
-    write_frame(stream, &init).await?;
+    frame::end(&mut init, begin);
+    stream.write_all(&init).await.map_err(lost)?;
+    stream.flush().await.map_err(lost)?;
     let body = read_frame(stream).await?;
     let answer = outcome(&body).map_err(|Malformed(it)| malformed(it))?;
     match OUTCOMES.get(answer) {
@@ -92,28 +96,13 @@ fn fields_of<'a>(body: &mut &'a [u8], code: u64) -> Result<Items<'a>, Malformed>
 }
 
 async fn read_frame(stream: &mut dyn Stream) -> Result<Vec<u8>, Failure> {
-    let mut head = [0; 8];
-    stream.read_exact(&mut head).await.map_err(lost)?;
-    let [a, b, c, d, offset, kind, _, _] = head;
-    let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-    let start = 4 * usize::from(offset);
-    let is_valid = (8..=FRAME_BYTES_MAX).contains(&size) && (8..=size).contains(&start);
-    if kind != SASL_FRAME || !is_valid {
-        return Err(malformed(&format!("frame {head:02x?}")));
-    }
-    let mut rest = vec![0; size - 8];
+    let mut bytes = [0; HEAD_BYTES];
+    stream.read_exact(&mut bytes).await.map_err(lost)?;
+    let head = Head::read(bytes, Kind::Sasl, FRAME_BYTES_MAX);
+    let head = head.ok_or_else(|| malformed(&format!("frame {bytes:02x?}")))?;
+    let mut rest = vec![0; head.bytes - HEAD_BYTES];
     stream.read_exact(&mut rest).await.map_err(lost)?;
-    Ok(rest.split_off(start - 8))
-}
-
-async fn write_frame(stream: &mut dyn Stream, body: &[u8]) -> Result<(), Failure> {
-    // Texts of a configuration are shorter.
-    let size = u32::try_from(body.len() + 8).unwrap_or(u32::MAX);
-    let mut frame = size.to_be_bytes().to_vec();
-    frame.extend([2, SASL_FRAME, 0, 0]);
-    frame.extend(body);
-    stream.write_all(&frame).await.map_err(lost)?;
-    stream.flush().await.map_err(lost)
+    Ok(rest.split_off(head.start - HEAD_BYTES))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
@@ -126,7 +115,6 @@ fn malformed(what: &str) -> Failure {
 }
 
 const HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
-const SASL_FRAME: u8 = 1;
 /// By code, and whether it may be better another time (section 5.3.3.6).
 const OUTCOMES: [(&str, bool); 5] = [
     ("ok", false),

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::timeout;
 
 use super::encoder::{Encoder, Fields};
+use super::frame::{self, Kind};
 use super::performative::code;
 use super::tests::{connected_by, record, settings};
 use super::value::{Value, take};
@@ -13,27 +14,27 @@ use super::{Dialect, Node, Settings, Source};
 use crate::{Class, Connector, Sink, Source as _};
 
 /// A frame of a kind and over a channel.
-fn frame(kind: u8, channel: u16, code: u64, fields: impl FnOnce(&mut Fields<'_>)) -> Vec<u8> {
-    let mut body = Vec::new();
-    Encoder(&mut body).composite(code, fields);
-    let size = u32::try_from(body.len() + 8).unwrap();
-    let [high, low] = channel.to_be_bytes();
-    [&size.to_be_bytes()[..], &[2, kind, high, low], &body].concat()
+fn frame(kind: Kind, channel: u16, code: u64, fields: impl FnOnce(&mut Fields<'_>)) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let begin = frame::begin(&mut frame, kind, channel);
+    Encoder(&mut frame).composite(code, fields);
+    frame::end(&mut frame, begin);
+    frame
 }
 
 /// What every server says first: anybody is let in, and has sessions over so many channels.
 fn greeting(channels: u16) -> Vec<u8> {
-    let mechanisms = frame(1, 0, code::SASL_MECHANISMS, |fields| {
+    let mechanisms = frame(Kind::Sasl, 0, code::SASL_MECHANISMS, |fields| {
         fields.some(|it| it.symbols_of("ANONYMOUS"));
     });
-    let outcome = frame(1, 0, code::SASL_OUTCOME, |fields| {
+    let outcome = frame(Kind::Sasl, 0, code::SASL_OUTCOME, |fields| {
         fields.some(|it| it.ubyte(0))
     });
-    let open = frame(0, 0, code::OPEN, |fields| {
+    let open = frame(Kind::Amqp, 0, code::OPEN, |fields| {
         fields.some(|it| it.string("server"))
     });
     let begin = |channel| {
-        frame(0, channel, code::BEGIN, |fields| {
+        frame(Kind::Amqp, channel, code::BEGIN, |fields| {
             fields.some(|it| it.ushort(channel));
             fields.some(|it| it.uint(FIRST_ID));
             fields.some(|it| it.uint(100));
@@ -47,7 +48,7 @@ fn greeting(channels: u16) -> Vec<u8> {
 
 /// The answer to a link, which is granted if there is a target.
 fn attach(name: &str, has_target: bool) -> Vec<u8> {
-    frame(0, 0, code::ATTACH, |fields| {
+    frame(Kind::Amqp, 0, code::ATTACH, |fields| {
         fields.some(|it| it.string(name));
         fields.some(|it| it.uint(0));
         fields.some(|it| it.bool(true));
@@ -60,7 +61,7 @@ fn attach(name: &str, has_target: bool) -> Vec<u8> {
 }
 
 fn detach(condition: &str) -> Vec<u8> {
-    frame(0, 0, code::DETACH, |fields| {
+    frame(Kind::Amqp, 0, code::DETACH, |fields| {
         fields.some(|it| it.uint(0));
         fields.some(|it| it.bool(true));
         fields.some(|it| {
@@ -74,7 +75,7 @@ const FIRST_ID: u32 = u32::MAX - 1;
 
 /// A message of nothing but a payload, with this number.
 fn message(delivery_id: u32) -> Vec<u8> {
-    let mut body = frame(0, 1, code::TRANSFER, |fields| {
+    let mut body = frame(Kind::Amqp, 1, code::TRANSFER, |fields| {
         fields.some(|it| it.uint(0));
         fields.some(|it| it.uint(delivery_id));
         fields.some(|it| it.binary(&delivery_id.to_be_bytes()));
@@ -83,8 +84,7 @@ fn message(delivery_id: u32) -> Vec<u8> {
     let mut out = Encoder(&mut body);
     out.descriptor(code::DATA);
     out.binary(b"x");
-    let size = u32::try_from(body.len()).unwrap().to_be_bytes();
-    body[..4].copy_from_slice(&size);
+    frame::end(&mut body, 0);
     body
 }
 
@@ -116,7 +116,7 @@ fn flows(heard: &[u8]) -> Vec<[Value<'_>; 3]> {
 /// A server that gives two messages at a time; answers the flows that it was told.
 async fn counts_along(stream: &mut DuplexStream) -> Vec<u8> {
     stream.write_all(&greeting(2)).await.unwrap();
-    let granted = frame(0, 1, code::ATTACH, |fields| {
+    let granted = frame(Kind::Amqp, 1, code::ATTACH, |fields| {
         fields.some(|it| it.string("b.n-in"));
         fields.some(|it| it.uint(0));
         fields.some(|it| it.bool(false));

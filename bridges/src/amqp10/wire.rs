@@ -6,6 +6,7 @@ use bytes::{Buf, BytesMut};
 
 use super::Settings;
 use super::encoder::Encoder;
+use super::frame::{self, HEAD_BYTES, Head, Kind};
 use super::outcome::end_of;
 use super::performative::{Open, Performative, code, decode};
 use super::value::Malformed;
@@ -95,24 +96,19 @@ impl Wire {
         }
         loop {
             let input = &mut self.pipe.input;
-            let Some(&[a, b, c, d, offset, kind, high, low]) = input.first_chunk::<HEAD_BYTES>()
-            else {
+            let Some(head) = input.first_chunk::<HEAD_BYTES>() else {
                 return Ok(None);
             };
-            let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-            let start = 4 * usize::from(offset);
-            let is_frame = kind == AMQP_FRAME && (HEAD_BYTES..=size).contains(&start);
-            if !is_frame || size > FRAME_BYTES_MAX {
-                return Err(Malformed("a frame that is none"));
-            }
-            if input.len() < size {
+            let head = Head::read(*head, Kind::Amqp, FRAME_BYTES_MAX);
+            let head = head.ok_or(Malformed("a frame that is none"))?;
+            if input.len() < head.bytes {
                 return Ok(None);
             }
-            let mut frame = input.split_to(size);
-            frame.advance(start);
+            let mut frame = input.split_to(head.bytes);
+            frame.advance(head.start);
             // An empty one says that the server is there.
             if !frame.is_empty() {
-                return Ok(Some((u16::from_be_bytes([high, low]), frame)));
+                return Ok(Some((head.channel, frame)));
             }
         }
     }
@@ -126,18 +122,12 @@ impl Wire {
 
     /// Writes what stands before the body of a frame; answers where it begins.
     pub(super) fn begin_frame(&mut self, channel: u16) -> usize {
-        let begin = self.out.len();
-        let [high, low] = channel.to_be_bytes();
-        self.out.extend([0, 0, 0, 0, 2, AMQP_FRAME, high, low]);
-        begin
+        frame::begin(&mut self.out, Kind::Amqp, channel)
     }
 
     /// The body of a frame is complete.
     pub(super) fn end_frame(&mut self, begin: usize) {
-        let size = u32::try_from(self.out.len() - begin).unwrap_or(u32::MAX);
-        if let Some(head) = self.out.get_mut(begin..begin + 4) {
-            head.copy_from_slice(&size.to_be_bytes());
-        }
+        frame::end(&mut self.out, begin);
     }
 
     /// What is written and has not gone, for the body of a frame.
@@ -204,8 +194,6 @@ fn open(out: &mut Encoder<'_>, settings: &Settings) {
 }
 
 const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
-const AMQP_FRAME: u8 = 0;
-const HEAD_BYTES: usize = 8;
 /// The largest frame that everybody takes (MIN-MAX-FRAME-SIZE).
 const FRAME_BYTES_MIN: usize = 512;
 /// The largest frame of ours and the largest that we take.
