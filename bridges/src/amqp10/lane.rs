@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Settings;
 use super::dialect::Place;
 use super::performative::{Attach, LinkFlow, code};
-use super::session::{Credit, Role, Session};
+use super::session::{Credit, Role, Session, left_of};
 use super::wire::Wire;
 use crate::{Failure, Record};
 
@@ -117,11 +117,8 @@ impl Lane {
 
     /// The server says how much it takes (section 2.6.7).
     pub(super) fn learn(&mut self, flow: &LinkFlow) {
-        // It may know less of what was sent than has been sent.
         let told = flow.delivery_count.unwrap_or(0);
-        let behind = told.wrapping_sub(self.delivery_count).cast_signed();
-        let credit = i64::from(flow.credit) + i64::from(behind);
-        self.credit = u32::try_from(credit.max(0)).unwrap_or(u32::MAX);
+        self.credit = left_of(flow.credit, told, self.delivery_count);
         self.drains = flow.drains;
     }
 
@@ -172,13 +169,12 @@ impl Lane {
 
     /// What is to be said of a link that has waited for long.
     pub(super) fn complaint(&mut self) -> Option<String> {
-        let text = self.lack();
         let starving = self.starving.as_mut()?;
         if starving.is_said || starving.since.elapsed() < CREDIT_PATIENCE {
             return None;
         }
         starving.is_said = true;
-        Some(text)
+        Some(self.lack())
     }
 
     /// # Errors

@@ -75,11 +75,8 @@ impl Session {
     }
 
     pub(super) fn learn(&mut self, flow: &Flow) {
-        // What has not come there yet needs room as well.
         let told = flow.next_incoming_id.unwrap_or(0);
-        let behind = told.wrapping_sub(self.next_outgoing_id).cast_signed();
-        let room = i64::from(flow.incoming_window) + i64::from(behind);
-        self.window = u32::try_from(room.max(0)).unwrap_or(u32::MAX);
+        self.window = left_of(flow.incoming_window, told, self.next_outgoing_id);
     }
 
     pub(super) fn may_send(&self) -> bool {
@@ -193,8 +190,30 @@ impl Session {
     }
 }
 
+/// How much may be sent now where the other end allows so much after as much as it has been told
+/// of, which may be less than has been sent. Both counts are serial numbers (RFC 1982).
+pub(super) fn left_of(allowed: u32, told: u32, sent: u32) -> u32 {
+    let behind = told.wrapping_sub(sent).cast_signed();
+    let left = i64::from(allowed) + i64::from(behind);
+    u32::try_from(left.max(0)).unwrap_or(u32::MAX)
+}
+
 /// As many transfers as can be said: links have credit, which bounds them.
 const WINDOW: u32 = i32::MAX.cast_unsigned();
 /// Everything is sent unsettled (snd-settle-mode), and its receiver settles it (rcv-settle-mode).
 const UNSETTLED: u8 = 0;
 const FIRST: u8 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_been_sent_and_not_told_of_is_not_allowed_twice() {
+        assert_eq!(left_of(10, 5, 5), 10);
+        assert_eq!(left_of(10, 5, 8), 7);
+        assert_eq!(left_of(10, u32::MAX, 2), 7);
+        assert_eq!(left_of(1, 5, 8), 0);
+        assert_eq!(left_of(u32::MAX, 9, 8), u32::MAX);
+    }
+}
