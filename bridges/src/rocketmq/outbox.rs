@@ -193,19 +193,15 @@ impl Outbox {
         let bytes = items.iter().map(Item::bytes).sum::<usize>();
         self.messages -= items.len();
         self.bytes -= bytes;
-        if matches!(verdict, Verdict::TooLarge(_)) && items.len() > 1 {
-            self.batch_bytes_max = self.batch_bytes_max.min(bytes / 2);
-            let again = items.into_iter().rev();
-            again.for_each(|item| self.waiting.push_front(item));
-            return Vec::new();
-        }
-        if matches!(verdict, Verdict::Refused(_)) && items.len() > 1 {
-            // One of them is to blame.
-            for item in items.into_iter().rev() {
-                self.waiting.push_front(Item {
-                    is_alone: true,
-                    ..item
-                });
+        let are_too_much = matches!(verdict, Verdict::TooLarge(_));
+        if items.len() > 1 && (are_too_much || matches!(verdict, Verdict::Refused(_))) {
+            if are_too_much {
+                self.batch_bytes_max = self.batch_bytes_max.min(bytes / 2);
+            }
+            for mut item in items.into_iter().rev() {
+                // One of those that are refused is to blame.
+                item.is_alone |= !are_too_much;
+                self.waiting.push_front(item);
             }
             return Vec::new();
         }
