@@ -110,9 +110,9 @@ fn json_of(value: Value<'_>, depth: usize) -> Result<serde_json::Value, String> 
         Value::List(items) => Json::Array(array(items, depth)?),
         Value::Map(mut items) => {
             let mut object = serde_json::Map::new();
-            while let Some(name) = next(&mut items)? {
+            while let Some(name) = items.next()? {
                 let name = text_of(name).ok_or("a body with a key that is no text")?;
-                let value = next(&mut items)?.ok_or("a body with a key that has no value")?;
+                let value = items.next()?.ok_or("a body with a key that has no value")?;
                 object.insert(name, json_of(value, depth + 1)?);
             }
             Json::Object(object)
@@ -126,14 +126,10 @@ fn json_of(value: Value<'_>, depth: usize) -> Result<serde_json::Value, String> 
 
 fn array(mut items: Items<'_>, depth: usize) -> Result<Vec<serde_json::Value>, String> {
     let mut values = Vec::new();
-    while let Some(value) = next(&mut items)? {
+    while let Some(value) = items.next()? {
         values.push(json_of(value, depth + 1)?);
     }
     Ok(values)
-}
-
-fn next<'a>(items: &mut Items<'a>) -> Result<Option<Value<'a>>, String> {
-    items.next().map_err(|Malformed(what)| what.to_owned())
 }
 
 pub(super) fn uuid_text(bytes: &[u8; 16]) -> String {

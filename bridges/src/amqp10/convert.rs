@@ -144,7 +144,7 @@ pub(super) fn record_of(
     dialect: Dialect,
 ) -> Result<Record, String> {
     let (header, properties) = (message.header, &message.properties);
-    let sent_to = sent_to(dialect, properties, message.annotations).map_err(words)?;
+    let sent_to = sent_to(dialect, properties, message.annotations)?;
     let (payload, payload_is_utf8) = payload_of(&message.body)?;
     // What is usual is not told from what nobody has said.
     let priority = Some(header.priority).filter(|it| *it != PRIORITY);
@@ -165,7 +165,7 @@ pub(super) fn record_of(
         topic: dialect.topic(sent_to, source),
         payload,
         timestamp_ms: made_at.and_then(|it| u64::try_from(it).ok()),
-        headers: headers(message.application).map_err(words)?,
+        headers: headers(message.application)?,
         properties: (rare != Properties::default()).then(|| Box::new(rare)),
         qos: match header.is_durable {
             true => QoS::AtLeastOnce,
@@ -174,10 +174,6 @@ pub(super) fn record_of(
         expires_at: left.and_then(|left| Instant::now().checked_add(left)),
         ..Record::default()
     })
-}
-
-fn words(Malformed(what): Malformed) -> String {
-    what.to_owned()
 }
 
 /// The name that a message was sent to, where the server says so.

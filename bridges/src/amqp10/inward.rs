@@ -10,7 +10,7 @@ use super::Settings;
 use super::convert::record_of;
 use super::encoder::Encoder;
 use super::harvest::Harvest;
-use super::message::{Message, read};
+use super::message::read;
 use super::outcome::end_of;
 use super::performative::{Attach, Detach, Flow, Transfer, code};
 use super::session::{Credit, Role, Session};
@@ -223,8 +223,7 @@ impl Inward {
     /// A message is complete.
     fn take(&mut self, message: &[u8], wire: &mut Wire, harvest: &mut Harvest) {
         let number = self.next_number - 1;
-        let arrived = read(message).map_err(|Malformed(what)| what.to_owned());
-        let (record, evidence) = match arrived.and_then(|it| self.arrived(&it)) {
+        let (record, evidence) = match self.arrived(message) {
             Ok(arrived) => arrived,
             // What cannot be a record goes to the dead letters over there.
             Err(reason) => {
@@ -260,7 +259,8 @@ impl Inward {
     }
 
     /// The record of a message and what says that it came before, or why there is none.
-    fn arrived(&self, message: &Message<'_>) -> Result<(Record, Evidence), String> {
+    fn arrived(&self, message: &[u8]) -> Result<(Record, Evidence), String> {
+        let message = read(message)?;
         let dialect = self.settings.dialect;
         let failures = message.header.delivery_count;
         let most = self.settings.deliveries_max;
@@ -275,7 +275,7 @@ impl Inward {
             Some(false) => Some(Evidence::New),
             None => None,
         };
-        let record = record_of(message, &self.source.address, dialect)?;
+        let record = record_of(&message, &self.source.address, dialect)?;
         let evidence = said.unwrap_or_else(|| Evidence::of_content(&record.topic, &record.payload));
         Ok((record, evidence))
     }

@@ -5,7 +5,7 @@ use super::performative::code;
 use super::value::{Items, Malformed, Value, fields, take};
 
 /// A message, as far as a record has a place for it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Message<'a> {
     pub(super) header: Header,
     pub(super) annotations: Items<'a>,
@@ -40,7 +40,7 @@ impl Default for Header {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Properties<'a> {
     pub(super) message_id: Value<'a>,
     pub(super) to: Option<&'a str>,
@@ -52,32 +52,12 @@ pub(super) struct Properties<'a> {
     pub(super) created_ms: Option<i64>,
 }
 
-impl Default for Properties<'_> {
-    fn default() -> Self {
-        Self {
-            message_id: Value::Null,
-            to: None,
-            subject: None,
-            reply_to: None,
-            correlation_id: Value::Null,
-            content_type: None,
-            created_ms: None,
-        }
-    }
-}
-
 /// Takes a message apart.
 ///
 /// # Errors
 /// It is none.
 pub(super) fn read(mut bytes: &[u8]) -> Result<Message<'_>, Malformed> {
-    let mut message = Message {
-        header: Header::default(),
-        annotations: Items::default(),
-        properties: Properties::default(),
-        application: Items::default(),
-        body: Body::default(),
-    };
+    let mut message = Message::default();
     while !bytes.is_empty() {
         let Value::Described(Some(code), mut section) = take(&mut bytes)? else {
             return Err(Malformed("a message with a section that is none"));

@@ -4,8 +4,9 @@
 use crate::Failure;
 
 /// A value; integers of all widths are one kind.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) enum Value<'a> {
+    #[default]
     Null,
     Bool(bool),
     Unsigned(u64),
@@ -39,6 +40,12 @@ impl From<Malformed> for Failure {
     }
 }
 
+impl From<Malformed> for String {
+    fn from(Malformed(what): Malformed) -> Self {
+        what.to_owned()
+    }
+}
+
 /// Values one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Items<'a> {
@@ -49,6 +56,20 @@ pub(super) struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
+    /// So many items in these bytes, none of which is shorter than one: in an array those that
+    /// have no bytes at all are not taken.
+    fn of(bytes: &'a [u8], left: usize, constructor: Option<u8>) -> Result<Self, Malformed> {
+        let items = Self {
+            bytes,
+            left,
+            constructor,
+        };
+        match left <= bytes.len() {
+            true => Ok(items),
+            false => Err(Malformed("more items than bytes")),
+        }
+    }
+
     /// The next value, until there are no more.
     pub(super) fn next(&mut self) -> Result<Option<Value<'a>>, Malformed> {
         if self.left == 0 {
@@ -212,28 +233,13 @@ fn data<'a>(code: u8, bytes: &mut &'a [u8]) -> Result<Value<'a>, Malformed> {
 
 fn items(mut bytes: &[u8], width: usize) -> Result<Items<'_>, Malformed> {
     let left = number(&mut bytes, width)?;
-    // Nothing is shorter than a byte.
-    match left <= bytes.len() {
-        true => Ok(Items {
-            bytes,
-            left,
-            constructor: None,
-        }),
-        false => Err(SHORT),
-    }
+    Items::of(bytes, left, None)
 }
 
 fn array_items(mut bytes: &[u8], width: usize) -> Result<Items<'_>, Malformed> {
     let left = number(&mut bytes, width)?;
     let constructor = Some(byte(&mut bytes)?);
-    match left <= bytes.len() {
-        true => Ok(Items {
-            bytes,
-            left,
-            constructor,
-        }),
-        false => Err(Malformed("an array of more items than it has bytes")),
-    }
+    Items::of(bytes, left, constructor)
 }
 
 fn unsigned(data: &[u8]) -> u64 {
