@@ -55,7 +55,6 @@ diskMaxUsedSpaceRatio=99
         "namesrvAddr": f"127.0.0.1:{names}", "grpcServerPort": port, "remotingListenPort": remoting}))
     write(directory, "data/config/topics.json", topics())
     java = ["java", "-Xms1g", "-Xmx1g", "-XX:+UseParallelGC", f"-Duser.home={directory}",
-            "-Drocketmq.broker.diskSpaceWarningLevelRatio=0.99",
             "--add-opens", "java.base/java.nio=ALL-UNNAMED",
             "--add-opens", "java.base/sun.nio.ch=ALL-UNNAMED",
             "--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED",
