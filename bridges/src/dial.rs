@@ -30,6 +30,24 @@ pub struct Dialled {
 #[derive(Clone)]
 pub struct Dial(pub Arc<dyn Fn(usize) -> Dialling + Send + Sync>);
 
+#[cfg(test)]
+impl Dial {
+    /// This stream is the first connection, and there is no second one.
+    pub(crate) fn once(stream: tokio::io::DuplexStream) -> Self {
+        let stream = std::sync::Mutex::new(Some(stream));
+        Self(Arc::new(move |_| {
+            let stream = stream.lock().unwrap().take();
+            Box::pin(async {
+                let stream = stream.ok_or_else(|| Failure::retry("no second connection"))?;
+                Ok(Dialled {
+                    stream: Box::new(stream),
+                    remote: "duplex".into(),
+                })
+            })
+        }))
+    }
+}
+
 impl fmt::Debug for Dial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Dial")

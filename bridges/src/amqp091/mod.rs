@@ -12,6 +12,8 @@ mod link;
 mod settings;
 mod stream;
 mod tags;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;
@@ -174,21 +176,3 @@ const IN: u16 = 2;
 /// Invalid path, access refused, not found, precondition failed, not allowed.
 const OPERATORS: [u16; 5] = [402, 403, 404, 406, 530];
 const GOODBYE: Duration = Duration::from_secs(2);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Class;
-
-    #[test]
-    fn what_somebody_has_to_mend_is_told_from_what_passes() {
-        let missing = failure_of(404, "NOT_FOUND - no queue 'x'");
-        assert_eq!(missing.class, Class::Refused);
-        assert_eq!(
-            missing.reason,
-            "refused by the server: 404 NOT_FOUND - no queue 'x'"
-        );
-        let stopped = failure_of(320, "CONNECTION_FORCED - broker forced connection closure");
-        assert_eq!(stopped.class, Class::Retry);
-    }
-}

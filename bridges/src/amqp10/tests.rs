@@ -1,6 +1,6 @@
 //! The connector and servers that do what real ones are seldom made to do.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fe2o3_amqp::acceptor::{
@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use super::{Amqp10Connector, Dialect, Mechanism, Node, Settings, Source};
 use crate::{
-    Class, Connector, Credentials, CredentialsSource, Dial, Dialled, Failure, PortSink, Record,
-    ServerOrder, Settled, Sink, Source as _,
+    Class, Connector, Credentials, CredentialsSource, Dial, Failure, PortSink, Record, ServerOrder,
+    Settled, Sink, Source as _,
 };
 
 /// Settings of a bridge without a server.
@@ -48,21 +48,6 @@ pub(super) fn settings() -> Settings {
         connect_timeout: Duration::from_secs(5),
         ack_timeout: Duration::from_secs(5),
     }
-}
-
-/// The stream of the first connection to a server of ours.
-fn dial(stream: DuplexStream) -> Dial {
-    let stream = Mutex::new(Some(stream));
-    Dial(Arc::new(move |_| {
-        let stream = stream.lock().unwrap().take();
-        Box::pin(async {
-            let stream = stream.ok_or_else(|| Failure::retry("no second connection"))?;
-            Ok(Dialled {
-                stream: Box::new(stream),
-                remote: "duplex".into(),
-            })
-        })
-    }))
 }
 
 /// A server that takes one connection with one session, and does this with its links.
@@ -108,7 +93,7 @@ fn serve<W: Future<Output = ()> + Send + 'static>(
 /// A connector whose first connection is this one.
 pub(super) fn connected_by(settings: Settings, stream: DuplexStream) -> Amqp10Connector {
     Amqp10Connector::new(Settings {
-        dial: dial(stream),
+        dial: Dial::once(stream),
         ..settings
     })
 }
