@@ -11,6 +11,7 @@ pub mod amqp091;
 pub mod amqp10;
 mod dial;
 mod failure;
+mod hex;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(any(feature = "amqp091", feature = "amqp10"))]

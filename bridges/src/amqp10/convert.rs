@@ -14,6 +14,7 @@ use super::message::{Message, PRIORITY, Properties as AmqpProperties};
 use super::performative::code;
 use super::value::{Items, Malformed, Value};
 use super::{Dialect, Node, Settings};
+use crate::hex::hex_of;
 use crate::{Envelope, Failure, Properties, Record};
 
 /// Writes the message of a record.
@@ -225,10 +226,7 @@ fn name_of(id: Value<'_>) -> Option<Box<str>> {
         Value::String(text) => text.into(),
         Value::Unsigned(number) => number.to_string().into(),
         Value::Uuid(uuid) => uuid_text(&uuid).into(),
-        Value::Binary(bytes) => bytes
-            .iter()
-            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-            .into(),
+        Value::Binary(bytes) => hex_of(bytes).into(),
         _ => return None,
     })
 }

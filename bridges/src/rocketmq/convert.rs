@@ -7,6 +7,7 @@ use tidewire_protocol::codec::QoS;
 
 use super::inflate::inflated;
 use super::wire::{self, Message, Resource, SystemProperties, Time};
+use crate::hex::hex_of;
 use crate::separators::exchange;
 use crate::{Failure, Properties, Record};
 
@@ -196,10 +197,6 @@ pub(super) fn record_of(message: Message) -> Result<Record, Failure> {
 /// Only a message that may have been here before says so.
 fn attempt_of(attempt: Option<i32>) -> Option<String> {
     attempt.filter(|it| *it > 1).map(|it| it.to_string())
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
 fn bytes_of(hex: &str) -> Option<Bytes> {

@@ -7,6 +7,7 @@ use base64ct::{Base64, Encoding};
 use ring::digest::{SHA256, digest};
 
 use super::TemplateError;
+use crate::hex::hex_of;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
@@ -71,10 +72,10 @@ impl Filter {
         let text = || str::from_utf8(&bytes).ok();
         let changed = match self {
             Self::Default(_) => return Some(bytes),
-            Self::Hex => hex(&bytes),
+            Self::Hex => hex_of(&bytes),
             Self::Base64 => Base64::encode_string(&bytes),
             Self::Hash(digits) => {
-                let mut hash = hex(digest(&SHA256, &bytes).as_ref());
+                let mut hash = hex_of(digest(&SHA256, &bytes).as_ref());
                 hash.truncate(*digits);
                 hash
             }
@@ -89,10 +90,6 @@ impl Filter {
         };
         Some(Cow::Owned(changed.into_bytes()))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn escape_level(text: &str) -> String {
