@@ -196,18 +196,23 @@ impl Drop for RocketMq {
 /// full, whatever it is configured for, and removes its oldest ones a little earlier.
 fn base_with_room() -> PathBuf {
     let bases = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
-    let has_room = |it: &&PathBuf| used_percent(it).is_some_and(|percent| percent < 80);
+    let has_room = |it: &&PathBuf| {
+        let room = room_of(it);
+        room.is_some_and(|(kilobytes, percent)| kilobytes >= KILOBYTES_MIN && percent < 80)
+    };
     let base = bases.iter().find(has_room);
     let base = base.expect("RocketMQ needs a fifth of a file system: set TMPDIR to one");
     base.clone()
 }
 
-/// How full the file system of a directory is, as `df` says it.
-fn used_percent(directory: &Path) -> Option<u32> {
-    let output = Command::new("df").arg("-P").arg(directory).output();
+/// How many kilobytes the file system of a directory has left, and how full it is in percent.
+fn room_of(directory: &Path) -> Option<(u64, u32)> {
+    let output = Command::new("df").arg("-Pk").arg(directory).output();
     let said = String::from_utf8(output.ok()?.stdout).ok()?;
-    let column = said.lines().nth(1)?.split_whitespace().nth(4)?;
-    column.strip_suffix('%')?.parse().ok()
+    let mut columns = said.lines().nth(1)?.split_whitespace().skip(3);
+    let kilobytes = columns.next()?.parse().ok()?;
+    let percent = columns.next()?.strip_suffix('%')?.parse().ok()?;
+    Some((kilobytes, percent))
 }
 
 /// A broker takes the port two below its own as well.
@@ -280,6 +285,9 @@ fn java(directory: &Path, below: &str) -> Command {
         .arg(libraries.join("*"));
     command
 }
+
+/// What a broker writes in these tests is less.
+const KILOBYTES_MIN: u64 = 524_288;
 
 const NAMES: &str = "listenPort=NAMES_PORT\nbindAddress=127.0.0.1\n";
 
