@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
+use tidewire::clock::Clock;
+
 use crate::client::{Client, Q2};
 use crate::durable::wait_for_state;
 use crate::faults::numbers;
@@ -54,9 +56,17 @@ fn a_change_of_the_server_repeats_what_was_in_flight_and_kills_of_ours_repeat_no
     for server in [&first, &second] {
         Client::resume(server, "keeper").subscribe("out/#");
     }
-    Client::connect(&edge, "below").publish_all("out/1", &numbers(COUNT), Q2);
+    let mut below = Client::connect(&edge, "below");
+    let all = numbers(COUNT);
+    below.publish_all("out/1", &all[..COUNT / 8], Q2);
     // A window of messages that the first server takes, and whose answers are lost.
     proxy.mute();
+    below.publish_all("out/1", &all[COUNT / 8..], Q2);
+    let clock = Clock::start();
+    while proxy.swallowed() == 0 {
+        assert!(clock.now_ms() < 30_000, "the first server answers nothing");
+        thread::sleep(Duration::from_millis(10));
+    }
     thread::sleep(Duration::from_millis(300));
     proxy.cut();
     wait_until_at(&edge, second.port);

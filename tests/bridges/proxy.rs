@@ -22,6 +22,8 @@ struct State {
     is_cut: AtomicBool,
     /// What the broker says is swallowed.
     is_mute: AtomicBool,
+    /// So many bytes of the broker were.
+    swallowed: AtomicUsize,
     /// What the client says is swallowed.
     is_deaf: AtomicBool,
     /// So many more bytes of the broker pass, then the connection is cut; 0 = no limit.
@@ -88,6 +90,11 @@ impl Proxy {
         self.state.is_mute.store(true, Ordering::SeqCst);
     }
 
+    /// How many bytes the broker has said to nobody.
+    pub(crate) fn swallowed(&self) -> usize {
+        self.state.swallowed.load(Ordering::SeqCst)
+    }
+
     /// The client is no longer heard.
     #[cfg(any(feature = "amqp091", feature = "amqp10"))]
     pub(crate) fn deafen(&self) {
@@ -132,6 +139,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_answer: bool, state: &State)
             false => &state.is_deaf,
         };
         if silence.load(Ordering::SeqCst) {
+            if is_answer {
+                state.swallowed.fetch_add(count, Ordering::SeqCst);
+            }
             thread::sleep(Duration::from_millis(1));
             continue;
         }

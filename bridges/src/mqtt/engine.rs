@@ -96,6 +96,9 @@ impl Engine {
         for (id, _) in released {
             self.put_pubrel(id, out);
         }
+        for id in self.strange_ids.unanswered() {
+            self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
+        }
         self.held()
     }
 
@@ -121,7 +124,7 @@ impl Engine {
 
     /// Whether the server has something to acknowledge.
     pub(super) fn awaits_answers(&self) -> bool {
-        self.outbound.quota_used() > 0
+        self.outbound.quota_used() > 0 || !self.strange_ids.is_empty()
     }
 
     /// The session is lost; answers what the server had taken before.
@@ -163,7 +166,8 @@ impl Engine {
             .window
             .min(usize::from(self.link.peer.inflight_max));
         while out.len() < bytes_max && self.link.is_resending {
-            if self.outbound.quota_used() >= window || !self.journal.may_resend() {
+            let may_resend = self.journal.may_resend() && self.strange_ids.is_empty();
+            if self.outbound.quota_used() >= window || !may_resend {
                 return;
             }
             match self.outbound.resend_next() {
@@ -174,13 +178,16 @@ impl Engine {
         if self.link.is_resending {
             return;
         }
-        self.number();
+        self.number(out);
         while out.len() < bytes_max {
             let has_room = self.outbound.quota_used() < window;
             let may_send = match self.link.waiting.front() {
                 None => return,
                 Some(Waiting::Record(next)) => next.qos == QoS::AtMostOnce || has_room,
-                Some(Waiting::Numbered(id, _)) => has_room && self.journal.may_send(*id),
+                Some(Waiting::Numbered(id, _)) => {
+                    let may_send = !self.strange_ids.is_waiting(*id) && self.journal.may_send(*id);
+                    has_room && may_send
+                }
             };
             if !may_send {
                 return;
@@ -197,8 +204,9 @@ impl Engine {
         }
     }
 
-    /// Gives identifiers to messages that have to be noted, some ahead of their turn.
-    fn number(&mut self) {
+    /// Gives identifiers to messages that have to be noted, or whose identifiers have to be
+    /// released first, some ahead of their turn.
+    fn number(&mut self, out: &mut Vec<u8>) {
         while self.outbound.len() < NUMBERED_MAX
             && let Some(mut record) = self.link.submitted.pop_front()
         {
@@ -218,19 +226,29 @@ impl Engine {
                 self.settle(sequence, Err(expired()));
                 continue;
             }
-            if record.qos != QoS::ExactlyOnce || !self.journal.is_on() {
+            let is_numbered = self.journal.is_on() || self.strange_ids.are_expected();
+            if record.qos != QoS::ExactlyOnce || !is_numbered {
                 self.link.waiting.push_back(Waiting::Record(record));
                 continue;
             }
             match self.outbound.send_later(record.qos, record) {
                 Ok(id) => {
-                    self.journal.send(id, sequence);
-                    self.strange_ids.note(id);
+                    if self.strange_ids.number(id, sequence) {
+                        self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
+                    }
+                    self.note_ready();
                     let next = Waiting::Numbered(id, SentBefore::No);
                     self.link.waiting.push_back(next);
                 }
                 Err(record) => return self.link.submitted.push_front(record),
             }
+        }
+    }
+
+    /// Notes the messages whose identifiers the server does not hold for others.
+    fn note_ready(&mut self) {
+        while let Some((id, sequence)) = self.strange_ids.next_ready() {
+            self.journal.send(id, sequence);
         }
     }
 
@@ -298,6 +316,8 @@ impl Engine {
                 self.put(&Packet::PubComp(Ack::plain(ack.packet_id, reason)), out);
             }
             Packet::PubComp(ack) => {
+                self.strange_ids.released(ack.packet_id);
+                self.note_ready();
                 // Anything else answers a PUBREL for an identifier of an earlier process.
                 if self.outbound.complete(ack.packet_id).is_ok() {
                     self.journal.complete(ack.packet_id);
@@ -433,21 +453,13 @@ impl Engine {
             return;
         }
         match self.outbound.send(qos, record) {
-            Ok(id) => {
-                if qos == QoS::ExactlyOnce {
-                    self.strange_ids.note(id);
-                }
-                self.write(id, SentBefore::No, out);
-            }
+            Ok(id) => self.write(id, SentBefore::No, out),
             Err(record) => self.link.waiting.push_front(Waiting::Record(record)),
         }
     }
 
     /// Writes a message that has an identifier.
     fn write(&mut self, id: PacketId, before: SentBefore, out: &mut Vec<u8>) {
-        if self.strange_ids.take(id) {
-            self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
-        }
         let Some(record) = self.outbound.published(id) else {
             return;
         };

@@ -1,35 +1,85 @@
-//! Packet identifiers of ours that a server may remember from before this process.
+//! Packet identifiers of ours that a server may remember from before this process, or from before
+//! another server stood in.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 
 use tidewire_protocol::codec::PacketId;
 
-/// Which identifiers to release before anything is sent under them: the server may hold one for a
-/// message of an earlier process, and would take ours for that one sent again.
+/// Which identifiers to release before anything is noted or sent under them: the server may hold
+/// one for an earlier message, and would take ours for that one sent again.
+///
+/// Noted first and released later, one would be taken after a kill for an identifier under which
+/// its message had been sent already.
 #[derive(Debug, Default)]
 pub(super) struct StrangeIds {
-    /// So many of those that are given next may be strange.
-    left: u32,
-    /// In use, and nothing was sent under them yet.
-    noted: HashSet<PacketId>,
+    /// Those that the server may hold, a bit for each; empty if there are none.
+    strange: Vec<u64>,
+    /// Messages that wait for the release of their identifier, or of one before it, with their
+    /// sequences and in their order.
+    waiting: VecDeque<(PacketId, u64)>,
 }
 
 impl StrangeIds {
-    /// From now on each identifier may be one, the first time that it is given.
+    /// From now on each identifier may be one, until it is released.
     pub(super) fn expect_any(&mut self) {
-        self.left = u32::from(u16::MAX);
+        self.strange = vec![u64::MAX; WORDS];
+        self.waiting.clear();
     }
 
-    /// A message has a new identifier.
-    pub(super) fn note(&mut self, id: PacketId) {
-        if self.left > 0 {
-            self.left -= 1;
-            self.noted.insert(id);
+    /// Whether there may be any.
+    pub(super) fn are_expected(&self) -> bool {
+        !self.strange.is_empty()
+    }
+
+    /// A message has an identifier; whether that has to be released first.
+    pub(super) fn number(&mut self, id: PacketId, sequence: u64) -> bool {
+        self.waiting.push_back((id, sequence));
+        self.is_strange(id)
+    }
+
+    /// The server holds nothing under this identifier any more.
+    pub(super) fn released(&mut self, id: PacketId) {
+        let (word, bit) = place_of(id);
+        if let Some(bits) = self.strange.get_mut(word) {
+            *bits &= !bit;
         }
     }
 
-    /// Whether the server may remember it, now that something is sent under it.
-    pub(super) fn take(&mut self, id: PacketId) -> bool {
-        self.noted.remove(&id)
+    /// The next message that waits no longer, and its sequence.
+    pub(super) fn next_ready(&mut self) -> Option<(PacketId, u64)> {
+        let (id, _) = self.waiting.front()?;
+        match self.is_strange(*id) {
+            true => None,
+            false => self.waiting.pop_front(),
+        }
+    }
+
+    /// Whether no message waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether the oldest message that is not sent, which has this identifier, waits.
+    pub(super) fn is_waiting(&self, id: PacketId) -> bool {
+        self.waiting.front().is_some_and(|(first, _)| *first == id)
+    }
+
+    /// Identifiers whose release the server has not answered.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = PacketId> {
+        let ids = self.waiting.iter().map(|(id, _)| *id);
+        ids.filter(|id| self.is_strange(*id))
+    }
+
+    fn is_strange(&self, id: PacketId) -> bool {
+        let (word, bit) = place_of(id);
+        self.strange.get(word).is_some_and(|bits| bits & bit != 0)
     }
 }
+
+/// The word of an identifier, and its bit in there.
+fn place_of(id: PacketId) -> (usize, u64) {
+    (usize::from(id.value() / 64), 1 << (id.value() % 64))
+}
+
+/// A bit for each of 65,536 numbers.
+const WORDS: usize = 1_024;
