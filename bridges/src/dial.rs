@@ -31,6 +31,7 @@ pub struct Dialled {
 pub struct Dial(pub Arc<dyn Fn(usize) -> Dialling + Send + Sync>);
 
 #[cfg(test)]
+#[cfg(any(feature = "amqp091", feature = "amqp10"))]
 impl Dial {
     /// This stream is the first connection, and there is no second one.
     pub(crate) fn once(stream: tokio::io::DuplexStream) -> Self {

@@ -338,7 +338,9 @@ impl Connection {
         let bytes_max = self.settings.packet_bytes_max;
         let used = self.engine.receive(&self.input, bytes_max, &mut self.out)?;
         self.input.advance(used);
-        if self.engine.settled.len() > before || !self.engine.awaits_answers() {
+        let has_released = std::mem::take(&mut self.engine.has_released);
+        let has_settled = self.engine.settled.len() > before;
+        if has_settled || has_released || !self.engine.awaits_answers() {
             times.progress.made();
         }
         Ok(())

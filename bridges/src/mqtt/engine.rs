@@ -29,6 +29,8 @@ pub(super) struct Engine {
     released: HashMap<PacketId, u64>,
     receipts: Receipts,
     strange_ids: StrangeIds,
+    /// The server has released an identifier that it might have held, until taken.
+    pub(super) has_released: bool,
     pub(super) journal: Journal,
     /// SUBSCRIBE packets without an answer, and whether the server has taken all of them.
     subscribing: usize,
@@ -38,6 +40,8 @@ pub(super) struct Engine {
     pub(super) settled: Vec<Settled>,
     pub(super) received: Vec<Received>,
     pub(super) troubles: Vec<String>,
+    /// What is to be said of a connection that begins, until taken.
+    pub(super) warnings: Vec<String>,
 }
 
 /// What a server knows of us when a connection begins.
@@ -89,6 +93,7 @@ impl Engine {
                 return held;
             }
         }
+        self.take_back_waiting();
         self.outbound.begin_resend();
         self.link.is_resending = self.outbound.has_unsent();
         let in_flight = self.outbound.iter();
@@ -96,10 +101,19 @@ impl Engine {
         for (id, _) in released {
             self.put_pubrel(id, out);
         }
-        for id in self.strange_ids.unanswered() {
-            self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
-        }
         self.held()
+    }
+
+    /// What waits for the release of its identifier was never sent: it comes again.
+    fn take_back_waiting(&mut self) {
+        for id in self.strange_ids.take_waiting() {
+            let taken = self.outbound.refuse(id);
+            debug_assert!(taken.is_ok(), "nobody else ends what waits");
+        }
+        if self.strange_ids.give_up() {
+            let text = "the server does not answer PUBREL: messages may be taken for earlier ones";
+            self.warnings.push(text.to_owned());
+        }
     }
 
     /// The sequences that are in flight.
@@ -166,8 +180,7 @@ impl Engine {
             .window
             .min(usize::from(self.link.peer.inflight_max));
         while out.len() < bytes_max && self.link.is_resending {
-            let may_resend = self.journal.may_resend() && self.strange_ids.is_empty();
-            if self.outbound.quota_used() >= window || !may_resend {
+            if self.outbound.quota_used() >= window || !self.journal.may_resend() {
                 return;
             }
             match self.outbound.resend_next() {
@@ -185,8 +198,7 @@ impl Engine {
                 None => return,
                 Some(Waiting::Record(next)) => next.qos == QoS::AtMostOnce || has_room,
                 Some(Waiting::Numbered(id, _)) => {
-                    let may_send = !self.strange_ids.is_waiting(*id) && self.journal.may_send(*id);
-                    has_room && may_send
+                    has_room && !self.strange_ids.is_next(*id) && self.journal.may_send(*id)
                 }
             };
             if !may_send {
@@ -316,7 +328,7 @@ impl Engine {
                 self.put(&Packet::PubComp(Ack::plain(ack.packet_id, reason)), out);
             }
             Packet::PubComp(ack) => {
-                self.strange_ids.released(ack.packet_id);
+                self.has_released |= self.strange_ids.released(ack.packet_id);
                 self.note_ready();
                 // Anything else answers a PUBREL for an identifier of an earlier process.
                 if self.outbound.complete(ack.packet_id).is_ok() {
@@ -378,6 +390,11 @@ impl Engine {
     }
 
     fn receive_pubrec(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>) {
+        if self.is_unsent(ack.packet_id) {
+            // It is about an earlier message, which some servers say again on a new connection.
+            let released = Ack::plain(ack.packet_id, ReasonCode::Success);
+            return self.put(&Packet::PubRel(released), out);
+        }
         if ack.reason.is_error() {
             if let Ok(record) = self.outbound.refuse(ack.packet_id) {
                 self.journal.complete(ack.packet_id);
@@ -395,6 +412,11 @@ impl Engine {
             Err(_) => ReasonCode::PacketIdentifierNotFound,
         };
         self.put(&Packet::PubRel(Ack::plain(ack.packet_id, reason)), out);
+    }
+
+    /// Whether nothing was ever sent of the message with this identifier.
+    fn is_unsent(&self, id: PacketId) -> bool {
+        self.strange_ids.is_waiting(id) || !self.journal.may_send(id)
     }
 
     /// So many SUBSCRIBE packets are sent, with these identifiers.

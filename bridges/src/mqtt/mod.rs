@@ -215,6 +215,7 @@ impl MqttConnector {
         let node = peer.node.clone();
         let mut out = Vec::new();
         let held = engine.begin(dialect.version, peer, session, &mut out);
+        warnings.append(&mut engine.warnings);
         if session != SessionAtServer::Ours {
             engine.journal.begin(&name);
         }

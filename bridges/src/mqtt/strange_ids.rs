@@ -14,16 +14,23 @@ use tidewire_protocol::codec::PacketId;
 pub(super) struct StrangeIds {
     /// Those that the server may hold, a bit for each; empty if there are none.
     strange: Vec<u64>,
+    /// How many those are.
+    left: u32,
     /// Messages that wait for the release of their identifier, or of one before it, with their
     /// sequences and in their order.
     waiting: VecDeque<(PacketId, u64)>,
+    /// Connections in a row that ended while messages waited and nothing was released.
+    in_vain: u32,
 }
 
 impl StrangeIds {
     /// From now on each identifier may be one, until it is released.
     pub(super) fn expect_any(&mut self) {
-        self.strange = vec![u64::MAX; WORDS];
-        self.waiting.clear();
+        *self = Self {
+            strange: vec![u64::MAX; WORDS],
+            left: u32::from(u16::MAX),
+            ..Self::default()
+        };
     }
 
     /// Whether there may be any.
@@ -37,12 +44,19 @@ impl StrangeIds {
         self.is_strange(id)
     }
 
-    /// The server holds nothing under this identifier any more.
-    pub(super) fn released(&mut self, id: PacketId) {
+    /// The server holds nothing under this identifier any more; whether it might have.
+    pub(super) fn released(&mut self, id: PacketId) -> bool {
+        let was_strange = self.is_strange(id);
         let (word, bit) = place_of(id);
-        if let Some(bits) = self.strange.get_mut(word) {
+        if was_strange && let Some(bits) = self.strange.get_mut(word) {
             *bits &= !bit;
+            self.left -= 1;
+            self.in_vain = 0;
         }
+        if self.left == 0 {
+            self.strange = Vec::new();
+        }
+        was_strange
     }
 
     /// The next message that waits no longer, and its sequence.
@@ -59,15 +73,30 @@ impl StrangeIds {
         self.waiting.is_empty()
     }
 
-    /// Whether the oldest message that is not sent, which has this identifier, waits.
-    pub(super) fn is_waiting(&self, id: PacketId) -> bool {
+    /// Whether the message with this identifier is the first that waits.
+    pub(super) fn is_next(&self, id: PacketId) -> bool {
         self.waiting.front().is_some_and(|(first, _)| *first == id)
     }
 
-    /// Identifiers whose release the server has not answered.
-    pub(super) fn unanswered(&self) -> impl Iterator<Item = PacketId> {
-        let ids = self.waiting.iter().map(|(id, _)| *id);
-        ids.filter(|id| self.is_strange(*id))
+    /// Whether the message with this identifier waits.
+    pub(super) fn is_waiting(&self, id: PacketId) -> bool {
+        self.waiting.iter().any(|(it, _)| *it == id)
+    }
+
+    /// A connection has ended: the identifiers of what waits, which are free again.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = PacketId> + use<> {
+        self.in_vain += u32::from(!self.waiting.is_empty());
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().map(|(id, _)| id)
+    }
+
+    /// Expects none any more if the server releases none; whether it has come to that.
+    pub(super) fn give_up(&mut self) -> bool {
+        let is_in_vain = self.in_vain >= ATTEMPTS;
+        if is_in_vain {
+            *self = Self::default();
+        }
+        is_in_vain
     }
 
     fn is_strange(&self, id: PacketId) -> bool {
@@ -81,5 +110,7 @@ fn place_of(id: PacketId) -> (usize, u64) {
     (usize::from(id.value() / 64), 1 << (id.value() % 64))
 }
 
-/// A bit for each of 65,536 numbers.
+/// A bit for each of 65,536 numbers; none of them is 0.
 const WORDS: usize = 1_024;
+/// Connections over which a server may fail to answer PUBREL [MQTT-4.3.3-13].
+const ATTEMPTS: u32 = 3;

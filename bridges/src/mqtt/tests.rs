@@ -399,13 +399,14 @@ fn a_session_of_an_earlier_process_does_not_take_new_messages_for_old_ones() {
         (party.settled(), party.written()),
         (vec![1], vec!["pubrel 1".into()])
     );
-    // Nobody knows whether the server has seen the second: it is told once more.
-    party.connect(SessionAtServer::Ours, Peer::default());
-    party.submit(3..=3, QoS::ExactlyOnce);
-    assert_eq!(party.written(), ["pubrel 2"]);
+    // Nobody knows whether the server has seen the second, which comes again.
     assert!(party.engine.awaits_answers());
-    party.receive(&Packet::PubComp(good(2)));
-    assert_eq!(party.written(), ["publish 2 2 dup", "pubrel 3"]);
+    let held = party.connect(SessionAtServer::Ours, Peer::default());
+    assert!(held.is_empty() && !party.engine.awaits_answers());
+    party.submit(2..=2, QoS::ExactlyOnce);
+    assert_eq!(party.written(), ["pubrel 3"]);
+    party.receive(&Packet::PubComp(good(3)));
+    assert_eq!(party.written(), ["publish 3 2"]);
 }
 
 #[test]
@@ -424,13 +425,57 @@ fn an_identifier_that_the_server_may_hold_is_noted_in_the_order_of_messages_once
     assert_eq!(notes(&mut party), ["send 1 1", "send 2 2"]);
     keep(&mut party, 2);
     assert_eq!(party.written(), ["publish 1 1", "publish 2 2"]);
-    party.connect(SessionAtServer::Ours, Peer::default());
-    assert_eq!(party.written(), ["pubrel 3"]);
-    party.receive(&Packet::PubComp(good(3)));
-    assert_eq!(notes(&mut party), ["send 3 3"]);
-    keep(&mut party, 1);
-    let all = ["publish 1 1 dup", "publish 2 2 dup", "publish 3 3 dup"];
+    let held = party.connect(SessionAtServer::Ours, Peer::default());
+    assert_eq!(held, [1, 2]);
+    party.submit(3..=3, QoS::ExactlyOnce);
+    let all = ["publish 1 1 dup", "publish 2 2 dup", "pubrel 4"];
     assert_eq!(party.written(), all);
+    party.receive(&Packet::PubComp(good(4)));
+    assert_eq!(notes(&mut party), ["send 4 3"]);
+}
+
+#[test]
+fn a_pubrec_for_what_was_not_sent_is_about_an_earlier_message() {
+    let mut party = Party {
+        engine: Engine::new(true),
+        out: Vec::new(),
+    };
+    party.connect(SessionAtServer::Strange, Peer::default());
+    party.submit(1..=1, QoS::ExactlyOnce);
+    party.receive(&Packet::PubRec(good(1)));
+    party.receive(&Packet::PubComp(good(1)));
+    // Nor while it is being noted.
+    party.receive(&Packet::PubRec(good(1)));
+    party.receive(&Packet::PubComp(good(1)));
+    assert_eq!(party.written(), ["pubrel 1", "pubrel 1", "pubrel 1"]);
+    assert_eq!(notes(&mut party), ["send 1 1"]);
+    assert!(party.settled().is_empty());
+    keep(&mut party, 1);
+    assert_eq!(party.written(), ["publish 1 1"]);
+    party.receive(&Packet::PubRec(good(1)));
+    assert_eq!(notes(&mut party), ["release 1"]);
+}
+
+#[test]
+fn a_server_that_answers_no_pubrel_is_asked_over_three_connections() {
+    let mut party = Party {
+        engine: Engine::default(),
+        out: Vec::new(),
+    };
+    party.connect(SessionAtServer::Strange, Peer::default());
+    for id in 1..=3 {
+        party.submit(1..=1, QoS::ExactlyOnce);
+        assert_eq!(party.written(), [format!("pubrel {id}")]);
+        assert!(party.engine.warnings.is_empty());
+        party.connect(SessionAtServer::Ours, Peer::default());
+    }
+    let warnings = std::mem::take(&mut party.engine.warnings);
+    assert!(
+        warnings[0].contains("does not answer PUBREL"),
+        "{warnings:?}"
+    );
+    party.submit(1..=1, QoS::ExactlyOnce);
+    assert_eq!(party.written(), ["publish 4 1"]);
 }
 
 #[test]
