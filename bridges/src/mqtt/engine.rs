@@ -246,7 +246,7 @@ impl Engine {
             match self.outbound.send_later(record.qos, record) {
                 Ok(id) => {
                     if self.strange_ids.number(id, sequence) {
-                        self.put(&Packet::PubRel(Ack::plain(id, ReasonCode::Success)), out);
+                        self.put_pubrel(id, out);
                     }
                     self.note_ready();
                     let next = Waiting::Numbered(id, SentBefore::No);
@@ -392,8 +392,7 @@ impl Engine {
     fn receive_pubrec(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>) {
         if self.is_unsent(ack.packet_id) {
             // It is about an earlier message, which some servers say again on a new connection.
-            let released = Ack::plain(ack.packet_id, ReasonCode::Success);
-            return self.put(&Packet::PubRel(released), out);
+            return self.put_pubrel(ack.packet_id, out);
         }
         if ack.reason.is_error() {
             if let Ok(record) = self.outbound.refuse(ack.packet_id) {

@@ -18,11 +18,16 @@ struct Party {
 }
 
 impl Party {
-    fn new() -> Self {
-        let mut party = Self {
-            engine: Engine::default(),
+    /// Without a connection.
+    fn of(engine: Engine) -> Self {
+        Self {
+            engine,
             out: Vec::new(),
-        };
+        }
+    }
+
+    fn new() -> Self {
+        let mut party = Self::of(Engine::default());
         party.connect(SessionAtServer::None, Peer::default());
         party
     }
@@ -146,10 +151,7 @@ fn a_lost_session_holds_nothing() {
 
 /// A party whose notes are kept when it is told so.
 fn durable() -> Party {
-    let mut party = Party {
-        engine: Engine::new(true),
-        out: Vec::new(),
-    };
+    let mut party = Party::of(Engine::new(true));
     party.connect(SessionAtServer::None, Peer::default());
     party
 }
@@ -218,10 +220,7 @@ fn a_process_goes_on_with_what_an_earlier_one_had_in_flight() {
         released: vec![id(4)],
         received: vec![id(20)],
     };
-    let mut party = Party {
-        engine: Engine::new(true),
-        out: Vec::new(),
-    };
+    let mut party = Party::of(Engine::new(true));
     party.engine.remember(&remembered);
     party.connect(SessionAtServer::Ours, Peer::default());
     assert_eq!(party.written(), ["pubrel 4"]);
@@ -378,10 +377,7 @@ fn a_receipt_of_an_earlier_connection_or_session_acknowledges_nothing_new() {
 
 #[test]
 fn a_session_of_an_earlier_process_does_not_take_new_messages_for_old_ones() {
-    let mut party = Party {
-        engine: Engine::default(),
-        out: Vec::new(),
-    };
+    let mut party = Party::of(Engine::default());
     let held = party.connect(SessionAtServer::Strange, Peer::default());
     assert!(held.is_empty());
     party.submit(1..=2, QoS::ExactlyOnce);
@@ -411,10 +407,7 @@ fn a_session_of_an_earlier_process_does_not_take_new_messages_for_old_ones() {
 
 #[test]
 fn an_identifier_that_the_server_may_hold_is_noted_in_the_order_of_messages_once_it_is_released() {
-    let mut party = Party {
-        engine: Engine::new(true),
-        out: Vec::new(),
-    };
+    let mut party = Party::of(Engine::new(true));
     party.connect(SessionAtServer::Strange, Peer::default());
     party.submit(1..=3, QoS::ExactlyOnce);
     assert_eq!(party.written(), ["pubrel 1", "pubrel 2", "pubrel 3"]);
@@ -436,10 +429,7 @@ fn an_identifier_that_the_server_may_hold_is_noted_in_the_order_of_messages_once
 
 #[test]
 fn a_pubrec_for_what_was_not_sent_is_about_an_earlier_message() {
-    let mut party = Party {
-        engine: Engine::new(true),
-        out: Vec::new(),
-    };
+    let mut party = Party::of(Engine::new(true));
     party.connect(SessionAtServer::Strange, Peer::default());
     party.submit(1..=1, QoS::ExactlyOnce);
     party.receive(&Packet::PubRec(good(1)));
@@ -458,10 +448,7 @@ fn a_pubrec_for_what_was_not_sent_is_about_an_earlier_message() {
 
 #[test]
 fn a_server_that_answers_no_pubrel_is_asked_over_three_connections() {
-    let mut party = Party {
-        engine: Engine::default(),
-        out: Vec::new(),
-    };
+    let mut party = Party::of(Engine::default());
     party.connect(SessionAtServer::Strange, Peer::default());
     for id in 1..=3 {
         party.submit(1..=1, QoS::ExactlyOnce);
