@@ -195,17 +195,23 @@ impl Writer {
         commit.write(prepared)
     }
 
-    /// What was promised earlier may use half of the reserve; the rest is for deletes.
+    /// What was promised earlier may use half of the reserves; the rest is for deletes.
     fn room(&self, disk: &Disk) -> Room {
         let map_bytes = self.environment.map_bytes();
         let is_growing = !disk.has_less_than(self.config.disk_free_bytes_min.max(DISK_KEPT));
+        // One commit could take all that the disk has left, and no delete would find a page.
+        let growth_bytes_max = disk
+            .file_bytes
+            .saturating_add(disk.free_bytes.unwrap_or(u64::MAX));
+        let kept_bytes = (growth_bytes_max / 8).min(DISK_KEPT_MAX);
         Room {
             // A file that cannot grow keeps a part of itself for deletes.
-            used_bytes_max: match is_growing {
-                true => map_bytes,
-                false => map_bytes.min(disk.file_bytes / 8 * 7),
-            },
-            used_bytes_max_promised: map_bytes + self.environment.reserve_bytes() / 2,
+            used_bytes_max: map_bytes.min(match is_growing {
+                true => growth_bytes_max - kept_bytes,
+                false => disk.file_bytes / 8 * 7,
+            }),
+            used_bytes_max_promised: (map_bytes + self.environment.reserve_bytes() / 2)
+                .min(growth_bytes_max - kept_bytes / 2),
         }
     }
 
@@ -418,6 +424,8 @@ const REMOVED_PER_PIECE: usize = 64;
 const ROOM_MEASURED_EVERY: Duration = Duration::from_secs(1);
 /// Of the disk, whatever the configuration says: a commit of deletes needs some pages.
 const DISK_KEPT: u64 = 1 << 20;
+/// Of what the file can grow to, an eighth up to this much is for deletes.
+const DISK_KEPT_MAX: u64 = 16 << 20;
 /// For two seconds.
 const PATIENT_ATTEMPTS: u32 = 100;
 const PATIENCE: Duration = Duration::from_millis(20);
