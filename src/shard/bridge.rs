@@ -13,10 +13,11 @@ use super::durable::Asker;
 use super::outgoing::Outgoing;
 use super::{Mail, Shard};
 use crate::exchange::{BridgeId, ShardId};
+use crate::log_limit::LogKind;
 use crate::message::Message;
 use crate::metrics::BridgeMetrics;
 use crate::queue::{Bookmark, BridgeNote, BridgeQueueLimits, BridgeRemains, Lent, Stored, Wanted};
-use crate::store::{Load, Loaded, Operation, QueueId, Ticket};
+use crate::store::{Load, Loaded, MessageId, Operation, QueueId, Refusal, Ticket};
 
 /// What a bridge asks its home shard for.
 #[derive(Debug)]
@@ -72,14 +73,35 @@ pub enum BridgeReport {
     /// Messages to pass on.
     Lent(Vec<Lent>),
     /// What became of messages to be published, by the bridge's numbers.
-    Published(Vec<(u64, ReasonCode)>),
+    Published(Vec<Placed>),
     /// So many more changes of the session are kept, in order.
     Kept(usize),
+}
+
+/// What became of a message from the other side.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// The bridge's number for it.
+    pub number: u64,
+    /// Success, or why it is to be published again.
+    pub reason: ReasonCode,
+    /// Its name in the store, which may refuse it after all.
+    pub stored: Option<MessageId>,
 }
 
 /// The publisher's mark of a bridge, for No Local; no session has it.
 pub(crate) fn publisher_of_bridge(bridge: BridgeId) -> u64 {
     (u64::from(u16::MAX) << 48) | u64::from(bridge.0)
+}
+
+impl Arrived {
+    fn refused(&self) -> Placed {
+        Placed {
+            number: self.number,
+            reason: ReasonCode::QuotaExceeded,
+            stored: None,
+        }
+    }
 }
 
 impl Shard {
@@ -233,12 +255,12 @@ impl Shard {
     /// What is recorded for these is one commit: the messages, and how far logs were read.
     fn publish_all_for_bridge(&mut self, bridge: BridgeId, messages: Vec<Arrived>, now_ms: u64) {
         self.durable.begin_packet();
-        let mut reasons = Vec::with_capacity(messages.len());
+        let mut all_placed = Vec::with_capacity(messages.len());
         let mut bookmarks: Vec<Bookmark> = Vec::new();
         for arrived in messages {
-            let reason = self.publish_in_turn(bridge, &arrived, now_ms);
-            reasons.push((arrived.number, reason));
-            let accepted = arrived.bookmark.filter(|_| !reason.is_error());
+            let placed = self.publish_in_turn(bridge, &arrived, now_ms);
+            all_placed.push(placed);
+            let accepted = arrived.bookmark.filter(|_| !placed.reason.is_error());
             let Some(bookmark) = accepted else {
                 continue;
             };
@@ -255,62 +277,68 @@ impl Shard {
             .into_iter()
             .filter_map(|it| queue?.keep_bookmark(it));
         kept.for_each(|it| self.durable.record(it));
-        self.report_to_bridge(bridge, BridgeReport::Published(reasons));
+        self.report_to_bridge(bridge, BridgeReport::Published(all_placed));
     }
 
     /// As [`Shard::publish_for_bridge`], but nothing passes what was refused before it in its log.
-    fn publish_in_turn(&mut self, bridge: BridgeId, arrived: &Arrived, now_ms: u64) -> ReasonCode {
+    fn publish_in_turn(&mut self, bridge: BridgeId, arrived: &Arrived, now_ms: u64) -> Placed {
         let Some(bookmark) = &arrived.bookmark else {
             return self.publish_for_bridge(bridge, arrived, now_ms);
         };
         let queue = self.bridges.entry(bridge).or_default();
         if !queue.is_next(bookmark, arrived.number) {
             queue.refuse(bookmark, arrived.number);
-            return ReasonCode::QuotaExceeded;
+            return arrived.refused();
         }
-        // What is promised is not refused any more when it is written, where the bookmark would be
-        // written without it.
-        let has_room = !self.durable.is_on() || !self.shared.store.is_full();
-        let reason = match has_room {
-            true => self.publish_for_bridge(bridge, arrived, now_ms),
-            false => ReasonCode::QuotaExceeded,
-        };
+        let placed = self.publish_for_bridge(bridge, arrived, now_ms);
         let queue = self.bridges.entry(bridge).or_default();
-        match reason.is_error() {
+        match placed.reason.is_error() {
             true => queue.refuse(bookmark, arrived.number),
             false => queue.accept(bookmark, arrived.number),
         }
-        reason
+        placed
     }
 
-    fn publish_for_bridge(
-        &mut self,
-        bridge: BridgeId,
-        arrived: &Arrived,
-        now_ms: u64,
-    ) -> ReasonCode {
+    fn publish_for_bridge(&mut self, bridge: BridgeId, arrived: &Arrived, now_ms: u64) -> Placed {
         let message = &arrived.message;
         if arrived.needs_subscriber && !self.is_received(message) {
-            return ReasonCode::QuotaExceeded;
+            return arrived.refused();
         }
         self.metrics.publishes_received.add(1);
         let mut outgoing = Outgoing::of(message);
-        outgoing.is_promised = arrived.bookmark.is_some();
+        // A commit of the bookmark or of the identifier would stand for the message.
+        if arrived.bookmark.is_some() || arrived.packet_id.is_some() {
+            outgoing.refusal = Refusal::Never;
+        }
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
             tracing::warn!(topic = message.topic(), %error, "retained store is full");
-            return ReasonCode::QuotaExceeded;
+            return arrived.refused();
         }
         self.was_rejected = false;
         let routed = self.route(message.topic(), &mut outgoing, None, now_ms);
-        if self.was_rejected || routed == Routed::StoreFull {
-            return ReasonCode::QuotaExceeded;
+        if routed == Routed::StoreFull {
+            self.log_no_room(message.topic(), now_ms);
         }
+        if self.was_rejected || routed == Routed::StoreFull {
+            return arrived.refused();
+        }
+        let stored = outgoing.stored;
         let queue = self.bridges.get_mut(&bridge);
         let receive = |packet_id| queue?.receive(packet_id);
         if let Some(operation) = arrived.packet_id.and_then(receive) {
             self.durable.record(operation);
         }
-        ReasonCode::Success
+        Placed {
+            number: arrived.number,
+            reason: ReasonCode::Success,
+            stored,
+        }
+    }
+
+    fn log_no_room(&mut self, topic: &str, now_ms: u64) {
+        if self.may_log(LogKind::NoRoom, now_ms) {
+            tracing::warn!(topic, "the store has no room for a message from a bridge");
+        }
     }
 
     pub(super) fn send_to_bridges(&mut self, mail: Mail) {

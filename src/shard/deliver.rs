@@ -11,7 +11,7 @@ use super::{Key, Shard, key_of, publisher_of, publisher_of_bridge};
 use crate::exchange::{Destination, ReceiverId, Routes, Target};
 use crate::message::{Header, Message};
 use crate::queue::{Delivery, Stored};
-use crate::store::{Few, MessageId, Operation, Receiver};
+use crate::store::{Few, MessageId, Operation, Receiver, Refusal};
 
 impl Shard {
     /// Sends a message to everyone bound to its topic.
@@ -67,7 +67,7 @@ impl Shard {
         if receivers.is_empty() {
             return true;
         }
-        if !outgoing.is_promised && self.shared.store.is_full() {
+        if !self.has_room_for(outgoing) {
             return false;
         }
         let id = self.durable.next_id();
@@ -79,10 +79,27 @@ impl Shard {
             id,
             message: outgoing.message(),
             receivers,
-            // Receivers may have it before its commit: refused, it would be sent again.
-            is_promised: outgoing.is_promised || header.qos == QoS::ExactlyOnce,
+            refusal: match header.qos {
+                // Receivers may have it before its commit: refused, it would be sent again.
+                QoS::ExactlyOnce => outgoing.refusal.max(Refusal::Last),
+                _ => outgoing.refusal,
+            },
         });
         true
+    }
+
+    /// Whether a message may be given to the store.
+    pub(super) fn has_room_for(&self, outgoing: &Outgoing<'_>) -> bool {
+        let store = &self.shared.store;
+        match (outgoing.refusal, outgoing.origin) {
+            (Refusal::Last, _) => true,
+            (_, Some(_)) => !store.is_full(),
+            // From a bridge: published again and again, it should not be sent to anyone before.
+            (refusal, None) => {
+                let bytes = outgoing.bytes();
+                store.has_room_for(bytes, self.durable.open_bytes(), refusal)
+            }
+        }
     }
 
     /// Messages of another shard for this shard's part of the routes.

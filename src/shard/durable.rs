@@ -14,7 +14,7 @@ use crate::exchange::{BridgeId, GroupId};
 use crate::queue::{Delivery, Stored};
 use crate::store::{
     Awaited, Few, Lane, Load, MessageId, MessageIds, Operation, Operations, QueueId, Receiver,
-    Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
+    Refusal, Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
 };
 
 /// Owns the open batch and everything that waits for a commit or for the reader.
@@ -42,7 +42,7 @@ pub(super) struct Durable {
     asked: HashMap<RequestId, Asker>,
     last_request: u64,
     /// Bridges acknowledge to the other side what these name once it is committed.
-    reports: VecDeque<(Ticket, BridgeId, BridgeReport)>,
+    pub(super) reports: VecDeque<(Ticket, BridgeId, BridgeReport)>,
     /// They ask again after the next commit: what they want may not be readable before.
     fenced: Vec<Asker>,
 }
@@ -112,6 +112,11 @@ impl Durable {
 
     pub(super) fn next_id(&mut self) -> MessageId {
         self.ids.next_id()
+    }
+
+    /// Bytes of the open batch.
+    pub(super) fn open_bytes(&self) -> usize {
+        self.operations.bytes()
     }
 
     pub(super) fn record(&mut self, operation: Operation) {
@@ -206,7 +211,7 @@ impl Durable {
                 retain: delivery.retain,
                 subscription_ids: delivery.subscription_ids.clone(),
             }),
-            is_promised: false,
+            refusal: Refusal::First,
         });
         Stored {
             queue,

@@ -48,7 +48,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 pub(crate) use bridge::publisher_of_bridge;
-pub use bridge::{Arrived, BridgeReport, BridgeRequest};
+pub use bridge::{Arrived, BridgeReport, BridgeRequest, Placed};
 pub use census::Census;
 pub use connect::{Accepted, Handshake, refusal};
 pub use durable::{StoreBatch, StoreWork};
@@ -79,7 +79,7 @@ use crate::message::Message;
 use crate::metrics::ShardMetrics;
 use crate::queue::BridgeQueue;
 use crate::retained::Retained;
-use crate::store::{Lane, MessageId, Operation, Store};
+use crate::store::{Lane, MessageId, Operation, Refusal, Store};
 
 /// What all shards share: read-mostly tables and the configuration.
 #[derive(Debug)]
@@ -360,7 +360,7 @@ impl Shard {
     /// Publishes a message of the broker itself, such as `$SYS`.
     pub fn publish_message(&mut self, message: &Message, now_ms: u64) {
         let mut outgoing = Outgoing::of(message);
-        outgoing.is_promised = true;
+        outgoing.refusal = Refusal::Last;
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
             tracing::warn!(topic = message.topic(), %error, "message not retained");
         }

@@ -4,7 +4,7 @@ use tidewire_protocol::codec::QoS;
 
 use super::unconfirmed::Origin;
 use crate::message::{Header, Message};
-use crate::store::MessageId;
+use crate::store::{MessageId, Refusal};
 
 /// A message in parts; it becomes a [`Message`] only if it outlives the read.
 #[derive(Debug)]
@@ -18,8 +18,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) stored: Option<MessageId>,
     /// The packet it came in; `None` for what the broker publishes by itself.
     pub(super) origin: Option<Origin>,
-    /// Promised earlier, such as a will: it may use the reserve of a full store.
-    pub(super) is_promised: bool,
+    pub(super) refusal: Refusal,
     source: Source<'a>,
 }
 
@@ -46,7 +45,7 @@ impl<'a> Outgoing<'a> {
             header,
             stored: None,
             origin: None,
-            is_promised: false,
+            refusal: Refusal::First,
             source: Source::Parts,
         }
     }
@@ -59,9 +58,14 @@ impl<'a> Outgoing<'a> {
             header: message.header(),
             stored: None,
             origin: None,
-            is_promised: false,
+            refusal: Refusal::First,
             source: Source::Kept(message),
         }
+    }
+
+    /// Bytes of its parts.
+    pub(super) fn bytes(&self) -> usize {
+        self.topic.len() + self.forwarded.len() + self.payload.len()
     }
 
     /// The message as a value to keep: copied once, exactly, however many keep it.

@@ -19,7 +19,7 @@ use crate::auth::may_publish;
 use crate::log_limit::LogKind;
 use crate::message::{ClientNumber, Header, Message};
 use crate::retained::RetainedFull;
-use crate::store::{MessageId, Operation};
+use crate::store::{MessageId, Operation, Refusal};
 
 impl Shard {
     pub(super) fn receive_publish(&mut self, key: Key, publish: &Publish<'_>, now_ms: u64) {
@@ -290,7 +290,7 @@ impl Shard {
             self.durable.record(Operation::ClearRetained { topic });
             return Ok(());
         }
-        if !outgoing.is_promised && self.shared.store.is_full() {
+        if !self.has_room_for(outgoing) {
             let bytes_max = self.shared.config.limits.retained_bytes_max;
             return Err(RetainedFull::Bytes { bytes_max });
         }
@@ -299,7 +299,13 @@ impl Shard {
             self.durable
                 .confirm(origin, Published::Retained(message.clone()));
         }
-        self.durable.record(Operation::SetRetained { message });
+        let refusal = match (outgoing.refusal, outgoing.origin) {
+            // The bridge would not be told.
+            (Refusal::First, None) => Refusal::Never,
+            (refusal, _) => refusal,
+        };
+        self.durable
+            .record(Operation::SetRetained { message, refusal });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::error::StoreError;
 use super::id::{MessageId, QueueId};
 use super::index::Index;
 use super::key::{Key, message_key, queue_key, queue_packet_key, queue_text_key};
-use super::operation::Operation;
+use super::operation::{Operation, Refusal};
 use super::row::{
     encode_bookmark, encode_in_flight, encode_lone_message, encode_session, encode_subscription,
     encode_will,
@@ -57,7 +57,7 @@ impl<'a> Batch<'a> {
                 id,
                 message,
                 mut receivers,
-                is_promised,
+                refusal,
             } => {
                 self.note_id(id);
                 receivers
@@ -68,7 +68,7 @@ impl<'a> Batch<'a> {
                         message,
                         receivers,
                         shard,
-                        is_promised,
+                        refusal,
                     };
                     self.changes.put_message(id, new);
                 }
@@ -82,8 +82,8 @@ impl<'a> Batch<'a> {
                 self.index.move_message(id, from, &to, &mut self.changes);
             }
             Operation::Purge { queue } => self.index.purge(queue, &mut self.changes),
-            Operation::SetRetained { message } => {
-                self.changes.set_retained(message, shard);
+            Operation::SetRetained { message, refusal } => {
+                self.changes.set_retained(message, shard, refusal);
             }
             Operation::ClearRetained { topic } => {
                 self.changes.retained.insert(topic, None);
@@ -210,16 +210,13 @@ impl Prepared {
         prepared
     }
 
-    /// Whether it holds messages that can be refused.
-    pub(super) fn has_unpromised(&self) -> bool {
-        self.changes.messages.values().any(|it| !it.is_promised)
-            || !self.delayed.is_empty()
-            || self.changes.retained.values().any(Option::is_some)
-    }
-
-    /// Whether it holds messages that were promised earlier.
-    pub(super) fn has_promised(&self) -> bool {
-        self.changes.messages.values().any(|it| it.is_promised)
+    /// Whether it holds messages to be refused at this time.
+    pub(super) fn has(&self, refusal: Refusal) -> bool {
+        let changes = &self.changes;
+        let mut retained = changes.retained.values().flatten();
+        changes.messages.values().any(|it| it.refusal == refusal)
+            || retained.any(|it| it.refusal == refusal)
+            || refusal == Refusal::First && !self.delayed.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {

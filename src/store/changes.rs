@@ -6,7 +6,7 @@ use super::environment::Table;
 use super::few::Few;
 use super::id::{Lane, MessageId, QueueId};
 use super::key::{Key, queue_key, queue_lane_key, queue_message_key};
-use super::operation::Receiver;
+use super::operation::{Receiver, Refusal};
 use super::row::encode_receiver;
 use crate::exchange::ShardId;
 use crate::message::Message;
@@ -21,14 +21,14 @@ pub(super) struct NewMessage {
     pub(super) receivers: Few<Receiver>,
     /// Who is told if there is no room.
     pub(super) shard: ShardId,
-    /// It is refused last.
-    pub(super) is_promised: bool,
+    pub(super) refusal: Refusal,
 }
 
 /// A retained message to be written.
 #[derive(Debug)]
 pub(super) struct NewRetained {
     pub(super) message: Message,
+    pub(super) refusal: Refusal,
     shard: ShardId,
     /// Of messages of the same commit that this one replaces.
     others: Vec<ShardId>,
@@ -78,12 +78,15 @@ impl Changes {
         self.messages.insert(id, new);
     }
 
-    pub(super) fn set_retained(&mut self, message: Message, shard: ShardId) {
+    pub(super) fn set_retained(&mut self, message: Message, shard: ShardId, refusal: Refusal) {
         let topic: Box<str> = message.topic().into();
         let replaced = self.retained.remove(&topic).flatten();
         let mut others = Vec::new();
+        let mut latest_refusal = refusal;
         if let Some(replaced) = replaced {
             others = replaced.others;
+            // Who published the one before is told of success with this one.
+            latest_refusal = refusal.max(replaced.refusal);
             if replaced.shard != shard && !others.contains(&replaced.shard) {
                 others.push(replaced.shard);
             }
@@ -91,6 +94,7 @@ impl Changes {
         }
         let new = NewRetained {
             message,
+            refusal: latest_refusal,
             shard,
             others,
         };

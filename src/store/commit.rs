@@ -10,6 +10,7 @@ use super::bytes::Damaged;
 use super::environment::{Environment, QUEUE_KEY, RETAINED_KEY, SEQUENCE_KEY, Table};
 use super::id::{MessageId, QueueId};
 use super::key::{expiry_key, message_key, queue_key, split_key, text_key};
+use super::operation::Refusal;
 use super::row::{encode_lone_message, encode_message, peek_lone_message};
 use crate::clock::Epoch;
 use crate::prefix_limits::PrefixLimits;
@@ -77,21 +78,24 @@ pub(super) struct Commit<'a> {
 /// Bytes of pages in use beyond which messages find no room, unless the same commit frees as much.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
+    /// Beyond it the disk is full, and what is new is refused before it gets here.
+    pub(super) used_bytes_full: u64,
     pub(super) used_bytes_max: u64,
-    /// For what was promised earlier.
-    pub(super) used_bytes_max_promised: u64,
+    /// For what is refused last.
+    pub(super) used_bytes_max_last: u64,
 }
 
 impl Room {
     pub(super) const UNLIMITED: Self = Self {
+        used_bytes_full: u64::MAX,
         used_bytes_max: u64::MAX,
-        used_bytes_max_promised: u64::MAX,
+        used_bytes_max_last: u64::MAX,
     };
 
     fn has_room(self, prepared: &Prepared, used_before: u64, used_bytes: u64) -> bool {
         used_bytes <= used_before
-            || (used_bytes <= self.used_bytes_max || !prepared.has_unpromised())
-                && (used_bytes <= self.used_bytes_max_promised || !prepared.has_promised())
+            || (used_bytes <= self.used_bytes_max || !prepared.has(Refusal::First))
+                && (used_bytes <= self.used_bytes_max_last || !prepared.has(Refusal::Last))
     }
 }
 

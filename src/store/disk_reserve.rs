@@ -22,6 +22,11 @@ impl DiskReserve {
         }
     }
 
+    /// Up to where the file has blocks, as far as that is known.
+    pub(super) fn end_bytes(&self) -> u64 {
+        self.end_bytes
+    }
+
     /// Keeps blocks behind the end, as far as the disk has any and its file system can.
     pub(super) fn keep(&mut self, file_bytes: u64) {
         if self.end_bytes >= file_bytes + AHEAD_BYTES_MIN {

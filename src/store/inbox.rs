@@ -70,6 +70,8 @@ impl Inbox {
 pub(super) struct Gauges {
     pub(super) is_full: AtomicBool,
     pub(super) is_exhausted: AtomicBool,
+    /// For one message.
+    pub(super) room_bytes: AtomicU64,
     pub(super) pending_bytes: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) operations: AtomicU64,
@@ -101,7 +103,7 @@ impl Overlay {
     pub(super) fn add(&mut self, operations: &[Operation]) {
         for operation in operations {
             let (topic, message) = match operation {
-                Operation::SetRetained { message } => (message.topic(), Some(message.clone())),
+                Operation::SetRetained { message, .. } => (message.topic(), Some(message.clone())),
                 Operation::ClearRetained { topic } => (&**topic, None),
                 _ => continue,
             };

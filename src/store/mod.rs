@@ -45,7 +45,7 @@ pub use error::StoreError;
 pub use few::Few;
 pub use id::{Lane, MessageId, MessageIds, QueueId};
 pub use operation::{
-    InFlightRecord, Operation, Receiver, SessionRecord, SubscriptionRecord, WillRecord,
+    InFlightRecord, Operation, Receiver, Refusal, SessionRecord, SubscriptionRecord, WillRecord,
 };
 pub use operations::Operations;
 pub use pending::patience_us;
@@ -87,6 +87,7 @@ struct Durable {
     gauges: Arc<Gauges>,
     new_limits: Arc<Mutex<Option<RetainedLimits>>>,
     pending_bytes_max: usize,
+    reserve_bytes: u64,
     environment: Mutex<Option<Arc<Environment>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -305,6 +306,24 @@ impl Store {
             .is_some_and(|it| it.gauges.is_full.load(Ordering::Relaxed))
     }
 
+    /// Whether a message finds a place behind others that are about to be submitted, as far as
+    /// anybody knows before it is written.
+    pub fn has_room_for(&self, bytes: usize, others_bytes: usize, refusal: Refusal) -> bool {
+        self.durable.as_ref().is_none_or(|it| {
+            let gauges = &it.gauges;
+            let pending_bytes = gauges.pending_bytes.load(Ordering::Relaxed);
+            let bytes_max = match refusal {
+                // Pages side by side are only sure to be found where the file grows.
+                Refusal::Never => it.reserve_bytes,
+                _ => u64::MAX,
+            };
+            let room_bytes = gauges.room_bytes.load(Ordering::Relaxed);
+            !gauges.is_full.load(Ordering::Relaxed)
+                && bytes as u64 <= bytes_max
+                && (pending_bytes + others_bytes + bytes) as u64 <= room_bytes
+        })
+    }
+
     /// Whether what is left is for deletes: nothing that grows may begin.
     pub fn is_exhausted(&self) -> bool {
         self.durable
@@ -376,6 +395,7 @@ impl Durable {
             gauges: Arc::default(),
             new_limits: Arc::default(),
             pending_bytes_max: config.pending_bytes_max,
+            reserve_bytes: environment.reserve_bytes(),
             environment: Mutex::new(Some(environment)),
             threads: Mutex::default(),
         }

@@ -53,8 +53,8 @@ pub enum Operation {
         message: Message,
         /// Who has to settle it; at least one.
         receivers: Few<Receiver>,
-        /// Accepted earlier, such as a will: it may use the reserve of a full store.
-        is_promised: bool,
+        /// Should there be no room.
+        refusal: Refusal,
     },
     /// A receiver is done with messages: acknowledged, refused, expired or dropped.
     Settle {
@@ -159,6 +159,8 @@ pub enum Operation {
     SetRetained {
         /// With a payload.
         message: Message,
+        /// Should there be no room.
+        refusal: Refusal,
     },
     /// A topic has no retained message any more.
     ClearRetained {
@@ -170,6 +172,17 @@ pub enum Operation {
         /// The time.
         now_ms: u64,
     },
+}
+
+/// When a message is refused for want of room, in the order of refusing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// It is new: nobody has been told anything.
+    First,
+    /// It was accepted earlier, such as a will: it may use the reserve of a full store.
+    Last,
+    /// What says that it was taken from elsewhere is in the same commit: that fails before it.
+    Never,
 }
 
 /// Someone who has to settle a message, and how it is delivered to them.
@@ -261,7 +274,7 @@ impl Operation {
             Self::PutMessage {
                 message, receivers, ..
             } => message.bytes() + receivers.len() * RECEIVER_BYTES,
-            Self::PutDelayed { message, .. } | Self::SetRetained { message } => message.bytes(),
+            Self::PutDelayed { message, .. } | Self::SetRetained { message, .. } => message.bytes(),
             Self::PutWill { will, .. } => will.message.bytes(),
             Self::PutSubscription { filter, .. } | Self::RemoveSubscription { filter, .. } => {
                 filter.len()

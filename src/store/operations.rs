@@ -50,7 +50,7 @@ impl Operations {
     }
 
     /// About how many bytes they take, in memory and on disk.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 

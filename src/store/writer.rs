@@ -1,6 +1,5 @@
 //! The one thread that writes: takes what waits, commits it, and tells who waited.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -11,15 +10,15 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::batch::{Batch, Prepared};
-use super::changes::NewMessage;
+use super::changes::NewRetained;
 use super::commit::{Commit, Committed, RetainedLimits, RetainedMax, Room, Totals, is_full};
 use super::disk_reserve::DiskReserve;
 use super::environment::{Environment, Table};
 use super::error::StoreError;
-use super::id::MessageId;
 use super::inbox::{Gauges, Overlay};
 use super::index::Index;
 use super::key::message_key;
+use super::operation::Refusal;
 use super::pending::{Pending, Submitted};
 use super::prefixes::count_retained;
 use super::report::{Report, Reports};
@@ -108,11 +107,12 @@ impl Writer {
 
     /// Waits for a batch; meanwhile others may have made room on the disk.
     fn wait(&mut self) -> bool {
-        while self.gauges.is_full.load(Ordering::Relaxed) {
+        let relaxed = Ordering::Relaxed;
+        while self.gauges.is_full.load(relaxed) || self.gauges.is_exhausted.load(relaxed) {
             if let Some(has_batches) = self.pending.wait_within(ROOM_MEASURED_EVERY) {
                 return has_batches;
             }
-            self.measure_room(self.gauges.used_bytes.load(Ordering::Relaxed));
+            self.measure_room(self.gauges.used_bytes.load(relaxed));
         }
         self.pending.wait()
     }
@@ -195,42 +195,46 @@ impl Writer {
         commit.write(prepared)
     }
 
-    /// What was promised earlier may use half of the reserves; the rest is for deletes.
+    /// What is refused last may use half of the reserves; the rest is for deletes.
     fn room(&self, disk: &Disk) -> Room {
         let map_bytes = self.environment.map_bytes();
-        let is_growing = !disk.has_less_than(self.config.disk_free_bytes_min.max(DISK_KEPT));
         // One commit could take all that the disk has left, and no delete would find a page.
-        let growth_bytes_max = disk
-            .file_bytes
-            .saturating_add(disk.free_bytes.unwrap_or(u64::MAX));
+        let growth_bytes_max = self.growth_bytes_max(disk);
         let kept_bytes = (growth_bytes_max / 8).min(DISK_KEPT_MAX);
+        // A file that may not grow keeps a part of itself.
+        let (bytes_max, kept_for_deletes) = match self.is_below_watermark(disk) {
+            true => (disk.file_bytes, disk.file_bytes / 8),
+            false => (growth_bytes_max, kept_bytes),
+        };
         Room {
-            // A file that cannot grow keeps a part of itself for deletes.
-            used_bytes_max: map_bytes.min(match is_growing {
-                true => growth_bytes_max - kept_bytes,
-                false => disk.file_bytes / 8 * 7,
-            }),
-            used_bytes_max_promised: (map_bytes + self.environment.reserve_bytes() / 2)
+            used_bytes_full: bytes_max - 2 * kept_for_deletes,
+            used_bytes_max: map_bytes.min(bytes_max - kept_for_deletes),
+            used_bytes_max_last: (map_bytes + self.environment.reserve_bytes() / 2)
                 .min(growth_bytes_max - kept_bytes / 2),
         }
     }
 
-    /// Writes without new messages, at last without those that were promised earlier.
+    /// What the file and the disk have room for.
+    fn growth_bytes_max(&self, disk: &Disk) -> u64 {
+        let end_bytes = disk.file_bytes.max(self.disk_reserve.end_bytes());
+        end_bytes.saturating_add(disk.free_bytes.unwrap_or(u64::MAX))
+    }
+
+    fn is_below_watermark(&self, disk: &Disk) -> bool {
+        disk.has_less_than(self.config.disk_free_bytes_min)
+    }
+
+    /// Writes without what may be refused.
     fn write_refusing(
         &mut self,
         prepared: &mut Prepared,
         waiters: &mut Waiters,
     ) -> Result<Committed, heed::Error> {
-        if prepared.has_unpromised() {
-            self.refuse_unpromised(prepared, waiters);
-            match self.write(prepared) {
-                Err(error) if self.has_no_room(&error) => {}
-                other => return other,
+        for refusal in [Refusal::First, Refusal::Last] {
+            if !prepared.has(refusal) {
+                continue;
             }
-        }
-        if prepared.has_promised() {
-            let promised = std::mem::take(&mut prepared.changes.messages);
-            self.refuse(promised, waiters);
+            self.refuse(refusal, prepared, waiters);
             match self.write(prepared) {
                 Err(error) if self.has_no_room(&error) => {}
                 other => return other,
@@ -278,30 +282,26 @@ impl Writer {
         self.write(prepared)
     }
 
-    fn refuse(&mut self, messages: BTreeMap<MessageId, NewMessage>, waiters: &mut Waiters) {
-        for (id, new) in messages {
-            self.index.forget(id, new.receivers.as_slice());
-            waiters.refuse(new.shard).messages.push(id);
-        }
-    }
-
-    /// Takes new messages out of what is to be written; deletes and settlements stay.
-    fn refuse_unpromised(&mut self, prepared: &mut Prepared, waiters: &mut Waiters) {
+    /// Takes messages out of what is to be written; deletes and settlements stay.
+    fn refuse(&mut self, refusal: Refusal, prepared: &mut Prepared, waiters: &mut Waiters) {
         let messages = std::mem::take(&mut prepared.changes.messages);
-        let (promised, refused) = messages.into_iter().partition(|(_, it)| it.is_promised);
-        prepared.changes.messages = promised;
-        self.refuse(refused, waiters);
-        for (topic, change) in &mut prepared.changes.retained {
-            if let Some(new) = change {
-                for shard in new.shards() {
-                    waiters.refuse(shard).retained.push(topic.clone());
-                }
+        for (id, new) in messages {
+            if new.refusal == refusal {
+                self.index.forget(id, new.receivers.as_slice());
+                waiters.refuse(new.shard).messages.push(id);
+            } else {
+                prepared.changes.messages.insert(id, new);
             }
         }
-        prepared
-            .changes
-            .retained
-            .retain(|_, change| change.is_none());
+        prepared.changes.retained.retain(|topic, change| {
+            let refused = change.take_if(|new| new.refusal == refusal);
+            let shards = refused.iter().flat_map(NewRetained::shards);
+            shards.for_each(|shard| waiters.refuse(shard).retained.push(topic.clone()));
+            refused.is_none()
+        });
+        if refusal != Refusal::First {
+            return;
+        }
         for (id, shard) in std::mem::take(&mut prepared.delayed) {
             let place = (Table::Delayed, message_key(id));
             if prepared.rows.remove(&place).is_some_and(|it| it.is_some()) {
@@ -360,17 +360,20 @@ impl Writer {
         let map_bytes = self.environment.map_bytes();
         self.disk_reserve.keep(self.environment.file_bytes());
         let disk = Disk::of(&self.environment);
+        let room = self.room(&disk);
         let is_map_full = used_bytes >= map_bytes / 10 * 9;
         let unused_bytes = disk.file_bytes.saturating_sub(used_bytes);
-        let free_bytes_min = self.config.disk_free_bytes_min;
-        let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH && disk.has_less_than(free_bytes_min);
-        let is_exhausted = used_bytes > self.room(&disk).used_bytes_max_promised
-            || is_disk_full && disk.has_less_than(free_bytes_min / EXHAUSTED_PART);
-        self.gauges
-            .is_exhausted
-            .store(is_exhausted, Ordering::Relaxed);
+        let is_below_watermark = self.is_below_watermark(&disk);
+        let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH && is_below_watermark
+            || used_bytes > room.used_bytes_full;
+        let is_exhausted = used_bytes > room.used_bytes_max_last
+            || is_disk_full && disk.has_less_than(self.config.disk_free_bytes_min / EXHAUSTED_PART);
+        let room_bytes = room.used_bytes_max.saturating_sub(used_bytes);
+        let relaxed = Ordering::Relaxed;
+        self.gauges.room_bytes.store(room_bytes, relaxed);
+        self.gauges.is_exhausted.store(is_exhausted, relaxed);
         let is_full = is_map_full || is_disk_full;
-        if self.gauges.is_full.swap(is_full, Ordering::Relaxed) == is_full {
+        if self.gauges.is_full.swap(is_full, relaxed) == is_full {
             return;
         }
         if is_full {
@@ -424,7 +427,7 @@ const REMOVED_PER_PIECE: usize = 64;
 const ROOM_MEASURED_EVERY: Duration = Duration::from_secs(1);
 /// Of the disk, whatever the configuration says: a commit of deletes needs some pages.
 const DISK_KEPT: u64 = 1 << 20;
-/// Of what the file can grow to, an eighth up to this much is for deletes.
+/// For deletes, of what the file can grow to.
 const DISK_KEPT_MAX: u64 = 16 << 20;
 /// For two seconds.
 const PATIENT_ATTEMPTS: u32 = 100;

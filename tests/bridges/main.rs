@@ -12,6 +12,7 @@ mod durable;
 mod failover;
 mod faults;
 mod federation;
+mod full;
 mod hot;
 #[cfg(any(feature = "amqp10", feature = "kafka", feature = "rocketmq"))]
 mod java;

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use tidewire::message::{Header, Message};
 use tidewire::store::{
-    Few, InFlightRecord, Lane, Operation, QueueId, Receiver, SessionRecord, SubscriptionRecord,
-    WillRecord, tools,
+    Few, InFlightRecord, Lane, Operation, QueueId, Receiver, Refusal, SessionRecord,
+    SubscriptionRecord, WillRecord, tools,
 };
 use tidewire_protocol::codec::{
     PacketId, ProtocolVersion, QoS, RetainHandling, SubscriptionOptions,
@@ -172,7 +172,7 @@ fn messages_are_read_back_whole_and_in_order() {
             id,
             message,
             receivers: Few::One(to.clone()),
-            is_promised: false,
+            refusal: Refusal::First,
         }]);
         ids.push(id);
     }
@@ -294,7 +294,7 @@ fn what_expired_while_the_broker_was_down_is_gone() {
             },
         ),
         receivers: Few::One(receiver(queue)),
-        is_promised: false,
+        refusal: Refusal::First,
     };
     let session = SessionRecord {
         client_id: "client".into(),

@@ -12,8 +12,8 @@ use tidewire::message::{Header, Message};
 use tidewire::prefix_limits::PrefixLimits;
 use tidewire::store::{
     Awaited, Few, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
-    Recovered, RecoveredMessage, Report, Reports, RequestId, SessionRecord, Store, StoreError,
-    Ticket,
+    Recovered, RecoveredMessage, Refusal, Report, Reports, RequestId, SessionRecord, Store,
+    StoreError, Ticket,
 };
 use tidewire_protocol::codec::{ProtocolVersion, QoS};
 
@@ -271,6 +271,7 @@ pub(crate) fn retained(topic: &str, payload: &[u8], expires_at_ms: Option<u64>) 
                 ..Header::default()
             },
         ),
+        refusal: Refusal::First,
     }
 }
 
@@ -279,7 +280,7 @@ pub(crate) fn put_message(id: MessageId, payload: &[u8], queues: &[QueueId]) -> 
         id,
         message: message("a/b", payload),
         receivers: Few::Many(queues.iter().map(|queue| receiver(*queue)).collect()),
-        is_promised: false,
+        refusal: Refusal::First,
     }
 }
 

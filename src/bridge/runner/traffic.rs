@@ -11,7 +11,7 @@ use crate::bridge::map::{Inward, NotCrossing};
 use crate::bridge::queues::queue_name;
 use crate::config::BridgeKind;
 use crate::queue::BridgeNote;
-use crate::shard::{BridgeReport, BridgeRequest};
+use crate::shard::{BridgeReport, BridgeRequest, Placed};
 
 impl<C: Connector> Runner<C> {
     pub(super) fn take_reports(&mut self, link: &mut Connected<C::Sink, C::Source>) {
@@ -26,9 +26,9 @@ impl<C: Connector> Runner<C> {
                     self.stale -= stale;
                     link.sink.keep(count - stale);
                 }
-                BridgeReport::Published(reasons) => {
-                    let published = |(number, reason)| self.arrivals.published(number, reason);
-                    accepted.extend(reasons.into_iter().filter_map(published));
+                BridgeReport::Published(placed) => {
+                    let published = |it: Placed| self.arrivals.published(it.number, it.reason);
+                    accepted.extend(placed.into_iter().filter_map(published));
                 }
             }
         }

@@ -9,7 +9,7 @@ use tidewire_protocol::codec::{
 
 use super::super::id::{MessageId, QueueId};
 use super::super::operation::{
-    InFlightRecord, Operation, Receiver, SessionRecord, SubscriptionRecord, WillRecord,
+    InFlightRecord, Operation, Receiver, Refusal, SessionRecord, SubscriptionRecord, WillRecord,
 };
 use crate::message::{Header, Message};
 
@@ -136,7 +136,7 @@ pub(super) fn operation(line: &Value) -> Option<Operation> {
             id: id()?,
             message: read_message(line)?,
             receivers: read_receivers(line)?.into(),
-            is_promised: true,
+            refusal: Refusal::Never,
         },
         "delayed" => Operation::PutDelayed {
             id: id()?,
@@ -145,6 +145,7 @@ pub(super) fn operation(line: &Value) -> Option<Operation> {
         },
         "retained" => Operation::SetRetained {
             message: read_message(line)?,
+            refusal: Refusal::Never,
         },
         _ => return None,
     })
