@@ -311,7 +311,9 @@ impl Shard {
             outgoing.refusal = Refusal::Never;
         }
         if let Err(error) = self.retain_if_asked(&mut outgoing) {
-            tracing::warn!(topic = message.topic(), %error, "retained store is full");
+            if self.may_log(LogKind::NoRoom, now_ms) {
+                tracing::warn!(topic = message.topic(), %error, "retained store is full");
+            }
             return arrived.refused();
         }
         self.was_rejected = false;

@@ -67,7 +67,7 @@ impl Shard {
         if receivers.is_empty() {
             return true;
         }
-        if !self.has_room_for(outgoing) {
+        if !self.has_room_for(outgoing, 1) {
             return false;
         }
         let id = self.durable.next_id();
@@ -88,15 +88,15 @@ impl Shard {
         true
     }
 
-    /// Whether a message may be given to the store.
-    pub(super) fn has_room_for(&self, outgoing: &Outgoing<'_>) -> bool {
+    /// Whether a message may be given to the store so many times.
+    pub(super) fn has_room_for(&self, outgoing: &Outgoing<'_>, times: usize) -> bool {
         let store = &self.shared.store;
         match (outgoing.refusal, outgoing.origin) {
             (Refusal::Last, _) => true,
             (_, Some(_)) => !store.is_full(),
             // From a bridge: published again and again, it should not be sent to anyone before.
             (refusal, None) => {
-                let bytes = outgoing.bytes();
+                let bytes = outgoing.bytes() * times;
                 store.has_room_for(bytes, self.durable.open_bytes(), refusal)
             }
         }

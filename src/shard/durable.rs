@@ -155,6 +155,11 @@ impl Durable {
         self.unconfirmed.publishers_of(messages, retained)
     }
 
+    /// The first topic for which no client has published what is to be retained.
+    pub(super) fn first_unknown<'a>(&self, retained: &'a [Box<str>]) -> Option<&'a str> {
+        self.unconfirmed.first_unknown(retained)
+    }
+
     /// Moves what was appended after `start` to where it waits for the open batch.
     pub(super) fn hold(&mut self, key: Key, connection: &mut Connection, start: usize) {
         let needs_commit = self.has_recorded();

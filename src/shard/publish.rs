@@ -290,7 +290,8 @@ impl Shard {
             self.durable.record(Operation::ClearRetained { topic });
             return Ok(());
         }
-        if !self.has_room_for(outgoing) {
+        // It will wait for receivers too.
+        if !self.has_room_for(outgoing, 2) {
             let bytes_max = self.shared.config.limits.retained_bytes_max;
             return Err(RetainedFull::Bytes { bytes_max });
         }

@@ -22,6 +22,14 @@ impl Shard {
             self.refuse_published(origin, now_ms);
         }
         self.refuse_of_bridges(messages);
+        if let Some(topic) = self.durable.first_unknown(retained)
+            && self.may_log(LogKind::NoRoom, now_ms)
+        {
+            tracing::warn!(
+                topic,
+                "no room to retain a message of a bridge or of the broker"
+            );
+        }
     }
 
     /// They come again; the other side is told nothing.

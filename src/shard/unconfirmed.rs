@@ -86,6 +86,14 @@ impl Unconfirmed {
         }
     }
 
+    /// The first of these topics that nobody has published to who would be told.
+    pub(super) fn first_unknown<'a>(&self, retained: &'a [Box<str>]) -> Option<&'a str> {
+        let known = self.retained.iter();
+        let known: HashSet<&[u8]> = known.map(|(_, _, it)| it.topic_bytes()).collect();
+        let unknown = retained.iter().find(|it| !known.contains(it.as_bytes()));
+        unknown.map(|it| &**it)
+    }
+
     /// Who has published what the store refuses.
     pub(super) fn publishers_of(
         &self,

@@ -70,8 +70,10 @@ impl Inbox {
 pub(super) struct Gauges {
     pub(super) is_full: AtomicBool,
     pub(super) is_exhausted: AtomicBool,
-    /// For one message.
+    /// For new messages.
     pub(super) room_bytes: AtomicU64,
+    /// That the disk has for the file to grow.
+    pub(super) growth_bytes: AtomicU64,
     pub(super) pending_bytes: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) operations: AtomicU64,

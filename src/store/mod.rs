@@ -310,17 +310,13 @@ impl Store {
     /// anybody knows before it is written.
     pub fn has_room_for(&self, bytes: usize, others_bytes: usize, refusal: Refusal) -> bool {
         self.durable.as_ref().is_none_or(|it| {
-            let gauges = &it.gauges;
-            let pending_bytes = gauges.pending_bytes.load(Ordering::Relaxed);
-            let bytes_max = match refusal {
-                // Pages side by side are only sure to be found where the file grows.
-                Refusal::Never => it.reserve_bytes,
-                _ => u64::MAX,
-            };
-            let room_bytes = gauges.room_bytes.load(Ordering::Relaxed);
-            !gauges.is_full.load(Ordering::Relaxed)
-                && bytes as u64 <= bytes_max
-                && (pending_bytes + others_bytes + bytes) as u64 <= room_bytes
+            let (gauges, relaxed) = (&it.gauges, Ordering::Relaxed);
+            let all_bytes = (gauges.pending_bytes.load(relaxed) + others_bytes + bytes) as u64;
+            // Pages side by side are only sure to be found where the file grows.
+            let fits = refusal != Refusal::Never
+                || bytes as u64 <= it.reserve_bytes
+                    && all_bytes <= gauges.growth_bytes.load(relaxed);
+            fits && !gauges.is_full.load(relaxed) && all_bytes <= gauges.room_bytes.load(relaxed)
         })
     }
 

@@ -140,12 +140,8 @@ impl Pending {
         self.wake.notify_all();
     }
 
-    /// Waits until something has to be written; false if there is nothing and there never will be.
-    pub(super) fn wait(&self) -> bool {
-        self.wait_until(u64::MAX).unwrap_or(false)
-    }
-
-    /// As [`Pending::wait`], but not for longer; `None` when that time is over.
+    /// Waits until something has to be written; false if there is nothing and there never will be,
+    /// `None` when the time is over.
     pub(super) fn wait_within(&self, time: Duration) -> Option<bool> {
         let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.wait_until(self.clock.now_us().saturating_add(time_us))

@@ -105,16 +105,14 @@ impl Writer {
         }
     }
 
-    /// Waits for a batch; meanwhile others may have made room on the disk.
+    /// Waits for a batch; meanwhile others may have filled the disk, or made room on it.
     fn wait(&mut self) -> bool {
-        let relaxed = Ordering::Relaxed;
-        while self.gauges.is_full.load(relaxed) || self.gauges.is_exhausted.load(relaxed) {
+        loop {
             if let Some(has_batches) = self.pending.wait_within(ROOM_MEASURED_EVERY) {
                 return has_batches;
             }
-            self.measure_room(self.gauges.used_bytes.load(relaxed));
+            self.measure_room(self.gauges.used_bytes.load(Ordering::Relaxed));
         }
-        self.pending.wait()
     }
 
     /// Lets others join, at most until the interval has passed since the last commit began.
@@ -207,7 +205,7 @@ impl Writer {
             false => (growth_bytes_max, kept_bytes),
         };
         Room {
-            used_bytes_full: bytes_max - 2 * kept_for_deletes,
+            used_bytes_full: (bytes_max - kept_for_deletes) - kept_for_deletes.min(DISK_KEPT_MAX),
             used_bytes_max: map_bytes.min(bytes_max - kept_for_deletes),
             used_bytes_max_last: (map_bytes + self.environment.reserve_bytes() / 2)
                 .min(growth_bytes_max - kept_bytes / 2),
@@ -364,13 +362,15 @@ impl Writer {
         let is_map_full = used_bytes >= map_bytes / 10 * 9;
         let unused_bytes = disk.file_bytes.saturating_sub(used_bytes);
         let is_below_watermark = self.is_below_watermark(&disk);
-        let is_disk_full = unused_bytes < FILE_UNUSED_ENOUGH && is_below_watermark
-            || used_bytes > room.used_bytes_full;
+        let may_not_grow = unused_bytes < FILE_UNUSED_ENOUGH && is_below_watermark;
+        let is_disk_full = may_not_grow || used_bytes > room.used_bytes_full;
         let is_exhausted = used_bytes > room.used_bytes_max_last
-            || is_disk_full && disk.has_less_than(self.config.disk_free_bytes_min / EXHAUSTED_PART);
+            || may_not_grow && disk.has_less_than(self.config.disk_free_bytes_min / EXHAUSTED_PART);
         let room_bytes = room.used_bytes_max.saturating_sub(used_bytes);
         let relaxed = Ordering::Relaxed;
+        let growth_bytes = self.growth_bytes_max(&disk) - disk.file_bytes;
         self.gauges.room_bytes.store(room_bytes, relaxed);
+        self.gauges.growth_bytes.store(growth_bytes, relaxed);
         self.gauges.is_exhausted.store(is_exhausted, relaxed);
         let is_full = is_map_full || is_disk_full;
         if self.gauges.is_full.swap(is_full, relaxed) == is_full {
