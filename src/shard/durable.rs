@@ -7,6 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use tidewire_protocol::codec::PacketId;
 
 use super::client::{Connection, Session};
+use super::held_reports::HeldReports;
 use super::in_flight::Unkept;
 use super::unconfirmed::{Origin, Published, Unconfirmed};
 use super::{BridgeReport, Key, Mail, Shard};
@@ -37,12 +38,11 @@ pub(super) struct Durable {
     pub(super) unkept: Unkept,
     /// Connections with held packets, and the batches these wait for, in order.
     holding: VecDeque<(Ticket, Key)>,
-    unconfirmed: Unconfirmed,
+    pub(super) unconfirmed: Unconfirmed,
     loads: Vec<(RequestId, Load)>,
     asked: HashMap<RequestId, Asker>,
     last_request: u64,
-    /// Bridges acknowledge to the other side what these name once it is committed.
-    pub(super) reports: VecDeque<(Ticket, BridgeId, BridgeReport)>,
+    pub(super) reports: HeldReports,
     /// They ask again after the next commit: what they want may not be readable before.
     fenced: Vec<Asker>,
 }
@@ -100,7 +100,7 @@ impl Durable {
             loads: Vec::new(),
             asked: HashMap::new(),
             last_request: 0,
-            reports: VecDeque::new(),
+            reports: HeldReports::default(),
             fenced: Vec::new(),
         }
     }
@@ -144,20 +144,6 @@ impl Durable {
     /// What the packet at hand publishes, should the store have no room for it after all.
     pub(super) fn confirm(&mut self, origin: Origin, published: Published) {
         self.unconfirmed.add(self.ticket, origin, published);
-    }
-
-    /// Who has published what the store refuses.
-    pub(super) fn publishers_of(
-        &self,
-        messages: &[MessageId],
-        retained: &[Box<str>],
-    ) -> Vec<Origin> {
-        self.unconfirmed.publishers_of(messages, retained)
-    }
-
-    /// The first topic for which no client has published what is to be retained.
-    pub(super) fn first_unknown<'a>(&self, retained: &'a [Box<str>]) -> Option<&'a str> {
-        self.unconfirmed.first_unknown(retained)
     }
 
     /// Moves what was appended after `start` to where it waits for the open batch.
@@ -263,7 +249,7 @@ impl Durable {
 
     fn awaited(&self, ticket: Ticket, wants_commit: bool) -> Awaited {
         let is_last = |it: Option<Ticket>| it == Some(ticket);
-        if wants_commit || is_last(self.reports.back().map(|it| it.0)) {
+        if wants_commit || is_last(self.reports.last_ticket()) {
             Awaited::Commit
         } else if is_last(self.holding.back().map(|it| it.0)) {
             Awaited::Answers
@@ -354,11 +340,8 @@ impl Shard {
         self.durable.committed = self.durable.committed.max(ticket);
         self.durable.settled.retain(|it| *it > ticket);
         self.durable.unconfirmed.forget(ticket);
-        let is_due = |it: &(Ticket, BridgeId, BridgeReport)| it.0 <= ticket;
-        while self.durable.reports.front().is_some_and(is_due) {
-            if let Some((_, bridge, report)) = self.durable.reports.pop_front() {
-                self.send_to_bridges(Mail::BridgeReport { bridge, report });
-            }
+        while let Some((bridge, report)) = self.durable.reports.take_due(ticket) {
+            self.send_to_bridges(Mail::BridgeReport { bridge, report });
         }
         while let Some(key) = self.durable.next_released() {
             self.release_held(key, now_ms);
@@ -377,9 +360,8 @@ impl Shard {
     /// Tells a bridge what became of its messages, as soon as what they recorded is committed.
     pub(super) fn report_to_bridge(&mut self, bridge: BridgeId, report: BridgeReport) {
         let open = self.durable.has_recorded().then_some(self.durable.ticket);
-        let last = self.durable.reports.back().map(|it| it.0);
-        match open.or(last) {
-            Some(ticket) => self.durable.reports.push_back((ticket, bridge, report)),
+        match open.or_else(|| self.durable.reports.last_ticket()) {
+            Some(ticket) => self.durable.reports.hold(ticket, bridge, report),
             None => self.send_to_bridges(Mail::BridgeReport { bridge, report }),
         }
     }

@@ -17,6 +17,7 @@ mod durable;
 mod expiry;
 mod explain;
 mod group;
+mod held_reports;
 mod in_flight;
 mod loading;
 mod mail;

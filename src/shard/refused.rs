@@ -6,7 +6,7 @@ use hashbrown::HashSet;
 use tidewire_protocol::codec::{PacketId, ProtocolVersion, ReasonCode, split_packet};
 
 use super::unconfirmed::Origin;
-use super::{BridgeReport, Key, Placed, Shard};
+use super::{Key, Shard};
 use crate::log_limit::LogKind;
 use crate::store::MessageId;
 
@@ -18,30 +18,17 @@ impl Shard {
         retained: &[Box<str>],
         now_ms: u64,
     ) {
-        for origin in self.durable.publishers_of(messages, retained) {
+        for origin in self.durable.unconfirmed.publishers_of(messages, retained) {
             self.refuse_published(origin, now_ms);
         }
-        self.refuse_of_bridges(messages);
-        if let Some(topic) = self.durable.first_unknown(retained)
+        self.durable.reports.refuse(messages);
+        if let Some(topic) = self.durable.unconfirmed.first_unknown(retained)
             && self.may_log(LogKind::NoRoom, now_ms)
         {
             tracing::warn!(
                 topic,
                 "no room to retain a message of a bridge or of the broker"
             );
-        }
-    }
-
-    /// They come again; the other side is told nothing.
-    fn refuse_of_bridges(&mut self, messages: &[MessageId]) {
-        let refused: HashSet<MessageId> = messages.iter().copied().collect();
-        for (_, _, report) in &mut self.durable.reports {
-            if let BridgeReport::Published(all_placed) = report {
-                let is_refused =
-                    |it: &&mut Placed| it.stored.is_some_and(|id| refused.contains(&id));
-                let of_these = all_placed.iter_mut().filter(is_refused);
-                of_these.for_each(|it| it.reason = ReasonCode::QuotaExceeded);
-            }
         }
     }
 

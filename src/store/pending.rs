@@ -144,10 +144,7 @@ impl Pending {
     /// `None` when the time is over.
     pub(super) fn wait_within(&self, time: Duration) -> Option<bool> {
         let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.wait_until(self.clock.now_us().saturating_add(time_us))
-    }
-
-    fn wait_until(&self, deadline_us: u64) -> Option<bool> {
+        let deadline_us = self.clock.now_us().saturating_add(time_us);
         let mut state = self.state.lock();
         loop {
             let since_us = state.batches.front().map(|it| it.since_us);
@@ -164,12 +161,8 @@ impl Pending {
             }
             state.wanted = Some(usize::from(due_us.is_some()));
             let left_us = due_us.unwrap_or(u64::MAX).min(deadline_us) - now_us;
-            if left_us > LONG_US {
-                self.wake.wait(&mut state);
-            } else {
-                self.wake
-                    .wait_for(&mut state, Duration::from_micros(left_us));
-            }
+            self.wake
+                .wait_for(&mut state, Duration::from_micros(left_us));
             state.wanted = None;
         }
     }
@@ -481,8 +474,6 @@ fn place_of(batch: u64, first: u64) -> Option<usize> {
     usize::try_from(batch.checked_sub(first)?).ok()
 }
 
-/// Nobody waits for so long: half of all time.
-const LONG_US: u64 = u64::MAX / 2;
 /// Of one small message, about.
 const WRITE_US: u64 = 4;
 /// No receiver is waited for any longer.

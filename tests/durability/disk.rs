@@ -167,6 +167,14 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
+    fn mounted(directory: &Directory, megabytes: u32) -> Option<Self> {
+        let disk = Self::new(directory, megabytes);
+        if disk.is_none() {
+            eprintln!("no mounts here: the other tests of this file stand for this one");
+        }
+        disk
+    }
+
     fn new(directory: &Directory, megabytes: u32) -> Option<Self> {
         let place = directory.store();
         fs::create_dir(&place).unwrap();
@@ -221,8 +229,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_small_disk_is_filled_and_drained_and_filled_again() {
     let directory = Directory::new();
-    let Some(disk) = SmallDisk::new(&directory, 40) else {
-        eprintln!("no mounts here: the other tests of this file stand for this one");
+    let Some(disk) = SmallDisk::mounted(&directory, 40) else {
         return;
     };
     let lines = "[store]\ndisk_free_bytes_min = 8_388_608\n";
@@ -254,8 +261,7 @@ fn a_small_disk_is_filled_and_drained_and_filled_again() {
 #[test]
 fn a_small_disk_without_a_watermark_loses_nothing_acknowledged() {
     let directory = Directory::new();
-    let Some(disk) = SmallDisk::new(&directory, 12) else {
-        eprintln!("no mounts here: the other tests of this file stand for this one");
+    let Some(disk) = SmallDisk::mounted(&directory, 12) else {
         return;
     };
     let broker = disk.start(&directory, NO_WATERMARK);
@@ -272,8 +278,7 @@ fn a_small_disk_without_a_watermark_loses_nothing_acknowledged() {
 #[test]
 fn a_message_that_would_take_the_last_blocks_of_a_disk_is_refused() {
     let directory = Directory::new();
-    let Some(disk) = SmallDisk::new(&directory, 12) else {
-        eprintln!("no mounts here: the other tests of this file stand for this one");
+    let Some(disk) = SmallDisk::mounted(&directory, 12) else {
         return;
     };
     let broker = disk.start(&directory, NO_WATERMARK);
