@@ -21,11 +21,22 @@ pub(crate) struct Broker {
     pub(crate) directory: PathBuf,
 }
 
-/// A port that nobody uses now.
+/// A port that nobody uses now, and that is given to nobody else: not one of those that connections
+/// are made from, which may take it before its server does or while that is started again.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    listener.local_addr().expect("an address").port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let mut ports = std::iter::from_fn(|| {
+        let number = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(PORTS_FROM + number % PORTS).ok()
+    });
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("a free port")
 }
+
+/// Below what systems take for connections.
+const PORTS_FROM: u32 = 10_000;
+const PORTS: u32 = 20_000;
 
 /// A directory of its own for a test.
 pub(crate) fn directory() -> PathBuf {
