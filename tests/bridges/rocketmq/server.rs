@@ -1,6 +1,6 @@
 //! An Apache RocketMQ of its own, from its jars: ports and data are those of one test run.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -36,8 +36,7 @@ impl RocketMq {
 
     fn start_as(topics: &[(&str, &str)], has_users: bool) -> Self {
         let directory = directory_in(&base_with_room());
-        let [names_port, ha_port, port, remoting_port] = [(); 4].map(|()| free_port());
-        let broker_port = two_ports();
+        let [names_port, broker_port, ha_port, port, remoting_port] = [(); 5].map(|()| free_port());
         let text = |template: &str| {
             template
                 .replace("NAMES_PORT", &names_port.to_string())
@@ -213,16 +212,6 @@ fn room_of(directory: &Path) -> Option<(u64, u32)> {
     let kilobytes = columns.next()?.parse().ok()?;
     let percent = columns.next()?.strip_suffix('%')?.parse().ok()?;
     Some((kilobytes, percent))
-}
-
-/// A broker takes the port two below its own as well.
-fn two_ports() -> u16 {
-    loop {
-        let port = free_port();
-        if TcpListener::bind(("127.0.0.1", port - 2)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn topics_json(topics: &[(&str, &str)]) -> String {
