@@ -36,6 +36,8 @@ pub struct BridgeMetrics {
     pub dropped_expired: Counter,
     pub sent: Counter,
     pub received: Counter,
+    /// Messages from there that wait until they can be taken here.
+    pub held_back: Counter,
     pub dropped_poison: Counter,
     pub dropped_mapping: Counter,
     pub dropped_loop: Counter,

@@ -66,6 +66,11 @@ impl Arrivals {
         self.publishing.remove(&number).map(|(receipt, _)| receipt)
     }
 
+    /// How many messages are kept by the other side until they can be taken here.
+    pub(super) fn held_back(&self) -> u64 {
+        self.refused.len() as u64
+    }
+
     /// What was refused, to be published again in the order of its coming.
     pub(super) fn publish_again(&mut self) -> Option<BridgeRequest> {
         let mut numbers = std::mem::take(&mut self.refused);

@@ -200,6 +200,7 @@ impl Status {
             "queue_bytes": count.queue_bytes.value(),
             "sent": count.sent.value(),
             "received": count.received.value(),
+            "held_back": count.held_back.value(),
             "retried": count.retried.value(),
             "dropped": {
                 "overflow": count.dropped_overflow.value(),

@@ -399,9 +399,7 @@ impl<C: Connector> Runner<C> {
                     Err(failure) => return End::Failed(failure),
                 },
                 now = ticks.tick() => {
-                    if let Some(refused) = self.arrivals.publish_again() {
-                        self.post.add(refused);
-                    }
+                    self.publish_again();
                     self.look_for_troubles(link);
                     self.note_statistics();
                     if !self.is_drained() || self.conduct.idle.is_none() {

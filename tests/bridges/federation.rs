@@ -13,6 +13,15 @@ pub(crate) fn bridge(port: u16, lines: &str) -> String {
     )
 }
 
+/// A number in the state of a bridge.
+pub(crate) fn number_of(state: &str, name: &str) -> u64 {
+    let (_, rest) = state
+        .split_once(&format!("\"{name}\":"))
+        .expect("a counter");
+    let digits = rest.split(|it: char| !it.is_ascii_digit()).next();
+    digits.and_then(|it| it.parse().ok()).expect("a number")
+}
+
 /// Waits until the bridge of a node is up.
 pub(crate) fn wait_until_up(broker: &Broker) {
     let mut client = Client::connect(broker, "watcher");

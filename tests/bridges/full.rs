@@ -6,7 +6,7 @@ use std::thread;
 use tidewire_protocol::codec::QoS;
 
 use crate::client::{Client, Q1, Q2};
-use crate::federation::{bridge, wait_until_up};
+use crate::federation::{bridge, number_of, wait_until_up};
 use crate::process::{Broker, free_port};
 
 const COUNT: usize = 900;
@@ -35,6 +35,13 @@ fn cross_a_full_store(qos: QoS) -> Vec<usize> {
     let mut watcher = Client::connect(&edge, "watcher");
     let is_full = "$SYS/broker/store/is full";
     watcher.subscribe(is_full).wait_for(is_full, "1");
+    let state = "$SYS/bridges/up/state";
+    watcher.subscribe(state);
+    while number_of(
+        &watcher.wait_for(state, "\"held_back\":").payload,
+        "held_back",
+    ) == 0
+    {}
     let mut keeper = Client::resume(&edge, "keeper");
     let mut came = Vec::new();
     let mut missing: BTreeSet<usize> = (0..COUNT).collect();

@@ -189,6 +189,17 @@ impl<C: Connector> Runner<C> {
         })
     }
 
+    /// What the home shard had no room or no subscribers for.
+    pub(super) fn publish_again(&mut self) {
+        self.reporter
+            .metrics
+            .held_back
+            .set(self.arrivals.held_back());
+        if let Some(refused) = self.arrivals.publish_again() {
+            self.post.add(refused);
+        }
+    }
+
     pub(super) fn receive(&mut self, received: Vec<Received>, source: &mut C::Source) {
         let now_ms = self.post.now_ms();
         let mut messages = Vec::new();

@@ -10,7 +10,7 @@ use super::party::{Party, text};
 use super::{STATE, bridge};
 use crate::certificates::{self, OURS_REFUSED, THEIRS_EXPIRED, expect_down};
 use crate::client::{Client, Q0, Q1, Q2};
-use crate::federation::wait_until_up;
+use crate::federation::{number_of, wait_until_up};
 use crate::process::{Broker, free_port};
 
 pub(super) fn every_qos_reaches_its_address_with_its_properties(artemis: &Artemis) {
@@ -174,14 +174,6 @@ pub(super) fn a_full_address_is_tried_again_until_there_is_room(artemis: &Artemi
 }
 
 /// A counter in the state of a bridge.
-fn number_of(state: &str, name: &str) -> u64 {
-    let (_, rest) = state
-        .split_once(&format!("\"{name}\":"))
-        .expect("a counter");
-    let digits = rest.split(|it: char| !it.is_ascii_digit()).next();
-    digits.and_then(|it| it.parse().ok()).expect("a number")
-}
-
 pub(super) fn users_are_let_in_refused_and_kept_from_addresses_in_the_servers_words(
     artemis: &Artemis,
 ) {
