@@ -15,7 +15,7 @@ use crate::exchange::{BridgeId, GroupId};
 use crate::queue::{Delivery, Stored};
 use crate::store::{
     Awaited, Few, Lane, Load, MessageId, MessageIds, Operation, Operations, QueueId, Receiver,
-    Refusal, Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
+    Refusable, Refusal, Report, RequestId, SessionRecord, Store, Ticket, WillRecord,
 };
 
 /// Owns the open batch and everything that waits for a commit or for the reader.
@@ -34,6 +34,8 @@ pub(super) struct Durable {
     wants_commit: bool,
     /// Something, since the packet at hand began.
     has_recorded: bool,
+    /// By the packet at hand.
+    published: Refusable,
     ids: MessageIds,
     pub(super) unkept: Unkept,
     /// Connections with held packets, and the batches these wait for, in order.
@@ -93,6 +95,7 @@ impl Durable {
             settled: HashSet::new(),
             wants_commit: false,
             has_recorded: false,
+            published: Refusable::default(),
             ids: store.message_ids(lane),
             unkept: Unkept::new(patience_ms),
             holding: VecDeque::new(),
@@ -135,6 +138,7 @@ impl Durable {
     /// A packet begins: its answer waits only for what it records itself.
     pub(super) fn begin_packet(&mut self) {
         self.has_recorded = false;
+        self.published = Refusable::default();
     }
 
     pub(super) fn has_recorded(&self) -> bool {
@@ -143,6 +147,10 @@ impl Durable {
 
     /// What the packet at hand publishes, should the store have no room for it after all.
     pub(super) fn confirm(&mut self, origin: Origin, published: Published) {
+        match &published {
+            Published::Message(id) => self.published.message = Some(*id),
+            Published::Retained(message) => self.published.retained = Some(message.clone()),
+        }
         self.unconfirmed.add(self.ticket, origin, published);
     }
 
@@ -463,8 +471,12 @@ impl Shard {
     /// A QoS 2 identifier of the client waits for PUBREL.
     pub(super) fn keep_received(&mut self, key: Key, packet_id: PacketId) {
         if let Some((queue, _)) = self.durable_session(key) {
-            self.durable
-                .record(Operation::PutReceived { queue, packet_id });
+            let with = std::mem::take(&mut self.durable.published);
+            self.durable.record(Operation::PutReceived {
+                queue,
+                packet_id,
+                with,
+            });
         }
     }
 

@@ -8,11 +8,12 @@ use super::error::StoreError;
 use super::id::{MessageId, QueueId};
 use super::index::Index;
 use super::key::{Key, message_key, queue_key, queue_packet_key, queue_text_key};
-use super::operation::{Operation, Refusal};
+use super::operation::{Operation, Refusable, Refusal};
 use super::row::{
     encode_bookmark, encode_in_flight, encode_lone_message, encode_session, encode_subscription,
     encode_will,
 };
+use super::waiters::RefusedSet;
 use crate::clock::Epoch;
 use crate::exchange::ShardId;
 
@@ -23,6 +24,7 @@ pub(super) struct Batch<'a> {
     epoch: Epoch,
     changes: Changes,
     delayed: Vec<(MessageId, ShardId)>,
+    received: Vec<(Key, Refusable)>,
     highest_id: Option<MessageId>,
     highest_queue: Option<QueueId>,
 }
@@ -33,6 +35,8 @@ pub(super) struct Prepared {
     pub(super) changes: Changes,
     pub(super) rows: BTreeMap<(Table, Key), Change>,
     pub(super) delayed: Vec<(MessageId, ShardId)>,
+    /// Identifiers of packets, each with what it published.
+    received: Vec<(Key, Refusable)>,
     pub(super) highest_id: Option<MessageId>,
     pub(super) highest_queue: Option<QueueId>,
 }
@@ -44,6 +48,7 @@ impl<'a> Batch<'a> {
             epoch,
             changes: Changes::default(),
             delayed: Vec::new(),
+            received: Vec::new(),
             highest_id: None,
             highest_queue: None,
         }
@@ -122,6 +127,7 @@ impl<'a> Batch<'a> {
             changes: self.changes,
             rows,
             delayed: self.delayed,
+            received: self.received,
             highest_id: self.highest_id,
             highest_queue: self.highest_queue,
         }
@@ -172,9 +178,12 @@ impl<'a> Batch<'a> {
             Operation::RemoveInFlight { queue, packet_id } => {
                 changes.remove(Table::InFlight, queue_packet_key(queue, packet_id));
             }
-            Operation::PutReceived { queue, packet_id } if self.index.has_queue(queue) => {
-                let key = queue_packet_key(queue, packet_id);
-                changes.put(Table::Received, key, Vec::new());
+            Operation::PutReceived {
+                queue,
+                packet_id,
+                with,
+            } if self.index.has_queue(queue) => {
+                self.put_received(queue_packet_key(queue, packet_id), with);
             }
             Operation::RemoveReceived { queue, packet_id } => {
                 changes.remove(Table::Received, queue_packet_key(queue, packet_id));
@@ -193,6 +202,13 @@ impl<'a> Batch<'a> {
         }
     }
 
+    fn put_received(&mut self, key: Key, with: Refusable) {
+        if with.is_something() {
+            self.received.push((key.clone(), with));
+        }
+        self.changes.put(Table::Received, key, Vec::new());
+    }
+
     fn note_id(&mut self, id: MessageId) {
         self.highest_id = self.highest_id.max(Some(id));
     }
@@ -208,6 +224,27 @@ impl Prepared {
         let mut prepared = Self::default();
         prepared.changes.removed_messages = messages.to_vec();
         prepared
+    }
+
+    /// Takes out the identifiers of packets that published what is refused.
+    pub(super) fn forget_received(&mut self, refused: &RefusedSet<'_>) {
+        let received = std::mem::take(&mut self.received);
+        let (refused, others) = received
+            .into_iter()
+            .partition(|it| refused.has_any_of(&it.1));
+        self.received = others;
+        for (key, _) in refused {
+            // One of an earlier exchange may be on disk.
+            self.rows.insert((Table::Received, key), None);
+        }
+    }
+
+    /// Those of packets that published retained messages of these topics.
+    pub(super) fn received_with(&self, topics: &[Box<str>]) -> impl Iterator<Item = &Key> {
+        let refused = RefusedSet::of_retained(topics);
+        let received = self.received.iter();
+        let refused = received.filter(move |it| refused.has_any_of(&it.1));
+        refused.map(|it| &it.0)
     }
 
     /// Whether it holds messages to be refused at this time.

@@ -122,6 +122,10 @@ impl Commit<'_> {
             }
         }
         let refused_retained = self.write_retained(prepared, &mut transaction)?;
+        let received = environment.table(Table::Received);
+        for key in prepared.received_with(&refused_retained) {
+            received.delete(&mut transaction, key)?;
+        }
         let has_more_expired = match prepared.changes.sweep_unix_ms {
             Some(now_unix_ms) => self.sweep(now_unix_ms, &mut transaction)? == SWEPT_MAX,
             None => false,

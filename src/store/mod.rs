@@ -45,7 +45,8 @@ pub use error::StoreError;
 pub use few::Few;
 pub use id::{Lane, MessageId, MessageIds, QueueId};
 pub use operation::{
-    InFlightRecord, Operation, Receiver, Refusal, SessionRecord, SubscriptionRecord, WillRecord,
+    InFlightRecord, Operation, Receiver, Refusable, Refusal, SessionRecord, SubscriptionRecord,
+    WillRecord,
 };
 pub use operations::Operations;
 pub use pending::patience_us;

@@ -112,6 +112,8 @@ pub enum Operation {
         queue: QueueId,
         /// The client's identifier.
         packet_id: PacketId,
+        /// What it published.
+        with: Refusable,
     },
     /// PUBREL came.
     RemoveReceived {
@@ -185,6 +187,16 @@ pub enum Refusal {
     Never,
 }
 
+/// What a packet published in the batch of its identifier. If any of it is refused, the identifier
+/// is not kept: sent again, the message must not pass for one that was accepted.
+#[derive(Clone, Debug, Default)]
+pub struct Refusable {
+    /// For durable receivers, or delayed.
+    pub message: Option<MessageId>,
+    /// The latest of its topic.
+    pub retained: Option<Message>,
+}
+
 /// Someone who has to settle a message, and how it is delivered to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
@@ -244,6 +256,12 @@ pub struct WillRecord {
     pub expiry_seconds: Option<u32>,
     /// When it is due; `None` while there is a connection.
     pub due_at_ms: Option<u64>,
+}
+
+impl Refusable {
+    pub(super) fn is_something(&self) -> bool {
+        self.message.is_some() || self.retained.is_some()
+    }
 }
 
 impl Operation {

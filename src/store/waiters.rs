@@ -1,11 +1,11 @@
 //! Who waits for a commit, and what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use super::id::MessageId;
 use super::inbox::Gauges;
-use super::operation::Operation;
+use super::operation::{Operation, Refusable};
 use super::pending::{Answers, Submitted};
 use super::report::{Awaited, Report, Reports, Ticket};
 use crate::exchange::ShardId;
@@ -27,6 +27,13 @@ pub(super) struct Refused {
     pub(super) messages: Vec<MessageId>,
     pub(super) delayed: Vec<MessageId>,
     pub(super) retained: Vec<Box<str>>,
+}
+
+/// What a commit refuses, to be looked up.
+#[derive(Debug)]
+pub(super) struct RefusedSet<'a> {
+    messages: HashSet<MessageId>,
+    topics: HashSet<&'a [u8]>,
 }
 
 /// How far a shard's batches are.
@@ -52,6 +59,15 @@ impl Waiters {
 
     pub(super) fn has_refused(&self) -> bool {
         !self.refused.is_empty()
+    }
+
+    pub(super) fn refused_set(&self) -> RefusedSet<'_> {
+        let refused = self.refused.values();
+        let messages = refused.flat_map(|it| it.messages.iter().chain(&it.delayed));
+        RefusedSet {
+            messages: messages.copied().collect(),
+            topics: self.refused_topics().map(|it| it.as_bytes()).collect(),
+        }
     }
 
     /// Topics whose earlier retained message remains.
@@ -84,6 +100,21 @@ impl Waiters {
         let relaxed = Ordering::Relaxed;
         gauges.operations.fetch_add(self.operations as u64, relaxed);
         gauges.pending_bytes.fetch_sub(self.bytes, relaxed);
+    }
+}
+
+impl<'a> RefusedSet<'a> {
+    pub(super) fn of_retained(topics: &'a [Box<str>]) -> Self {
+        Self {
+            messages: HashSet::new(),
+            topics: topics.iter().map(|it| it.as_bytes()).collect(),
+        }
+    }
+
+    pub(super) fn has_any_of(&self, with: &Refusable) -> bool {
+        let has_message = with.message.is_some_and(|it| self.messages.contains(&it));
+        let retained = with.retained.as_ref();
+        has_message || retained.is_some_and(|it| self.topics.contains(it.topic_bytes()))
     }
 }
 

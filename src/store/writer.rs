@@ -297,15 +297,10 @@ impl Writer {
             shards.for_each(|shard| waiters.refuse(shard).retained.push(topic.clone()));
             refused.is_none()
         });
-        if refusal != Refusal::First {
-            return;
+        if refusal == Refusal::First {
+            refuse_delayed(prepared, waiters);
         }
-        for (id, shard) in std::mem::take(&mut prepared.delayed) {
-            let place = (Table::Delayed, message_key(id));
-            if prepared.rows.remove(&place).is_some_and(|it| it.is_some()) {
-                waiters.refuse(shard).delayed.push(id);
-            }
-        }
+        prepared.forget_received(&waiters.refused_set());
     }
 
     fn note(
@@ -415,6 +410,15 @@ impl Writer {
         let error = Arc::new(error);
         let first = waiters.first_shard().unwrap_or(ShardId(0));
         self.reports.send(first, Report::Failed { error });
+    }
+}
+
+fn refuse_delayed(prepared: &mut Prepared, waiters: &mut Waiters) {
+    for (id, shard) in std::mem::take(&mut prepared.delayed) {
+        let place = (Table::Delayed, message_key(id));
+        if prepared.rows.remove(&place).is_some_and(|it| it.is_some()) {
+            waiters.refuse(shard).delayed.push(id);
+        }
     }
 }
 

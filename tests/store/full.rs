@@ -1,10 +1,14 @@
 //! No room: new messages are refused, and what is there can be delivered and deleted.
 
 use tidewire::config::{Limits, StoreConfig};
-use tidewire::store::{MessageId, Operation, QueueId, Report, SubscriptionRecord, tools};
+use tidewire::store::{
+    MessageId, Operation, QueueId, Refusable, Report, SubscriptionRecord, tools,
+};
 use tidewire_protocol::codec::SubscriptionOptions;
 
-use super::support::{Directory, Open, config, put_message, retained, settle, try_open};
+use super::support::{
+    Directory, Open, config, packet_id, put_message, received, retained, settle, try_open,
+};
 
 fn small(directory: &Directory) -> Open {
     let config = StoreConfig {
@@ -65,6 +69,45 @@ fn what_finds_no_room_is_refused_and_the_rest_of_its_commit_stays() {
     let store = store.reopen(&directory);
     assert_eq!(store.waiting(one), [kept]);
     assert_eq!(store.waiting(two), [settled, later]);
+}
+
+#[test]
+fn the_identifier_of_a_message_that_is_refused_is_not_kept_in_the_same_commit() {
+    let directory = Directory::new();
+    let mut store = small(&directory);
+    let (publisher, queue) = (store.session("publisher"), store.session("client"));
+    let received = |number, message, retained| {
+        let with = Refusable { message, retained };
+        received(publisher, packet_id(number), with)
+    };
+    let before = store.ids.next_id();
+    store.commit(vec![
+        put_message(before, b"", &[queue]),
+        received(1, Some(before), None),
+        received(2, None, None),
+    ]);
+    let id = store.ids.next_id();
+    let latest = retained("t", &[1; 3 << 20], None);
+    let Operation::SetRetained { message, .. } = latest.clone() else {
+        unreachable!("a retained message")
+    };
+    store.commit(vec![
+        put_message(id, &[1; 3 << 20], &[queue]),
+        latest,
+        // Free again, and taken for the next message.
+        Operation::RemoveReceived {
+            queue: publisher,
+            packet_id: packet_id(2),
+        },
+        received(2, Some(id), None),
+        received(3, None, Some(message)),
+        received(4, None, None),
+    ]);
+    assert_eq!(store.refused, [id]);
+    let store = store.reopen(&directory);
+    let mut sessions = store.recovered.sessions.iter();
+    let session = sessions.find(|it| it.queue == publisher).expect("there");
+    assert_eq!(session.received, [packet_id(1), packet_id(4)]);
 }
 
 /// Subscriptions of half a page, which nobody refuses.

@@ -1,10 +1,14 @@
 //! The offline tools.
 
 use tidewire::store::tools::{self, TransferError};
-use tidewire::store::{InFlightRecord, Operation, StoreError, SubscriptionRecord, WillRecord};
+use tidewire::store::{
+    InFlightRecord, Operation, Refusable, StoreError, SubscriptionRecord, WillRecord,
+};
 use tidewire_protocol::codec::{PacketId, QoS};
 
-use super::support::{Directory, Open, message, open, put_message, receiver, retained, settle};
+use super::support::{
+    Directory, Open, message, open, put_message, received, receiver, retained, settle,
+};
 
 fn quiet(_: u64, _: u64) {}
 
@@ -43,10 +47,7 @@ fn fill(store: &mut Open) {
                 message: Some(ids[0]),
             },
         },
-        Operation::PutReceived {
-            queue: two,
-            packet_id,
-        },
+        received(two, packet_id, Refusable::default()),
         Operation::PutNamedQueue {
             queue: bridge,
             name: "/bridge/b".into(),

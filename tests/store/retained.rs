@@ -6,10 +6,12 @@ use proptest::prelude::*;
 use tidewire::clock::Clock;
 use tidewire::config::{Limits, StoreConfig};
 use tidewire::exchange::ShardId;
-use tidewire::store::{Awaited, Operation, Report, Ticket, tools};
+use tidewire::store::{Awaited, Operation, Refusable, Report, Ticket, tools};
 use tidewire_protocol::topic::matches;
 
-use super::support::{Directory, Open, config, open, retained, try_open};
+use super::support::{
+    Directory, Open, config, message, open, packet_id, received, retained, try_open,
+};
 
 fn topics(store: &mut Open, filter: &str, count_max: usize) -> Vec<String> {
     let found = store.retained(filter, count_max);
@@ -157,13 +159,26 @@ fn beyond_the_limits_new_topics_are_refused_and_old_ones_replaced() {
     };
     let mut store = try_open(&config(&directory.0), &limits).expect("a store");
     store.commit(vec![retained("a", b"1", None), retained("b", b"1", None)]);
-    store.commit(vec![retained("c", b"1", None), retained("b", b"2", None)]);
+    let publisher = store.session("publisher");
+    let with = |topic| Refusable {
+        message: None,
+        retained: Some(message(topic, b"")),
+    };
+    store.commit(vec![
+        retained("c", b"1", None),
+        received(publisher, packet_id(1), with("c")),
+        retained("b", b"2", None),
+        received(publisher, packet_id(2), with("b")),
+    ]);
     assert_eq!(store.refused_topics, ["c".into()]);
     store.commit(vec![retained("a", &[0; 2_000], None)]);
     assert_eq!(store.refused_topics, ["c".into(), "a".into()]);
     let found = store.retained("#", 10);
     let found: BTreeSet<_> = found.iter().map(|it| (it.topic(), it.payload())).collect();
     assert_eq!(found, BTreeSet::from([("a", &b"1"[..]), ("b", b"2")]));
+    // What is refused and sent again must not pass for what was accepted.
+    let store = store.reopen(&directory);
+    assert_eq!(store.recovered.sessions[0].received, [packet_id(2)]);
 }
 
 fn level() -> impl Strategy<Value = String> {

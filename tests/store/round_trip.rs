@@ -4,20 +4,15 @@ use std::num::NonZeroU32;
 
 use tidewire::message::{Header, Message};
 use tidewire::store::{
-    Few, InFlightRecord, Lane, Operation, QueueId, Receiver, Refusal, SessionRecord,
+    Few, InFlightRecord, Lane, Operation, QueueId, Receiver, Refusable, Refusal, SessionRecord,
     SubscriptionRecord, WillRecord, tools,
 };
-use tidewire_protocol::codec::{
-    PacketId, ProtocolVersion, QoS, RetainHandling, SubscriptionOptions,
-};
+use tidewire_protocol::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 
 use super::support::{
-    Directory, ids_of, message, open, put_message, put_session, receiver, settle,
+    Directory, ids_of, message, open, packet_id, put_message, put_session, received, receiver,
+    settle,
 };
-
-fn packet_id(value: u16) -> PacketId {
-    PacketId::new(value).expect("not zero")
-}
 
 #[test]
 fn a_session_comes_back_with_its_subscriptions_and_will() {
@@ -85,18 +80,14 @@ fn packet_identifiers_come_back_in_the_order_of_sending() {
         packet_id: packet_id(id),
         in_flight,
     };
-    let put_received = |id| Operation::PutReceived {
-        queue,
-        packet_id: packet_id(id),
-    };
     store.commit(vec![
         put_message(first, b"1", &[queue]),
         put_message(second, b"2", &[queue]),
         put_in_flight(9, released),
         put_in_flight(3, sent_later),
         put_in_flight(10, sent_later),
-        put_received(65_535),
-        put_received(2),
+        received(queue, packet_id(65_535), Refusable::default()),
+        received(queue, packet_id(2), Refusable::default()),
     ]);
     store.commit(vec![
         Operation::RemoveInFlight {
@@ -348,15 +339,9 @@ fn rows_of_a_queue_that_has_ended_are_not_written() {
     let id = store.ids.next_id();
     store.commit(vec![
         put_message(id, b"", &[queue]),
-        Operation::PutReceived {
-            queue,
-            packet_id: packet_id(1),
-        },
+        received(queue, packet_id(1), Refusable::default()),
         put_session(queue, "short"),
-        Operation::PutReceived {
-            queue,
-            packet_id: packet_id(1),
-        },
+        received(queue, packet_id(1), Refusable::default()),
         Operation::RemoveSession { queue },
         settle(queue, id),
     ]);

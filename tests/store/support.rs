@@ -12,10 +12,10 @@ use tidewire::message::{Header, Message};
 use tidewire::prefix_limits::PrefixLimits;
 use tidewire::store::{
     Awaited, Few, Lane, Load, Loaded, MessageId, MessageIds, Operation, QueueId, Receiver,
-    Recovered, RecoveredMessage, Refusal, Report, Reports, RequestId, SessionRecord, Store,
-    StoreError, Ticket,
+    Recovered, RecoveredMessage, Refusable, Refusal, Report, Reports, RequestId, SessionRecord,
+    Store, StoreError, Ticket,
 };
-use tidewire_protocol::codec::{ProtocolVersion, QoS};
+use tidewire_protocol::codec::{PacketId, ProtocolVersion, QoS};
 
 /// A new directory, removed at the end.
 pub(crate) struct Directory(pub(crate) PathBuf);
@@ -281,6 +281,18 @@ pub(crate) fn put_message(id: MessageId, payload: &[u8], queues: &[QueueId]) -> 
         message: message("a/b", payload),
         receivers: Few::Many(queues.iter().map(|queue| receiver(*queue)).collect()),
         refusal: Refusal::First,
+    }
+}
+
+pub(crate) fn packet_id(value: u16) -> PacketId {
+    PacketId::new(value).expect("not zero")
+}
+
+pub(crate) fn received(queue: QueueId, packet_id: PacketId, with: Refusable) -> Operation {
+    Operation::PutReceived {
+        queue,
+        packet_id,
+        with,
     }
 }
 

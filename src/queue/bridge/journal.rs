@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tidewire_protocol::codec::{PacketId, QoS};
 
-use crate::store::{InFlightRecord, MessageId, Operation, QueueId};
+use crate::store::{InFlightRecord, MessageId, Operation, QueueId, Refusable};
 
 /// A change of a bridge's session, to be on disk before the bridge goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,12 @@ impl Journal {
     /// A message of the other broker was accepted; PUBREL is to come.
     pub(super) fn receive(&mut self, queue: QueueId, packet_id: PacketId) -> Operation {
         self.received.insert(packet_id);
-        Operation::PutReceived { queue, packet_id }
+        Operation::PutReceived {
+            queue,
+            packet_id,
+            // Its message is never refused.
+            with: Refusable::default(),
+        }
     }
 
     pub(super) fn forget(&mut self, queue: QueueId, packet_id: PacketId) -> Option<Operation> {

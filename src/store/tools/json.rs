@@ -9,7 +9,8 @@ use tidewire_protocol::codec::{
 
 use super::super::id::{MessageId, QueueId};
 use super::super::operation::{
-    InFlightRecord, Operation, Receiver, Refusal, SessionRecord, SubscriptionRecord, WillRecord,
+    InFlightRecord, Operation, Receiver, Refusable, Refusal, SessionRecord, SubscriptionRecord,
+    WillRecord,
 };
 use crate::message::{Header, Message};
 
@@ -113,6 +114,7 @@ pub(super) fn operation(line: &Value) -> Option<Operation> {
         "received" => Operation::PutReceived {
             queue: queue()?,
             packet_id: packet_id(line)?,
+            with: Refusable::default(),
         },
         "bookmark" => Operation::PutBookmark {
             queue: queue()?,
