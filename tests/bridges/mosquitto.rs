@@ -5,7 +5,7 @@ use tidewire_protocol::codec::ProtocolVersion;
 use crate::certificates::{self, OURS_EXPIRED, THEIRS_EXPIRED, expect_down, showing};
 use crate::client::{Client, Q0, Q1, Q2};
 use crate::federation::{bridge, wait_until_up};
-use crate::process::{Broker, directory, free_port};
+use crate::process::{Broker, at_once, directory, free_port};
 use crate::proxy::Proxy;
 
 const BOTH: &str = "[[bridges.both]]\nfilters = [\"#\"]";
@@ -37,18 +37,18 @@ fn exchange(ours: &Broker, theirs: &Broker) {
 
 #[test]
 fn our_bridge_exchanges_every_qos_and_retained_messages_with_mosquitto_in_every_version() {
-    for version in ["auto", "5.0", "3.1.1", "3.1"] {
+    at_once(["auto", "5.0", "3.1.1", "3.1"], |version| {
         let theirs = Broker::mosquitto(free_port(), "");
         let rules = format!("client_id = \"edge\"\nprotocol = \"{version}\"\n{BOTH}");
         let ours = Broker::tidewire(free_port(), &bridge(theirs.port, &rules));
         wait_until_up(&ours);
         exchange(&ours, &theirs);
-    }
+    });
 }
 
 #[test]
 fn mosquittos_bridge_exchanges_every_qos_and_retained_messages_with_us_in_every_version() {
-    for version in ["mqttv50", "mqttv311", "mqttv31"] {
+    at_once(["mqttv50", "mqttv311", "mqttv31"], |version| {
         let ours = Broker::tidewire(free_port(), "");
         let mut watcher = Client::connect(&ours, "watcher");
         watcher.subscribe("up");
@@ -67,7 +67,7 @@ fn mosquittos_bridge_exchanges_every_qos_and_retained_messages_with_us_in_every_
             .subscribe("probe")
             .expect("probe", "1");
         exchange(&ours, &theirs);
-    }
+    });
 }
 
 #[test]

@@ -40,6 +40,16 @@ const PORTS_FROM: u32 = 10_000;
 const PORTS: u32 = 2_500;
 const APART: u32 = 8;
 
+/// Does the same with each of these, which wait more than they compute.
+pub(crate) fn at_once<T: Send, const N: usize>(all: [T; N], work: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        let work = &work;
+        for one in all {
+            scope.spawn(move || work(one));
+        }
+    });
+}
+
 /// A directory of its own for a test.
 pub(crate) fn directory() -> PathBuf {
     directory_in(&std::env::temp_dir())

@@ -1,5 +1,6 @@
 //! A map of few megabytes, filled to the brim by publishers that do not wait for each other.
 
+use std::thread;
 use std::time::Duration;
 
 use crate::client::{Client, Connect, Out, Packet};
@@ -42,22 +43,27 @@ fn fills_and_drains(qos: u8, bytes: usize) {
     );
 }
 
+/// A broker at QoS 1 and one at QoS 2, at the same time.
+fn both_fill_and_drain(bytes_1: usize, bytes_2: usize) {
+    thread::scope(|scope| {
+        scope.spawn(move || fills_and_drains(1, bytes_1));
+        scope.spawn(move || fills_and_drains(2, bytes_2));
+    });
+}
+
 #[test]
 fn a_small_map_of_small_messages_is_filled_and_drained_again_and_again() {
-    fills_and_drains(1, 20);
-    fills_and_drains(2, 300);
+    both_fill_and_drain(20, 300);
 }
 
 #[test]
 fn a_small_map_of_messages_of_8_kilobytes_is_filled_and_drained_again_and_again() {
-    fills_and_drains(1, 8_000);
-    fills_and_drains(2, 8_192);
+    both_fill_and_drain(8_000, 8_192);
 }
 
 #[test]
 fn a_small_map_of_messages_of_60_kilobytes_is_filled_and_drained_again_and_again() {
-    fills_and_drains(1, 60_000);
-    fills_and_drains(2, 60_000);
+    both_fill_and_drain(60_000, 60_000);
 }
 
 #[test]
@@ -103,7 +109,7 @@ fn where_the_reserve_is_used_up_new_sessions_and_subscriptions_are_refused() {
     broker.passing("witness").ping();
     reader.unsubscribe("none");
     while reader.subscribe("a", 1) == 0x97 {
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(broker.passing("writer").publish("a", 1, "kept"), 0);
     assert_eq!(reader.take(1), ["kept"]);

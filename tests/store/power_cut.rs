@@ -101,7 +101,7 @@ fn flushes(records: &[Record]) -> usize {
 #[test]
 fn nothing_acknowledged_is_lost_in_a_power_cut() {
     let cuts = std::env::var("TIDEWIRE_TEST_POWER_CUTS").ok();
-    let cuts: usize = cuts.and_then(|it| it.parse().ok()).unwrap_or(300);
+    let cuts: usize = cuts.and_then(|it| it.parse().ok()).unwrap_or(100);
     let records = recorded(160, true);
     assert!(flushes(&records) > 100, "{} seen", flushes(&records));
     let records = &*records;
