@@ -6,7 +6,7 @@ use std::time::Duration;
 use rcgen::ExtendedKeyUsagePurpose;
 use tidewire::config::{Certificate, ClientCertificates, Config, Listener, TlsVersion, Transport};
 
-use crate::broker::{Broker, listener, log_line};
+use crate::broker::{Broker, listener, log_length, log_line_since};
 use crate::certificates::{Authority, TLS_1_2, TLS_1_3, TlsStream, Wish, der};
 use crate::client::{Client, connect, publish};
 
@@ -14,9 +14,11 @@ fn with_listeners(listeners: Vec<Listener>) -> impl FnOnce(&mut Config) {
     move |config| config.listeners = listeners
 }
 
-fn port_of(client: &Client<TlsStream>) -> String {
+/// The line on a connection that ended, behind the first `start` bytes of the log: earlier ones may
+/// be on another connection from the same port.
+fn line_on(client: &Client<TlsStream>, start: usize) -> String {
     let address = client.stream.sock.local_addr().unwrap();
-    format!("peer={address} ")
+    log_line_since(start, &format!("peer={address} "))
 }
 
 #[test]
@@ -55,9 +57,10 @@ fn a_listener_may_demand_the_newer_version() {
         authority.open(&broker, wish)
     };
     open(&TLS_1_3).connect("new");
+    let start = log_length();
     let mut old = open(&TLS_1_2);
     assert!(old.stream.write_all(&connect("old")).is_err());
-    assert!(log_line(&port_of(&old)).contains("tls handshake"));
+    assert!(line_on(&old, start).contains("tls handshake"));
 }
 
 #[test]
@@ -98,9 +101,10 @@ fn a_client_that_asks_for_another_protocol_is_refused() {
         let found = client.stream.conn.alpn_protocol();
         assert_eq!(found, chosen.map(str::as_bytes), "{listener} {alpn:?}");
     }
+    let start = log_length();
     let mut other = open(0, &["h2", "http/1.1"]);
     assert!(other.stream.write_all(&connect("other")).is_err());
-    assert!(log_line(&port_of(&other)).contains("tls handshake"));
+    assert!(line_on(&other, start).contains("tls handshake"));
 }
 
 #[test]
@@ -188,12 +192,12 @@ impl Checked {
     }
 
     fn refuses(&self, listener: usize, certificate: Option<&Certificate>, reason: &str) {
+        let start = log_length();
         let mut client = self.open(listener, certificate);
-        let peer = port_of(&client);
         // With TLS 1.3 the client is told only when it reads.
         let _ = client.stream.write_all(&connect("refused"));
         assert_eq!(client.until_closed(), b"");
-        let line = log_line(&peer);
+        let line = line_on(&client, start);
         assert!(line.contains("tls handshake"), "{line}");
         assert!(line.contains(reason), "{line}");
     }
@@ -232,12 +236,13 @@ fn a_wrong_client_certificate_is_refused_with_the_reason_in_the_log() {
 fn mqtt_without_tls_is_refused_where_tls_is_spoken() {
     let authority = Authority::new();
     let broker = Broker::start(with_listeners(vec![listener(), authority.listener()]));
+    let start = log_length();
     let mut client = crate::broker::open(broker.addresses[1]);
     let peer = format!("peer={} ", client.stream.local_addr().unwrap());
     client.send(&connect("plain"));
     let answer = client.until_closed();
     assert!(answer.len() < 8, "at most an alert: {answer:02x?}");
-    let line = log_line(&peer);
+    let line = log_line_since(start, &peer);
     assert!(line.contains("tls handshake"), "{line}");
     broker.serves();
 }
@@ -246,10 +251,10 @@ fn mqtt_without_tls_is_refused_where_tls_is_spoken() {
 fn tls_is_refused_where_none_is_spoken() {
     let authority = Authority::new();
     let broker = Broker::start(|_| {});
+    let start = log_length();
     let mut client = authority.open(&broker, Wish::default());
-    let peer = port_of(&client);
     assert!(client.stream.write_all(b"x").is_err());
-    assert!(log_line(&peer).contains("no TLS is spoken"));
+    assert!(line_on(&client, start).contains("no TLS is spoken"));
     broker.serves();
 }
 
