@@ -33,7 +33,7 @@ use connection::{Connection, Dialect, Greeted, Refusal, shake_hands};
 use engine::{Engine, SessionAtServer};
 
 use crate::dial::{Turn, within};
-use crate::ports::{Ports, Working};
+use crate::ports::{Orders, Ports, Working};
 use crate::{Connected, Connector, Failure, PortSink, PortSource};
 
 /// The user property of CONNECT and CONNACK by which nodes of our kind tell each other their names.
@@ -126,9 +126,13 @@ impl MqttConnector {
             probe.abort();
         }
         working.end().await;
-        // Told to a connection that had ended already.
-        let kept = working.ports.take_orders().kept;
-        self.engine.lock().await.keep(kept, &mut Vec::new());
+        // Told to a connection that had ended already: the next one answers.
+        let Orders { accepted, kept, .. } = working.ports.take_orders();
+        let (mut engine, mut unsent) = (self.engine.lock().await, Vec::new());
+        engine.keep(kept, &mut unsent);
+        for receipt in accepted {
+            engine.accept(receipt, &mut unsent);
+        }
         self.turn.ended();
     }
 }

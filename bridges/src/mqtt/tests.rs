@@ -1,3 +1,5 @@
+mod reconnect;
+
 use std::num::NonZeroU16;
 
 use tidewire_protocol::codec::{
