@@ -313,13 +313,14 @@ impl Shard {
             Report::Settled { ticket } => self.settled(ticket, now_ms),
             Report::Spent(operations) => self.durable.reuse(operations),
             Report::Refused {
+                ticket,
                 mut messages,
                 delayed,
                 retained,
             } => {
                 self.drop_refused_delayed(&delayed);
                 messages.extend(delayed);
-                self.refused_by_store(&messages, &retained, now_ms);
+                self.refused_by_store(ticket, &messages, &retained, now_ms);
             }
             Report::Loaded { request, messages } => match self.durable.asked.remove(&request) {
                 Some(Asker::Queue(key)) => self.queue_loaded(key, messages, now_ms),

@@ -303,6 +303,8 @@ impl Shard {
         let refusal = match (outgoing.refusal, outgoing.origin) {
             // The bridge would not be told.
             (Refusal::First, None) => Refusal::Never,
+            // As its message for durable receivers: all of it is taken, or nothing.
+            (refusal, _) if outgoing.header.qos == QoS::ExactlyOnce => refusal.max(Refusal::Last),
             (refusal, _) => refusal,
         };
         self.durable

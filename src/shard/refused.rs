@@ -8,21 +8,23 @@ use tidewire_protocol::codec::{PacketId, ProtocolVersion, ReasonCode, split_pack
 use super::unconfirmed::Origin;
 use super::{Key, Shard};
 use crate::log_limit::LogKind;
-use crate::store::MessageId;
+use crate::store::{MessageId, Ticket};
 
 impl Shard {
     /// [`Store::is_full`](crate::store::Store::is_full) has come too late for these.
     pub(super) fn refused_by_store(
         &mut self,
+        ticket: Ticket,
         messages: &[MessageId],
         retained: &[Box<str>],
         now_ms: u64,
     ) {
-        for origin in self.durable.unconfirmed.publishers_of(messages, retained) {
+        let unconfirmed = &self.durable.unconfirmed;
+        for origin in unconfirmed.publishers_of(ticket, messages, retained) {
             self.refuse_published(origin, now_ms);
         }
         self.durable.reports.refuse(messages);
-        if let Some(topic) = self.durable.unconfirmed.first_unknown(retained)
+        if let Some(topic) = self.durable.unconfirmed.first_unknown(ticket, retained)
             && self.may_log(LogKind::NoRoom, now_ms)
         {
             tracing::warn!(
@@ -61,44 +63,69 @@ impl Shard {
             self.metrics.messages_dropped.add(1);
             return;
         };
-        self.forget_refused(key, session, packet_id);
+        let was_received = self.forget_refused(key, session, packet_id);
+        if !self.refuse_held(key, packet_id, now_ms) {
+            self.end_refused(key, now_ms);
+        }
+        // The client may be back, and have sent it again before it heard of this.
+        let session = session.filter(|_| was_received);
+        let session = session.and_then(|it| self.sessions.lookup(it));
+        let connection = session.and_then(|it| it.connection);
+        if let Some(other) = connection.filter(|it| *it != key) {
+            self.refuse_held(other, packet_id, now_ms);
+        }
+    }
+
+    /// Makes a refusal of the acknowledgement that a connection holds; false if it holds none.
+    fn refuse_held(&mut self, key: Key, packet_id: PacketId, now_ms: u64) -> bool {
         let Some(connection) = self.connections.lookup_mut(key) else {
-            return;
+            return true;
         };
-        let is_v5 = connection.version == ProtocolVersion::V5;
         let mut held = connection.held.iter_mut().map(|(_, bytes)| bytes);
-        if is_v5 && let Some(told) = held.position(|bytes| refuse_in(bytes, packet_id)) {
-            // Not before it is kept that the identifier is free, and nothing ahead of it.
-            let fence = self.durable.fence_of_change();
-            if told == 0 {
-                // CONNACK, if it has not left yet, is among them [MQTT-3.2.0-1].
-                connection.awaits_connack = connection.awaits_connack.map(|_| fence);
-            }
-            let later = connection.held.iter_mut().skip(told);
-            later.for_each(|(ticket, _)| *ticket = fence);
-            self.durable.release_after(fence, key);
-        } else {
+        let Some(told) = held.position(|bytes| refuse_in(bytes, packet_id)) else {
+            return false;
+        };
+        if connection.version != ProtocolVersion::V5 {
+            self.end_refused(key, now_ms);
+            return true;
+        }
+        // Not before it is kept that the identifier is free, and nothing ahead of it.
+        let fence = self.durable.fence_of_change();
+        if told == 0 {
+            // CONNACK, if it has not left yet, is among them [MQTT-3.2.0-1].
+            connection.awaits_connack = connection.awaits_connack.map(|_| fence);
+        }
+        let later = connection.held.iter_mut().skip(told);
+        later.for_each(|(ticket, _)| *ticket = fence);
+        self.durable.release_after(fence, key);
+        true
+    }
+
+    /// Before 5.0 an acknowledgement cannot say no.
+    fn end_refused(&mut self, key: Key, now_ms: u64) {
+        if let Some(connection) = self.connections.lookup_mut(key) {
             connection.held.clear();
             let reason = ReasonCode::QuotaExceeded;
             self.disconnect(key, reason, "the store is full", now_ms);
         }
     }
 
-    /// A QoS 2 message sent again must not pass for one that was accepted.
-    fn forget_refused(&mut self, key: Key, session: Option<Key>, packet_id: PacketId) {
+    /// A QoS 2 message sent again must not pass for one that was accepted; false if it is not one.
+    fn forget_refused(&mut self, key: Key, session: Option<Key>, packet_id: PacketId) -> bool {
         let Some(session_key) = session else {
-            return;
+            return false;
         };
         let Some(session) = self.sessions.lookup_mut(session_key) else {
-            return;
+            return false;
         };
         if !session.awaiting_release.remove(packet_id) {
-            return;
+            return false;
         }
         self.forget_received(session_key, packet_id);
         if let Some(connection) = self.connections.lookup_mut(key) {
             connection.receive_quota_used = connection.receive_quota_used.saturating_sub(1);
         }
+        true
     }
 }
 

@@ -87,16 +87,21 @@ impl Unconfirmed {
     }
 
     /// The first of these topics that nobody has published to who would be told.
-    pub(super) fn first_unknown<'a>(&self, retained: &'a [Box<str>]) -> Option<&'a str> {
-        let known = self.retained.iter();
+    pub(super) fn first_unknown<'a>(
+        &self,
+        ticket: Ticket,
+        retained: &'a [Box<str>],
+    ) -> Option<&'a str> {
+        let known = self.retained.iter().filter(|it| it.0 <= ticket);
         let known: HashSet<&[u8]> = known.map(|(_, _, it)| it.topic_bytes()).collect();
         let unknown = retained.iter().find(|it| !known.contains(it.as_bytes()));
         unknown.map(|it| &**it)
     }
 
-    /// Who has published what the store refuses.
+    /// Who has published what the store refuses of the batches up to this one.
     pub(super) fn publishers_of(
         &self,
+        ticket: Ticket,
         messages: &[MessageId],
         retained: &[Box<str>],
     ) -> Vec<Origin> {
@@ -112,7 +117,7 @@ impl Unconfirmed {
                 session: run.session,
                 packet_id: *packet_id,
             });
-        let of_retained = self.retained.iter();
+        let of_retained = self.retained.iter().filter(|it| it.0 <= ticket);
         let of_retained = of_retained
             .filter(|(_, _, message)| topics.contains(message.topic_bytes()))
             .map(|(_, origin, _)| *origin);

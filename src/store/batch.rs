@@ -90,9 +90,7 @@ impl<'a> Batch<'a> {
             Operation::SetRetained { message, refusal } => {
                 self.changes.set_retained(message, shard, refusal);
             }
-            Operation::ClearRetained { topic } => {
-                self.changes.retained.insert(topic, None);
-            }
+            Operation::ClearRetained { topic } => self.clear_retained(topic),
             Operation::SweepRetained { now_ms } => {
                 self.changes.sweep_unix_ms = Some(self.epoch.to_unix_ms(now_ms));
             }
@@ -200,6 +198,16 @@ impl<'a> Batch<'a> {
             // For a queue that has ended.
             _ => {}
         }
+    }
+
+    fn clear_retained(&mut self, topic: Box<str>) {
+        if self.changes.sets_retained(&topic) {
+            // What was set before has had its time: it is refused no more.
+            for (_, with) in &mut self.received {
+                with.retained.take_if(|it| it.topic() == &*topic);
+            }
+        }
+        self.changes.retained.insert(topic, None);
     }
 
     fn put_received(&mut self, key: Key, with: Refusable) {

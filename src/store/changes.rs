@@ -29,6 +29,8 @@ pub(super) struct NewMessage {
 pub(super) struct NewRetained {
     pub(super) message: Message,
     pub(super) refusal: Refusal,
+    /// The one on disk was taken away before, in the same commit: so it is if this is refused.
+    pub(super) follows_clear: bool,
     shard: ShardId,
     /// Of messages of the same commit that this one replaces.
     others: Vec<ShardId>,
@@ -80,10 +82,12 @@ impl Changes {
 
     pub(super) fn set_retained(&mut self, message: Message, shard: ShardId, refusal: Refusal) {
         let topic: Box<str> = message.topic().into();
-        let replaced = self.retained.remove(&topic).flatten();
+        let replaced = self.retained.remove(&topic);
+        let mut follows_clear = matches!(replaced, Some(None));
         let mut others = Vec::new();
         let mut latest_refusal = refusal;
-        if let Some(replaced) = replaced {
+        if let Some(replaced) = replaced.flatten() {
+            follows_clear = replaced.follows_clear;
             others = replaced.others;
             // Who published the one before is told of success with this one.
             latest_refusal = refusal.max(replaced.refusal);
@@ -95,10 +99,15 @@ impl Changes {
         let new = NewRetained {
             message,
             refusal: latest_refusal,
+            follows_clear,
             shard,
             others,
         };
         self.retained.insert(topic, Some(new));
+    }
+
+    pub(super) fn sets_retained(&self, topic: &str) -> bool {
+        matches!(self.retained.get(topic), Some(Some(_)))
     }
 
     pub(super) fn remove_message(&mut self, id: MessageId) {

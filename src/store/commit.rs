@@ -235,6 +235,9 @@ impl Commit<'_> {
             let has_room = has_room && bytes_after <= bytes_max;
             if !has_room || (old_count == 0 && self.prefixes.take(&key).is_err()) {
                 refused.push(topic.clone());
+                if let Some(old) = old.filter(|_| new.follows_clear) {
+                    self.remove_retained(topic, &key, old, transaction)?;
+                }
                 continue;
             }
             if let Some(old) = old {

@@ -51,6 +51,8 @@ pub enum Report {
     Spent(Operations),
     /// There was no room for these; comes before the `Committed` of their batch.
     Refused {
+        /// Nothing after this batch is concerned.
+        ticket: Ticket,
         /// Messages that no receiver will find again.
         messages: Vec<MessageId>,
         /// Messages that will not be published after a restart.

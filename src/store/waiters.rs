@@ -88,6 +88,10 @@ impl Waiters {
                 retained,
             } = refused;
             let report = Report::Refused {
+                ticket: self
+                    .tickets
+                    .get(&shard)
+                    .map_or_else(Ticket::default, |it| it.ticket),
                 messages,
                 delayed,
                 retained,

@@ -295,7 +295,7 @@ impl Writer {
             let refused = change.take_if(|new| new.refusal == refusal);
             let shards = refused.iter().flat_map(NewRetained::shards);
             shards.for_each(|shard| waiters.refuse(shard).retained.push(topic.clone()));
-            refused.is_none()
+            refused.is_none_or(|it| it.follows_clear)
         });
         if refusal == Refusal::First {
             refuse_delayed(prepared, waiters);

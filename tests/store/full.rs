@@ -7,7 +7,7 @@ use tidewire::store::{
 use tidewire_protocol::codec::SubscriptionOptions;
 
 use super::support::{
-    Directory, Open, config, packet_id, put_message, received, retained, settle, try_open,
+    Directory, Open, config, message, packet_id, put_message, received, retained, settle, try_open,
 };
 
 fn small(directory: &Directory) -> Open {
@@ -69,6 +69,35 @@ fn what_finds_no_room_is_refused_and_the_rest_of_its_commit_stays() {
     let store = store.reopen(&directory);
     assert_eq!(store.waiting(one), [kept]);
     assert_eq!(store.waiting(two), [settled, later]);
+}
+
+#[test]
+fn a_retained_message_that_was_cleared_stays_so_if_the_next_one_is_refused() {
+    let directory = Directory::new();
+    let mut store = small(&directory);
+    let publisher = store.session("publisher");
+    store.commit(vec![
+        retained("t", b"old", None),
+        retained("u", b"old", None),
+    ]);
+    let clear = Operation::ClearRetained { topic: "t".into() };
+    let with = Refusable {
+        message: None,
+        retained: Some(message("t", b"")),
+    };
+    store.commit(vec![
+        retained("t", b"short-lived", None),
+        received(publisher, packet_id(1), with),
+        clear,
+        retained("t", &[1; 3 << 20], None),
+        retained("u", &[1; 3 << 20], None),
+    ]);
+    assert_eq!(store.refused_topics, ["t".into(), "u".into()]);
+    let found = store.retained("#", 10);
+    let found: Vec<_> = found.iter().map(|it| (it.topic(), it.payload())).collect();
+    assert_eq!(found, [("u", &b"old"[..])]);
+    let store = store.reopen(&directory);
+    assert_eq!(store.recovered.sessions[0].received, [packet_id(1)]);
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Journal {
         Operation::PutReceived {
             queue,
             packet_id,
-            // Its message is never refused.
+            // Its message is not refused for want of room.
             with: Refusable::default(),
         }
     }
