@@ -173,7 +173,6 @@ pub(super) fn a_full_address_is_tried_again_until_there_is_room(artemis: &Artemi
     assert_eq!(came, sent);
 }
 
-/// A counter in the state of a bridge.
 pub(super) fn users_are_let_in_refused_and_kept_from_addresses_in_the_servers_words(
     artemis: &Artemis,
 ) {
